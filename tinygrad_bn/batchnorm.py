@@ -1,0 +1,267 @@
+"""Batch normalization, defined twice: as a graph of primitives, and fused by hand.
+
+Geometry first. Per channel, the m values of a batch are one vector x. Batch norm removes from
+x its component along the vector of ones 1 (it subtracts the mean), scales what is left to
+length sqrt(m), and then stretches by gamma and shifts by beta. Neither adding to x along 1
+nor stretching x changes the result, so the gradient has no component in those directions:
+
+    the backward pass removes from the cotangent g its component along 1 and, as eps -> 0,
+    along x_hat, and rescales what is left.
+
+Hence sum(d_x) = 0 over the batch. That sum is the gradient of a bias in front of batch norm,
+which is why such a bias learns nothing.
+
+The derivation. Forward, with m values per channel:
+
+    mean  = E[x]         x_c = x - mean         var = E[x_c^2]      inv_std = (var + eps)^(-1/2)
+    x_hat = inv_std * x_c                       y = gamma * x_hat + beta
+
+Backward, from g = dL/dy, with d_x_hat = gamma * g:
+
+    d_beta  = sum(g)     d_gamma = sum(g * x_hat)
+    d_var   = sum(d_x_hat * x_c) * (-1/2) inv_std^3 = -(1/2) inv_std^2 sum(d_x_hat * x_hat)
+    d_x_c   = inv_std * d_x_hat + d_var * (2/m) x_c
+            = inv_std * (d_x_hat - x_hat * mean(d_x_hat * x_hat))
+    d_x     = d_x_c - mean(d_x_c)
+            = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))      as sum(x_hat) = 0
+
+In the last line, ``g`` is the direct route, ``- mean(g)`` came through E[x], and the last term
+through Var[x].
+
+====================  ====================================================================
+N, C                  the batch size, and the number of channels (features)
+axes                  the axes averaged over; the other ones are the channels
+m                     the number of values averaged per channel, N for ``axes=(0,)``
+running statistics    averages over batches of mean and var, for evaluation
+====================  ====================================================================
+
+This file comes third in the reading order, after ``tensor.py`` and ``ops.py``.
+
+Left out on purpose: synchronization between machines, masks, group and instance norm.
+
+Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 3, Algorithm 1 and
+the backward pass after it. There d_var and d_mean are kept apart; here they are put together.
+"""
+
+import math
+
+import numpy as np
+
+from .ops import axes_of, reshape
+from .tensor import Fused, Tensor, composite, describe, stop_gradient
+
+
+@composite
+def batch_norm(
+    x,
+    gamma=None,
+    beta=None,
+    *,
+    axes: tuple[int, ...] = (0,),
+    eps: float = 1e-5,
+    mean=None,
+    var=None,
+    constants: tuple[str, ...] = (),
+    running: "RunningStatistics | None" = None,
+) -> Tensor:
+    """Normalize each channel of ``x`` over the batch, then scale by gamma and shift by beta.
+
+    ``mean`` and ``var``, where given, replace the batch's: that is evaluation mode.
+    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that backward takes for
+    constants: the mistake of the paper's section 2, on purpose. ``running`` is told the batch's
+    statistics.
+
+    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over; gamma, beta, mean
+    and var one value per channel, (C,); the result like x. eps >= 0 is added to the variance.
+
+    Raises: ``ValueError`` for eps < 0, one value per channel, an unknown constant, and a
+    gamma, beta, mean or var that is not one value per channel.
+
+    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1; evaluation mode: Algorithm 2.
+    """
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    axes = axes_of(x, axes)
+    _check(x, axes, eps, constants, from_batch=mean is None or var is None)
+    given_mean, given_var = mean, var
+
+    mean = _per_channel("mean", mean, x, axes)
+    if mean is None:
+        mean = x.mean(axes, keepdims=True).named("E[x]")
+        mean = stop_gradient(mean) if "mean" in constants else mean
+    x_c = x - mean
+
+    var = _per_channel("var", var, x, axes)
+    if var is None:
+        var = (x_c**2).mean(axes, keepdims=True).named("Var[x]")
+        var = stop_gradient(var) if "var" in constants else var
+    x_hat = x_c * (var + eps) ** -0.5
+
+    if running is not None and given_mean is None and given_var is None:
+        running.update(mean.data, var.data, values_per_channel(x, axes))
+    return _scale_and_shift(x_hat, gamma, beta, x, axes)
+
+
+def fused_batch_norm(
+    x,
+    gamma=None,
+    beta=None,
+    *,
+    axes: tuple[int, ...] = (0,),
+    eps: float = 1e-5,
+    mean=None,
+    var=None,
+    running: "RunningStatistics | None" = None,
+) -> Tensor:
+    """The same as ``batch_norm``, as one operation with a backward pass written by hand.
+
+    It is faster, keeps x_hat and one number per channel for backward, and centers twice, so
+    that x_hat stays exact when the mean is large beside the standard deviation. Evaluation
+    mode (``mean`` or ``var`` given) is left to the definition, and so are derivatives of
+    second order.
+
+    Shapes, errors: as for ``batch_norm``.
+
+    Source: the derivation at the top of this file.
+    """
+    if mean is not None or var is not None:
+        return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    axes = axes_of(x, axes)
+    _check(x, axes, eps, (), from_batch=True)
+    inputs = (
+        x,
+        _per_channel("gamma", gamma, x, axes),
+        _per_channel("beta", beta, x, axes),
+    )
+    y, (_, _, mean, var) = _fused.run(inputs, {"axes": axes, "eps": eps})
+    if running is not None:
+        running.update(mean, var, values_per_channel(x, axes))
+    return y
+
+
+def _forward(x, gamma, beta, *, axes, eps):
+    m = values_per_channel(x, axes)
+    mean = np.add.reduce(x, axes, keepdims=True) / m
+    x_c = x - mean
+    # A mean of 1e4 is rounded to 1e-3 in float32; centering again removes what that left.
+    rest = np.add.reduce(x_c, axes, keepdims=True) / m
+    x_c -= rest
+    var = np.add.reduce(x_c * x_c, axes, keepdims=True) / m
+    inv_std = (var + eps) ** -0.5
+    x_c *= inv_std
+    x_hat = x_c
+    return _scale_and_shift(x_hat, gamma, beta, x, axes), (
+        x_hat,
+        inv_std,
+        mean + rest,
+        var,
+    )
+
+
+def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
+    x_hat, inv_std, _, _ = saved
+    m = values_per_channel(x, axes)
+    sum_g = np.add.reduce(g, axes, keepdims=True)
+    sum_g_x_hat = np.add.reduce(g * x_hat, axes, keepdims=True)
+    d_x = None
+    if needs[0]:
+        d_x = x_hat * (sum_g_x_hat / -m)
+        d_x += g
+        d_x -= sum_g / m
+        d_x *= inv_std if gamma is None else gamma * inv_std
+    return (
+        d_x,
+        sum_g_x_hat.reshape(gamma.shape) if needs[1] else None,
+        sum_g.reshape(beta.shape) if needs[2] else None,
+    )
+
+
+_fused = Fused("batch_norm", _forward, _backward, definition=batch_norm)
+
+
+class RunningStatistics:
+    """Averages over batches of the mean and the variance, for evaluation mode.
+
+    ``momentum`` is the weight of the *new* batch, as in PyTorch (Keras weighs the old ones):
+    ``running = (1 - momentum) * running + momentum * batch``. None averages over all batches
+    alike. While a batch is normalized by its own variance, which divides by m, the running
+    variance is of the unbiased one, m / (m - 1) times as large.
+
+    ``mean`` starts at 0 and ``var`` at 1, both (C,); ``updates`` counts the batches.
+
+    Raises: ``ValueError`` for a momentum outside [0, 1].
+
+    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 2, lines 8 to 11.
+    """
+
+    def __init__(
+        self, num_features: int, momentum: float | None = 0.1, dtype=np.float32
+    ):
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(
+                "momentum, the weight of the new batch, must be in [0, 1], or None for the "
+                f"average over all batches, but {momentum!r} was received."
+            )
+        self.mean, self.var = (
+            np.zeros(num_features, dtype),
+            np.ones(num_features, dtype),
+        )
+        self.momentum, self.updates = momentum, np.zeros((), int)
+
+    def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
+        """Take in the ``mean`` and (biased) ``var`` of a batch of ``m`` values per channel."""
+        self.updates += 1
+        weight = 1 / int(self.updates) if self.momentum is None else self.momentum
+        self.mean += weight * (mean.reshape(self.mean.shape) - self.mean)
+        self.var += weight * (var.reshape(self.var.shape) * (m / (m - 1)) - self.var)
+
+
+def values_per_channel(x, axes: tuple[int, ...]) -> int:
+    """m: how many values of ``x`` are averaged for each channel."""
+    return math.prod(x.shape[i] for i in axes)
+
+
+def _scale_and_shift(x_hat, gamma, beta, x, axes):
+    y = x_hat
+    if gamma is not None:
+        y = y * _per_channel("gamma", gamma, x, axes)
+    if beta is not None:
+        y = y + _per_channel("beta", beta, x, axes)
+    return y
+
+
+def _per_channel(name, values, x, axes):
+    """One value per channel, shaped so that it broadcasts along ``axes``."""
+    if values is None:
+        return None
+    values = values if isinstance(values, Tensor) else np.asarray(values)
+    shape, kept = (
+        values.shape,
+        tuple(1 if i in axes else n for i, n in enumerate(x.shape)),
+    )
+    channels = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    if shape != channels and shape != kept:
+        raise ValueError(
+            f"batch_norm: {name} must have one value per channel, {channels}, for "
+            f"{describe(x)} with axes={axes}, but {shape} was received. Check the axes."
+        )
+    broadcasts = shape == kept or axes == tuple(range(len(axes)))
+    return values if broadcasts else reshape(values, shape=kept)
+
+
+def _check(x, axes, eps, constants, from_batch):
+    if not eps >= 0:
+        raise ValueError(
+            f"batch_norm: eps must be at least 0, but {eps!r} was received."
+        )
+    if unknown := set(constants) - {"mean", "var"}:
+        raise ValueError(
+            f"batch_norm: constants may contain 'mean' and 'var', but {sorted(unknown)} was "
+            "received."
+        )
+    if from_batch and values_per_channel(x, axes) < 2:
+        raise ValueError(
+            "batch_norm: at least two values per channel must be averaged, because of a single "
+            f"one nothing is left when its mean is subtracted: x_hat would be 0 whatever x is. "
+            f"Received {describe(x)} with axes={axes}. Use a larger batch, or evaluation mode."
+        )

@@ -1,0 +1,233 @@
+"""Optimizers: SGD and Adam, each a handful of NumPy calls however many parameters there are.
+
+====================  ====================================================================
+flat buffer           one array that holds all parameters one after the other; each
+                      ``parameter.data`` is a view of its part, and ``parameter.grad`` of
+                      its part of a second one, for the gradients
+adopt                 to move parameters into the buffers; the last optimizer to do so has them
+lr                    the learning rate, settable at any time
+====================  ====================================================================
+
+``parameter.grad`` lives in the optimizer's buffer and is written anew by the next backward
+pass: copy it to keep it. A parameter that received no gradient since ``zero_grad()`` counts
+as one whose gradient is zero: momentum and weight decay still move it (PyTorch skips it).
+
+This file comes after ``nn.py`` in the reading order.
+
+Left out on purpose: parameter groups, schedules (set ``lr``), gradient clipping, and
+parameters of different dtypes in one optimizer.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from .tensor import Tensor, describe, tick
+
+
+class Optimizer:
+    """What all optimizers share: the flat buffers, their checks, and their state.
+
+    Raises: ``ValueError`` for no parameters, one given twice, mixed dtypes, or a setting out
+    of range; ``TypeError`` for a parameter that is not a leaf that requires a gradient.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float):
+        self.parameters = list(parameters)
+        self._check_parameters()
+        self.lr = lr
+        self.weight_decay = _at_least_zero("weight_decay", weight_decay)
+        size = sum(p.size for p in self.parameters)
+        self.data, self.grad = (
+            np.zeros(size, self.parameters[0].dtype) for _ in range(2)
+        )
+        self.scratch = np.empty_like(self.data)
+        ends = np.cumsum([p.size for p in self.parameters])[:-1]
+        parts = zip(
+            self.parameters, np.split(self.data, ends), np.split(self.grad, ends)
+        )
+        self._grads = []
+        for p, data, grad in parts:
+            data, grad = data.reshape(p.shape), grad.reshape(p.shape)
+            p.move_to(data, grad)
+            self._grads.append(grad)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, at least 0."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = _at_least_zero("lr", value)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for p in self.parameters:
+            p.grad = None
+
+    def step(self) -> None:
+        """Update the parameters from their gradients.
+
+        Raises: ``RuntimeError`` if another optimizer has adopted one of them since.
+        """
+        self._gather()
+        if self.weight_decay:
+            self.grad += np.multiply(self.data, self.weight_decay, out=self.scratch)
+        self._update()
+        moment = tick()
+        for p in self.parameters:
+            p.moment = moment
+
+    def _gather(self) -> None:
+        for p, grad in zip(self.parameters, self._grads):
+            if not p.lives_in(grad):
+                raise RuntimeError(
+                    f"{type(self).__name__}.step(): a parameter must belong to one optimizer, "
+                    f"but {describe(p)} was adopted by another one since. Use the newer "
+                    "optimizer only, or make a new one."
+                )
+            if p.grad is not grad:
+                grad[...] = 0 if p.grad is None else p.grad
+
+    def _update(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define _update().")
+
+    def _state(self) -> dict[str, np.ndarray]:
+        """The arrays that a checkpoint must keep, by name."""
+        raise NotImplementedError(f"{type(self).__name__} must define _state().")
+
+    def state_dict(self) -> dict:
+        """Copies of what has accumulated over the steps, and the learning rate."""
+        return {"lr": self.lr, **{name: a.copy() for name, a in self._state().items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from ``state``, the ``state_dict()`` of an optimizer for the same parameters.
+
+        Raises: ``ValueError`` for entries that are missing, unexpected or misshapen; nothing
+        is changed then.
+        """
+        here = self._state()
+        shapes = {"lr": (), **{name: a.shape for name, a in here.items()}}
+        received = {name: np.shape(value) for name, value in state.items()}
+        if received != shapes:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: the entries and their shapes must be "
+                f"{shapes}, but {received} was received. Nothing was loaded."
+            )
+        self.lr = float(state["lr"])
+        for name, array in here.items():
+            array[...] = state[name]
+
+    def _check_parameters(self) -> None:
+        if not self.parameters:
+            raise ValueError(
+                f"{type(self).__name__}: at least one parameter must be given, received none. "
+                "Does the module hold its tensors as attributes, with requires_grad=True?"
+            )
+        for p in self.parameters:
+            if not isinstance(p, Tensor) or p.op is not None or not p.requires_grad:
+                raise TypeError(
+                    f"{type(self).__name__}: parameters must be leaves that require a gradient, "
+                    f"but {describe(p)} is not. Pass module.parameters()."
+                )
+        if len(set(self.parameters)) < len(self.parameters):
+            raise ValueError(
+                f"{type(self).__name__}: a parameter must be given only once."
+            )
+        if len(dtypes := {p.dtype.name for p in self.parameters}) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: all parameters must have one dtype, but "
+                f"{sorted(dtypes)} were received. Use one optimizer for each."
+            )
+
+
+class SGD(Optimizer):
+    """Gradient descent: ``v = momentum * v + g``, ``p = p - lr * v``.
+
+    lr >= 0, momentum in [0, 1], weight_decay >= 0 (added to the gradient as
+    ``weight_decay * p``).
+
+    Source: Sutskever et al., ICML 2013, section 2, in the form in which lr scales the step.
+    """
+
+    def __init__(
+        self, parameters, lr: float, momentum: float = 0, weight_decay: float = 0
+    ):
+        if not 0 <= momentum <= 1:
+            raise ValueError(
+                f"SGD: momentum must be in [0, 1], but {momentum!r} was received."
+            )
+        super().__init__(parameters, lr, weight_decay)
+        self.momentum = momentum
+        self.velocity = np.zeros_like(self.data) if momentum else None
+
+    def _update(self):
+        v = self.grad
+        if self.momentum:
+            v = self.velocity
+            v *= self.momentum
+            v += self.grad
+        self.data -= np.multiply(v, self.lr, out=self.scratch)
+
+    def _state(self):
+        return {"velocity": self.velocity} if self.momentum else {}
+
+
+class Adam(Optimizer):
+    """Steps of the size of lr, from averages of the gradient and of its square.
+
+    ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g^2``,
+    ``p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``.
+
+    lr >= 0, betas in [0, 1), eps >= 0, weight_decay >= 0 (added to the gradient).
+
+    Source: Kingma & Ba, arXiv 1412.6980v9, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+    ):
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(
+                f"Adam: betas must be in [0, 1), but {betas!r} was received."
+            )
+        super().__init__(parameters, lr, weight_decay)
+        self.betas, self.eps = betas, _at_least_zero("eps", eps)
+        self.m, self.v = np.zeros_like(self.data), np.zeros_like(self.data)
+        self.steps = np.zeros((), int)
+
+    def _update(self):
+        self.steps += 1
+        beta1, beta2 = self.betas
+        g, m, v, scratch = self.grad, self.m, self.v, self.scratch
+        m *= beta1
+        m += np.multiply(g, 1 - beta1, out=scratch)
+        v *= beta2
+        np.multiply(g, 1 - beta2, out=scratch)
+        v += np.multiply(scratch, g, out=scratch)
+        np.sqrt(v, out=scratch)
+        # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): one pass fewer.
+        t = int(self.steps)
+        root = math.sqrt(1 - beta2**t)
+        scratch += self.eps * root
+        np.divide(m, scratch, out=scratch)
+        scratch *= self.lr * root / (1 - beta1**t)
+        self.data -= scratch
+
+    def _state(self):
+        return {"m": self.m, "v": self.v, "steps": self.steps}
+
+
+def _at_least_zero(name: str, value: float) -> float:
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(
+            f"{name} must be a number of at least 0, but {value!r} was received."
+        )
+    return value

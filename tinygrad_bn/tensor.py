@@ -1,0 +1,613 @@
+"""The engine: a tensor remembers how it was made, and gradients flow back along that.
+
+====================  ====================================================================
+tape                  the graph behind a tensor, as plain data: operation, inputs, params
+leaf                  a tensor that no operation made
+primitive             an operation with one pullback per input, written in primitives
+pullback              the rule ``(g, y, *inputs, **params) -> gradient of one input``
+cotangent ``g``       the gradient that arrives at an operation's output ``y``
+composite             a function of tensors whose operations are remembered under its name
+fused                 a forward and a backward by hand, with the composite that defines them
+moment                when an operation ran or a leaf last changed, on one clock for both
+====================  ====================================================================
+
+Rules are written once and run in two algebras: called with arrays, an operation returns an
+array; called with a tensor, it returns a tensor. A backward pass that moves arrays is fast;
+one that moves tensors is recorded like any other computation, so its result can be
+differentiated again.
+
+This file comes first in the reading order. It contains no mathematics: the primitives are
+in ``ops.py``, which also gives ``Tensor`` its operators.
+
+Left out on purpose: devices, hooks, in-place operations, complex numbers, forward mode, and
+graphs shared between threads.
+"""
+
+import functools
+import itertools
+import operator
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+Number = int | float
+tick = itertools.count(1).__next__
+
+
+class _State(threading.local):
+    recording = True
+    scope = None
+
+
+state = _State()
+
+
+class Tensor:
+    """An array that remembers how it was made.
+
+    ``data`` is copied (what is in a graph must not change behind its back), ``dtype`` is
+    NumPy's own choice unless given. ``requires_grad`` asks for a gradient, ``name`` is what
+    pictures and errors call the tensor.
+
+    Raises: ``TypeError`` for data that are not real numbers, for tensors inside ``data``,
+    and where an integer or boolean tensor is asked for a gradient.
+    """
+
+    # In the order of a tensor's life: its values, how it was made, its gradient.
+    __slots__ = (  # noqa: RUF023
+        "_data", "_requires_grad", "name", "moment",
+        "op", "inputs", "params", "saved", "scope",
+        "grad", "_grad_home",
+    )  # fmt: skip
+
+    def __init__(self, data, requires_grad=False, name: str | None = None, dtype=None):
+        if isinstance(data, Tensor):
+            raise TypeError(
+                f"Tensor(data): data must be numbers, but {describe(data)} is a tensor "
+                "already. Use it as it is, or data.detach() for one without history."
+            )
+        if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
+            raise TypeError(
+                "Tensor(data): data must be numbers, but this sequence contains tensors. "
+                "Use tg.stack(tensors), which keeps their gradients."
+            )
+        array = np.array(data, dtype=dtype)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"Tensor(data): data must be real numbers, but NumPy reads {data!r:.60} "
+                f"as dtype {array.dtype}."
+            )
+        _fill(self, array, name=name)
+        self.requires_grad = requires_grad
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values.
+
+        Assigning copies into the array that is there, whose shape and dtype must agree, and
+        makes every graph recorded from the old values refuse to run backward. Writing to
+        elements of the array itself (``t.data[0] = 1``) cannot be seen: use ``t[0] = 1``.
+        """
+        return self._data
+
+    @data.setter
+    def data(self, values) -> None:
+        values = (
+            values if isinstance(values, np.ndarray) else np.asarray(values, self.dtype)
+        )
+        if values.shape != self.shape or values.dtype != self.dtype:
+            raise ValueError(
+                f"tensor.data = values: shape and dtype must agree, but {describe(self)} is "
+                f"{self.dtype} and the values are {values.shape} {values.dtype}. "
+                "Make a new Tensor instead."
+            )
+        self[...] = values
+
+    def __setitem__(self, index, values) -> None:
+        if not self._data.flags.writeable:
+            raise TypeError(
+                f"only leaves can be assigned to, but {describe(self)} is the output of "
+                f"{self.op.name if self.op else 'an operation'!r}. Compute a new tensor, or "
+                "change a leaf and run the forward pass again."
+            )
+        self._data[index] = values
+        self.moment = tick()
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether backward passes compute a gradient for this tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if self.op is not None:
+            raise TypeError(
+                f"requires_grad can be set on leaves only, but {describe(self)} is the output "
+                f"of {self.op.name!r}. Use .detach() or tg.stop_gradient() to stop gradients."
+            )
+        if wanted and self._data.dtype.kind != "f":
+            raise TypeError(
+                f"only floating-point tensors can require a gradient, but {describe(self)} "
+                f"is {self.dtype}. Pass dtype=float, or leave requires_grad off."
+            )
+        self._requires_grad = bool(wanted)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    def numpy(self) -> np.ndarray:
+        """The values, not copied; read-only for the output of an operation."""
+        return self._data
+
+    def item(self) -> Number:
+        """The value of a tensor of one element, as a Python number."""
+        if self.size != 1:
+            raise ValueError(
+                f"a single value must be asked of a tensor of one element, but "
+                f"{describe(self)} has {self.size}. Index it or reduce it first."
+            )
+        return self._data.item()
+
+    def named(self, name: str) -> "Tensor":
+        """This tensor, called ``name`` from now on."""
+        self.name = name
+        return self
+
+    def detach(self) -> "Tensor":
+        """A leaf with a copy of these values and no history."""
+        return Tensor(self._data, name=self.name)
+
+    def backward(self, gradient=None) -> None:
+        """Add the gradient of this tensor to ``.grad`` of every leaf that requires one.
+
+        ``gradient``: the cotangent to start from, shaped like this tensor; 1 if it is left
+        out, which a tensor of one element allows.
+
+        Raises: ``ValueError`` for a missing or misshapen ``gradient``, ``RuntimeError`` if
+        no leaf can receive anything or a leaf changed since the graph was recorded.
+        """
+        if not self._requires_grad:
+            raise RuntimeError(
+                f"backward() must start from a tensor that depends on a leaf with "
+                f"requires_grad=True, but {describe(self)} does not. Was it computed under "
+                "no_grad(), detached, or made of data only?"
+            )
+        for leaf, g in pull_back(self, _seed(self, gradient)).items():
+            leaf._add_to_grad(g)
+
+    def _add_to_grad(self, g: np.ndarray) -> None:
+        if self.grad is not None:
+            self.grad += g
+        elif self._grad_home is None:
+            self.grad = np.array(g, dtype=self.dtype)
+        else:
+            self._grad_home[...] = g
+            self.grad = self._grad_home
+
+    def move_to(self, data: np.ndarray, grad: np.ndarray) -> None:
+        """Live in these two arrays from now on: views of an optimizer's flat buffers.
+
+        The values are the same, so no graph becomes stale.
+        """
+        data[...] = self._data
+        self._data, self._grad_home = data, grad
+        if self.grad is not None:
+            grad[...] = self.grad
+            self.grad = grad
+
+    def lives_in(self, grad: np.ndarray) -> bool:
+        """Whether ``grad`` is where the gradient of this tensor was last moved to."""
+        return self._grad_home is grad
+
+    def __repr__(self) -> str:
+        values = np.array2string(
+            self._data, separator=", ", prefix="Tensor(", threshold=60
+        )
+        parts = [values, f"shape={self.shape}", f"dtype={self.dtype}"]
+        parts += [f"name={self.name!r}"] if self.name is not None else []
+        parts += [f"op={self.op.name!r}"] if self.op is not None else []
+        parts += ["requires_grad=True"] if self._requires_grad else []
+        return f"Tensor({', '.join(parts)})"
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"the truth of a tensor is defined for one element only, but "
+                f"{describe(self)} has {self.size}. Use .data.any() or .data.all()."
+            )
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return operator.index(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+
+class Scope:
+    """One call of a composite or of a module: the operations inside it remember it.
+
+    ``name`` is the function's name or the module's qualified one, ``owner`` the module
+    (None for a composite), ``parent`` the scope around it.
+    """
+
+    __slots__ = ("name", "owner", "parent")
+
+    def __init__(self, name: str, owner=None):
+        self.name, self.owner = name, owner
+
+    def __enter__(self):
+        self.parent = state.scope
+        state.scope = self
+        return self
+
+    def __exit__(self, *_):
+        state.scope = self.parent
+
+
+def composite(function: Callable) -> Callable:
+    """Decorate a function of tensors so that its operations are remembered under its name."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def remembered(*inputs, **params):
+        with Scope(name):
+            return function(*inputs, **params)
+
+    return remembered
+
+
+class Operation:
+    """What primitives and fused operations share: being called, and being recorded.
+
+    ``demands`` says what must hold of the inputs; the error for refused inputs quotes it.
+    """
+
+    def __init__(self, name: str, demands: str | None = None):
+        self.name, self.demands = name, demands
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.lower()} {self.name}>"
+
+    def __call__(self, *inputs, **params):
+        return self.run(inputs, params)[0]
+
+    def run(self, inputs: tuple, params: dict):
+        """The output, and whatever the forward pass saved for the backward pass."""
+        any_tensor = needs_grad = recorded = False
+        arrays = []
+        for i, x in enumerate(inputs):
+            if isinstance(x, Tensor):
+                any_tensor = True
+                arrays.append(x._data)
+                if x._requires_grad:
+                    recorded = True
+                    needs_grad = needs_grad or self.differentiates(i)
+                elif x.op is not None:
+                    recorded = True
+            else:
+                arrays.append(x)
+        try:
+            data, saved = self.evaluate(arrays, params)
+        except (ValueError, TypeError, IndexError) as error:
+            raise self.refusal(inputs, error) from error
+        if not any_tensor:
+            return data, saved
+        if type(data) is not np.ndarray:
+            data = np.asarray(data)
+        y = Tensor.__new__(Tensor)
+        if recorded and state.recording:
+            if not needs_grad:
+                data = _unshared(data)
+            inputs = tuple(x if isinstance(x, _AS_IT_IS) else Tensor(x) for x in inputs)
+            _fill(y, data, needs_grad, None, self, inputs, params, saved)
+        else:
+            _fill(y, _unshared(data))
+        data.setflags(write=False)
+        return y, saved
+
+    def refusal(self, inputs: Sequence, error: Exception) -> Exception:
+        """The error for inputs with which this operation cannot run, with names and shapes."""
+        kind = next(
+            k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)
+        )
+        received = ", ".join(describe(x) for x in inputs)
+        return kind(f"{self.name}: {self.demands or error} Received: {received}.")
+
+
+class Primitive(Operation):
+    """An operation that knows its own adjoint.
+
+    ``forward(*inputs, **params)`` computes an array from arrays and never returns an input
+    itself but a view of it. There is one pullback per input, which returns the gradient of
+    that input, shaped like it; None stands for an input that has no derivative.
+
+    Source: the vector-Jacobian products of Griewank & Walther, Evaluating Derivatives,
+    2nd ed., section 3.2.
+    """
+
+    def __init__(self, name, forward, *pullbacks, demands=None):
+        super().__init__(name, demands)
+        self.forward, self.pullbacks = forward, pullbacks
+
+    def evaluate(self, arrays: list, params: dict):
+        return self.forward(*arrays, **params), None
+
+    def differentiates(self, i: int) -> bool:
+        return self.pullbacks[i] is not None
+
+    def pullback(self, i: int) -> Callable:
+        """The rule for the gradient of input ``i``."""
+        return self.pullbacks[i]
+
+    def pull(self, g, y: Tensor, needed) -> Iterable[tuple]:
+        """The needed inputs of ``y``, each with its share of the gradient."""
+        out, inputs = y, y.inputs
+        if not isinstance(g, Tensor):
+            out, inputs = y._data, _arrays(inputs)
+        for i, x in enumerate(y.inputs):
+            if x in needed and self.differentiates(i):
+                yield x, self.pullback(i)(g, out, *inputs, **y.params)
+
+
+class Fused(Operation):
+    """A composition that somebody worked out by hand, beside its ``definition``.
+
+    ``forward(*inputs, **params) -> (y, saved)`` and
+    ``backward(g, saved, needs, *inputs, **params) -> gradients`` move arrays: ``needs`` tells
+    which inputs need a gradient, ``gradients`` has one entry per input (ignored where it is
+    not needed). Neither writes into ``g`` or, backward, into what was saved.
+    ``definition(*inputs, **params)`` computes the same of tensors; derivatives of higher order
+    are left to it.
+    """
+
+    def __init__(self, name, forward, backward, definition, demands=None):
+        super().__init__(name, demands)
+        self.forward, self.backward, self.definition = forward, backward, definition
+
+    def evaluate(self, arrays: list, params: dict):
+        return self.forward(*arrays, **params)
+
+    def differentiates(self, i: int) -> bool:
+        return True
+
+    def pull(self, g, y: Tensor, needed) -> Iterable[tuple]:
+        """The needed inputs of ``y``, each with its share of the gradient."""
+        if isinstance(g, Tensor):
+            start = tick()
+            return pull_back(
+                self.unfold(y), g, needed.intersection(y.inputs), start
+            ).items()
+        needs = [x in needed for x in y.inputs]
+        gradients = self.backward(g, y.saved, needs, *_arrays(y.inputs), **y.params)
+        return [(x, d_x) for x, d_x, need in zip(y.inputs, gradients, needs) if need]
+
+    def unfold(self, y: Tensor) -> Tensor:
+        """The output ``y`` of this operation once more, made by the definition."""
+        around, state.scope = state.scope, y.scope
+        try:
+            return self.definition(*y.inputs, **y.params)
+        finally:
+            state.scope = around
+
+
+@contextmanager
+def no_grad():
+    """Record nothing inside: a context manager, and a decorator for functions."""
+    before, state.recording = state.recording, False
+    try:
+        yield
+    finally:
+        state.recording = before
+
+
+stop_gradient = Primitive("stop_gradient", lambda x: x.view(), None)
+stop_gradient.__doc__ = (
+    "The same values, through which no gradient flows: a visible cut."
+)
+
+
+def grad(y: Tensor, wrt, gradient=None, create_graph=False):
+    """The gradient of ``y`` with respect to ``wrt``, a tensor or a sequence of tensors.
+
+    Returns a tensor for a tensor, a list for a sequence; zeros for what ``y`` does not depend
+    on. Mutates nothing. ``gradient`` is the cotangent to start from, shaped like ``y``; 1 if
+    left out, which a ``y`` of one element allows. With ``create_graph`` the result is
+    recorded: it can be differentiated, explained and drawn.
+
+    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt`` that does
+    not require a gradient, ``RuntimeError`` if a leaf changed since it was used.
+    """
+    single = isinstance(wrt, Tensor)
+    wanted = [wrt] if single else list(wrt)
+    for x in wanted:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"grad(y, wrt): wrt must be tensors, but it contains {x!r:.60}."
+            )
+        if not x._requires_grad:
+            raise ValueError(
+                "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded how y "
+                f"depends on it, but {describe(x)} ({x.dtype}) does not. Make it with "
+                "Tensor(..., requires_grad=True)."
+            )
+    g = _seed(y, gradient)
+    if create_graph:
+        g = gradient if isinstance(gradient, Tensor) else Tensor(g)
+        recording, state.recording = state.recording, True
+        try:
+            cotangents = pull_back(y, g, set(wanted))
+        finally:
+            state.recording = recording
+    else:
+        cotangents = pull_back(y, g, set(wanted))
+    gradients = [_as_gradient_of(x, cotangents.get(x)) for x in wanted]
+    return gradients[0] if single else gradients
+
+
+def pull_back(y: Tensor, g, wanted: set | None = None, since: int = 0) -> dict:
+    """Carry the cotangent ``g`` of ``y`` back: ``{tensor: its cotangent}``.
+
+    ``wanted`` are the tensors to arrive at, by default all leaves; only what leads to them is
+    computed. The walk stops at operations that are not younger than ``since``.
+    """
+    operations, needed = tape(y, since)
+    if wanted is not None:
+        needed = needed & wanted
+        for node in reversed(operations):
+            if node not in needed and not needed.isdisjoint(node.inputs):
+                needed.add(node)
+    keep = wanted or ()
+    cotangents = {y: g} if y in needed else {}
+    for node in operations:
+        if node not in cotangents:
+            continue
+        g = cotangents[node] if node in keep else cotangents.pop(node)
+        refuse_if_stale(node)
+        for x, d_x in node.op.pull(g, node, needed):
+            if d_x.shape != x._data.shape:
+                raise ValueError(
+                    f"{node.op.name}: the gradient of an input must have its shape, but the "
+                    f"rule for {describe(x)} returned {d_x.shape}. Mend the pullback."
+                )
+            cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
+    return cotangents
+
+
+def tape(y: Tensor, since: int = 0) -> tuple[list[Tensor], set[Tensor]]:
+    """What gradients of ``y`` pass: the operations, youngest first, and all tensors."""
+    operations, found, waiting = [], {y}, [y]
+    while waiting:
+        node = waiting.pop()
+        if node.op is None or node.moment <= since:
+            continue
+        operations.append(node)
+        for x in node.inputs:
+            if isinstance(x, Tensor) and x._requires_grad and x not in found:
+                found.add(x)
+                waiting.append(x)
+    # An operation is younger than its inputs, so the order of birth is a topological one.
+    operations.sort(key=_moment, reverse=True)
+    return operations, found
+
+
+def refuse_if_stale(node: Tensor) -> None:
+    """Raise if a leaf among the inputs changed after the operation that made ``node``."""
+    for x in node.inputs:
+        if isinstance(x, Tensor) and x.op is None and x.moment > node.moment:
+            raise RuntimeError(
+                f"a graph runs backward only with the values it was recorded with, but "
+                f"{describe(x)} was changed after {node.op.name!r} had used it. Run the forward "
+                "pass again after changing a leaf (an optimizer's step() changes its parameters)."
+            )
+
+
+def describe(x) -> str:
+    """What an error calls an input: its name, if it has one, and its shape."""
+    if isinstance(x, Tensor):
+        name = qualified_name(x)
+        return f"tensor{x.shape}" if name is None else f"{name!r}{x.shape}"
+    return f"array{x.shape}" if isinstance(x, np.ndarray) else repr(x)
+
+
+def qualified_name(x: Tensor) -> str | None:
+    """The name of ``x``, and before it the module that made it, as in ``1.E[x]``."""
+    if x.name is None or x.op is None:
+        return x.name
+    scope = x.scope
+    while scope is not None and (scope.owner is None or not scope.name):
+        scope = scope.parent
+    return x.name if scope is None else f"{scope.name}.{x.name}"
+
+
+def _fill(
+    tensor,
+    data,
+    requires_grad=False,
+    name=None,
+    op=None,
+    inputs=(),
+    params=None,
+    saved=None,
+):
+    tensor._data = data
+    tensor._requires_grad = requires_grad
+    tensor.grad = tensor._grad_home = None
+    tensor.name = name
+    tensor.op = op
+    tensor.inputs = inputs
+    tensor.params = params
+    tensor.saved = saved
+    tensor.scope = state.scope
+    tensor.moment = tick()
+    return tensor
+
+
+def _unshared(data: np.ndarray) -> np.ndarray:
+    """A copy where the memory may change: nothing watches a tensor that needs no gradient."""
+    owner = data if data.base is None else data.base
+    return data.copy() if owner is not data and owner.flags.writeable else data
+
+
+def _arrays(inputs: Iterable) -> list:
+    return [x._data if isinstance(x, Tensor) else x for x in inputs]
+
+
+def _seed(y: Tensor, gradient) -> np.ndarray:
+    if gradient is None:
+        if y.size != 1:
+            raise ValueError(
+                f"a gradient starts from one number, but {describe(y)} has {y.size}. Reduce it "
+                "first, for example with .sum() or .mean(), or pass gradient=, an array of "
+                f"shape {y.shape}."
+            )
+        return np.ones(y.shape, y.dtype)
+    g = np.array(gradient, dtype=y.dtype)
+    if g.shape != y.shape:
+        raise ValueError(
+            f"gradient must have the shape of the tensor it arrives at, but {describe(y)} got "
+            f"one of shape {g.shape}."
+        )
+    return g
+
+
+def _as_gradient_of(x: Tensor, g) -> Tensor:
+    if g is None:
+        return Tensor(np.zeros(x.shape, x.dtype))
+    if isinstance(g, Tensor):
+        return g if g.dtype == x.dtype else g.astype(x.dtype)
+    return Tensor(g, dtype=x.dtype)
+
+
+_AS_IT_IS = (Tensor, int, float, type(None))
+_moment = operator.attrgetter("moment")
