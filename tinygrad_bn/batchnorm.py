@@ -1,46 +1,51 @@
 """Batch normalization, defined twice: as a graph of primitives, and fused by hand.
 
-Geometry first. Per channel, the m values of a batch are one vector x. Batch norm removes from
-x its component along the vector of ones 1 (it subtracts the mean), scales what is left to
-length sqrt(m), and then stretches by gamma and shifts by beta. Neither adding to x along 1
-nor stretching x changes the result, so the gradient has no component in those directions:
+Geometry first. Per channel, the m values of a batch are one vector x. Batch norm
+removes from x its component along the vector of ones 1 (it subtracts the mean), scales
+what is left to length sqrt(m), and then stretches by gamma and shifts by beta. Neither
+adding to x along 1 nor stretching x changes the result, so the gradient has no
+component in those directions:
 
-    the backward pass removes from the cotangent g its component along 1 and, as eps -> 0,
-    along x_hat, and rescales what is left.
+    the backward pass removes from the cotangent g its component along 1 and,
+    as eps -> 0, along x_hat, and rescales what is left.
 
-Hence sum(d_x) = 0 over the batch. That sum is the gradient of a bias in front of batch norm,
-which is why such a bias learns nothing.
+Hence sum(d_x) = 0 over the batch. That sum is the gradient of a bias in front of batch
+norm, which is why such a bias learns nothing.
 
 The derivation. Forward, with m values per channel:
 
-    mean  = E[x]         x_c = x - mean         var = E[x_c^2]      inv_std = (var + eps)^(-1/2)
-    x_hat = inv_std * x_c                       y = gamma * x_hat + beta
+    mean  = E[x]       x_c     = x - mean
+    var   = E[x_c^2]   inv_std = (var + eps)^(-1/2)
+    x_hat = inv_std * x_c
+    y     = gamma * x_hat + beta
 
 Backward, from g = dL/dy, with d_x_hat = gamma * g:
 
-    d_beta  = sum(g)     d_gamma = sum(g * x_hat)
-    d_var   = sum(d_x_hat * x_c) * (-1/2) inv_std^3 = -(1/2) inv_std^2 sum(d_x_hat * x_hat)
+    d_beta  = sum(g)
+    d_gamma = sum(g * x_hat)
+    d_var   = -(1/2) inv_std^3 * sum(d_x_hat * x_c)
+            = -(1/2) inv_std^2 * sum(d_x_hat * x_hat)
     d_x_c   = inv_std * d_x_hat + d_var * (2/m) x_c
             = inv_std * (d_x_hat - x_hat * mean(d_x_hat * x_hat))
     d_x     = d_x_c - mean(d_x_c)
-            = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))      as sum(x_hat) = 0
+            = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
-In the last line, ``g`` is the direct route, ``- mean(g)`` came through E[x], and the last term
-through Var[x].
+The last line holds because sum(x_hat) = 0. In it, ``g`` is the direct route,
+``- mean(g)`` came through E[x], and the last term through Var[x].
 
-====================  ====================================================================
-N, C                  the batch size, and the number of channels (features)
-axes                  the axes averaged over; the other ones are the channels
-m                     the number of values averaged per channel, N for ``axes=(0,)``
-running statistics    averages over batches of mean and var, for evaluation
-====================  ====================================================================
+==================  ====================================================================
+N, C                the batch size, and the number of channels (features)
+axes                the axes averaged over; the other ones are the channels
+m                   the number of values averaged per channel, N for ``axes=(0,)``
+running statistics  averages over batches of mean and var, for evaluation
+==================  ====================================================================
 
 This file comes third in the reading order, after ``tensor.py`` and ``ops.py``.
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
-Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 3, Algorithm 1 and
-the backward pass after it. There d_var and d_mean are kept apart; here they are put together.
+Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 3, Algorithm 1
+and the backward pass after it, which keeps d_var and d_mean apart.
 """
 
 import math
@@ -64,20 +69,21 @@ def batch_norm(
     constants: tuple[str, ...] = (),
     running: "RunningStatistics | None" = None,
 ) -> Tensor:
-    """Normalize each channel of ``x`` over the batch, then scale by gamma and shift by beta.
+    """Normalize each channel of ``x`` over the batch, then scale and shift it.
 
     ``mean`` and ``var``, where given, replace the batch's: that is evaluation mode.
-    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that backward takes for
-    constants: the mistake of the paper's section 2, on purpose. ``running`` is told the batch's
-    statistics.
+    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that backward takes
+    for constants: the mistake of the paper's section 2, on purpose. ``running`` is told
+    the statistics of the batch.
 
-    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over; gamma, beta, mean
-    and var one value per channel, (C,); the result like x. eps >= 0 is added to the variance.
+    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over; gamma,
+    beta, mean and var one value per channel, (C,); the result like x. eps >= 0 is added
+    to the variance.
 
-    Raises: ``ValueError`` for eps < 0, one value per channel, an unknown constant, and a
-    gamma, beta, mean or var that is not one value per channel.
+    Raises: ``ValueError`` for eps < 0, one value per channel, an unknown constant, and
+    a gamma, beta, mean or var that is not one value per channel.
 
-    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1; evaluation mode: Algorithm 2.
+    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1, and 2 for evaluation.
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = axes_of(x, axes)
@@ -112,12 +118,12 @@ def fused_batch_norm(
     var=None,
     running: "RunningStatistics | None" = None,
 ) -> Tensor:
-    """The same as ``batch_norm``, as one operation with a backward pass written by hand.
+    """The same as ``batch_norm`` in one operation, with a backward pass by hand.
 
-    It is faster, keeps x_hat and one number per channel for backward, and centers twice, so
-    that x_hat stays exact when the mean is large beside the standard deviation. Evaluation
-    mode (``mean`` or ``var`` given) is left to the definition, and so are derivatives of
-    second order.
+    It is faster, keeps x_hat and one number per channel for backward, and centers
+    twice, so that x_hat stays exact when the mean is large beside the standard
+    deviation. Evaluation mode (``mean`` or ``var`` given) is left to the definition,
+    and so are derivatives of second order.
 
     Shapes, errors: as for ``batch_norm``.
 
@@ -143,7 +149,7 @@ def _forward(x, gamma, beta, *, axes, eps):
     m = values_per_channel(x, axes)
     mean = np.add.reduce(x, axes, keepdims=True) / m
     x_c = x - mean
-    # A mean of 1e4 is rounded to 1e-3 in float32; centering again removes what that left.
+    # A mean of 1e4 is rounded to 1e-3 in float32; centering again removes what is left.
     rest = np.add.reduce(x_c, axes, keepdims=True) / m
     x_c -= rest
     var = np.add.reduce(x_c * x_c, axes, keepdims=True) / m
@@ -182,10 +188,10 @@ _fused = Fused("batch_norm", _forward, _backward, definition=batch_norm)
 class RunningStatistics:
     """Averages over batches of the mean and the variance, for evaluation mode.
 
-    ``momentum`` is the weight of the *new* batch, as in PyTorch (Keras weighs the old ones):
-    ``running = (1 - momentum) * running + momentum * batch``. None averages over all batches
-    alike. While a batch is normalized by its own variance, which divides by m, the running
-    variance is of the unbiased one, m / (m - 1) times as large.
+    ``momentum`` is the weight of the *new* batch, as in PyTorch (Keras weighs the old
+    ones): ``running = (1 - momentum) * running + momentum * batch``. None averages over
+    all batches alike. While a batch is normalized by its own variance, which divides by
+    m, the running variance is of the unbiased one, m / (m - 1) times as large.
 
     ``mean`` starts at 0 and ``var`` at 1, both (C,); ``updates`` counts the batches.
 
@@ -199,8 +205,8 @@ class RunningStatistics:
     ):
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(
-                "momentum, the weight of the new batch, must be in [0, 1], or None for the "
-                f"average over all batches, but {momentum!r} was received."
+                "momentum, the weight of the new batch, must be in [0, 1], or None for "
+                f"the average over all batches, but {momentum!r} was received."
             )
         self.mean, self.var = (
             np.zeros(num_features, dtype),
@@ -209,7 +215,7 @@ class RunningStatistics:
         self.momentum, self.updates = momentum, np.zeros((), int)
 
     def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
-        """Take in the ``mean`` and (biased) ``var`` of a batch of ``m`` values per channel."""
+        """Take in a batch's ``mean`` and biased ``var`` of ``m`` values per channel."""
         self.updates += 1
         weight = 1 / int(self.updates) if self.momentum is None else self.momentum
         self.mean += weight * (mean.reshape(self.mean.shape) - self.mean)
@@ -256,12 +262,14 @@ def _check(x, axes, eps, constants, from_batch):
         )
     if unknown := set(constants) - {"mean", "var"}:
         raise ValueError(
-            f"batch_norm: constants may contain 'mean' and 'var', but {sorted(unknown)} was "
-            "received."
+            "batch_norm: constants may contain 'mean' and 'var', but "
+            f"{sorted(unknown)} was received."
         )
     if from_batch and values_per_channel(x, axes) < 2:
         raise ValueError(
-            "batch_norm: at least two values per channel must be averaged, because of a single "
-            f"one nothing is left when its mean is subtracted: x_hat would be 0 whatever x is. "
-            f"Received {describe(x)} with axes={axes}. Use a larger batch, or evaluation mode."
+            "batch_norm: at least two values per channel must be averaged, because of "
+            "a single one nothing is left when its mean is subtracted: "
+            "x_hat would be 0 whatever x is. "
+            f"Received {describe(x)} with axes={axes}. "
+            "Use a larger batch, or evaluation mode."
         )

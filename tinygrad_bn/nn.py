@@ -1,12 +1,12 @@
 """Modules and losses: what a multilayer perceptron with batch norm is made of.
 
-====================  ====================================================================
-module                a function with parameters: ``module(x)`` calls ``forward``
-parameter             a leaf that requires a gradient, held as an attribute of a module
-state                 what a checkpoint must keep: tensors, and arrays that are not trained
-qualified name        attribute names from the outermost module inward, as in ``0.weight``
-logits                one score per class; their softmax is a probability distribution
-====================  ====================================================================
+==================  ====================================================================
+module              a function with parameters: ``module(x)`` calls ``forward``
+parameter           a leaf that requires a gradient, held as an attribute of a module
+state               what a checkpoint keeps: tensors, and arrays that are not trained
+qualified name      attribute names from the outermost module inward, as in ``0.weight``
+logits              one score per class; their softmax is a probability distribution
+==================  ====================================================================
 
 This file comes after ``batchnorm.py`` in the reading order.
 
@@ -22,14 +22,15 @@ from . import ops
 from .batchnorm import RunningStatistics, batch_norm, fused_batch_norm
 from .tensor import Fused, Scope, Tensor, composite, describe
 
-# --- Fused operations, each below its definition -------------------------------------------
+# --- Fused operations, each below its definition --------------------------------------
 
 
 @composite
 def linear(x, weight, bias=None) -> Tensor:
     """``x @ weight + bias``: the definition of the fused operation.
 
-    Shapes: x (..., in_features), weight (in_features, out_features), bias (out_features,).
+    Shapes: x (..., in_features), weight (in_features, out_features),
+    bias (out_features,).
     """
     y = x @ weight
     return y if bias is None else y + bias
@@ -63,7 +64,7 @@ fused_linear = Fused(
 
 @composite
 def softmax_cross_entropy(logits, labels) -> Tensor:
-    """The mean of ``-log softmax(logits)[label]``: the definition of the fused operation.
+    """The mean of ``-log softmax(logits)[label]``: the fused operation's definition.
 
     Shapes: logits (N, C), labels (N,), integers in [0, C); the result is a scalar.
     """
@@ -99,22 +100,23 @@ _fused_softmax_cross_entropy = Fused(
     definition=softmax_cross_entropy,
 )
 
-# --- Losses -----------------------------------------------------------------------------
+# --- Losses ---------------------------------------------------------------------------
 
 
 def cross_entropy(logits, labels) -> Tensor:
     """The mean negative log likelihood of the labels under softmax of the logits.
 
-    Shapes: logits (N, C), labels an integer array (N,) with values in [0, C); scalar result.
+    Shapes: logits (N, C), labels (N,), integers in [0, C); the result is a scalar.
 
-    Raises: ``TypeError`` for labels that are not integers, ``ValueError`` for shapes that do
-    not fit and labels out of range.
+    Raises: ``TypeError`` for labels that are not integers, ``ValueError`` for shapes
+    that do not fit and labels out of range.
     """
     labels = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(
-            "cross_entropy: labels must be integers, the index of the right class for each row, "
-            f"but an array of {labels.dtype} was received. Convert with labels.astype(int)."
+            "cross_entropy: labels must be integers, the index of the right class for "
+            f"each row, but an array of {labels.dtype} was received. "
+            "Convert with labels.astype(int)."
         )
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
         raise ValueError(
@@ -123,8 +125,9 @@ def cross_entropy(logits, labels) -> Tensor:
         )
     if np.minimum.reduce(labels) < 0 or np.maximum.reduce(labels) >= logits.shape[1]:
         raise ValueError(
-            f"cross_entropy: labels must be in [0, {logits.shape[1]}), one of the columns of "
-            f"{describe(logits)}, but they range from {labels.min()} to {labels.max()}."
+            f"cross_entropy: labels must be in [0, {logits.shape[1]}), one of the "
+            f"columns of {describe(logits)}, "
+            f"but they range from {labels.min()} to {labels.max()}."
         )
     return _fused_softmax_cross_entropy(logits, labels)
 
@@ -138,12 +141,13 @@ def mse_loss(prediction, target) -> Tensor:
     if np.shape(prediction) != np.shape(target):
         raise ValueError(
             "mse_loss: prediction and target must have the same shape, but "
-            f"{describe(prediction)} and {np.shape(target)} were received. Reshape one of them."
+            f"{describe(prediction)} and {np.shape(target)} were received. "
+            "Reshape one of them."
         )
     return ((prediction - target) ** 2).mean()
 
 
-# --- Initialization -----------------------------------------------------------------------
+# --- Initialization -------------------------------------------------------------------
 
 
 def kaiming_normal(shape, rng: np.random.Generator, dtype=np.float32) -> np.ndarray:
@@ -155,7 +159,7 @@ def kaiming_normal(shape, rng: np.random.Generator, dtype=np.float32) -> np.ndar
 
 
 def kaiming_uniform(shape, rng: np.random.Generator, dtype=np.float32) -> np.ndarray:
-    """Weights (fan_in, fan_out) of variance 2 / fan_in, uniform in a symmetric interval.
+    """Weights (fan_in, fan_out) of variance 2 / fan_in, uniform.
 
     Source: He et al., arXiv 1502.01852, section 2.2, equation 10.
     """
@@ -163,7 +167,7 @@ def kaiming_uniform(shape, rng: np.random.Generator, dtype=np.float32) -> np.nda
 
 
 def xavier_normal(shape, rng: np.random.Generator, dtype=np.float32) -> np.ndarray:
-    """Weights (fan_in, fan_out) of variance 2 / (fan_in + fan_out): for tanh and sigmoid.
+    """Weights (fan_in, fan_out), variance 2 / (fan_in + fan_out): for tanh and sigmoid.
 
     Source: Glorot & Bengio, AISTATS 2010, section 4.2.1, equation 12.
     """
@@ -178,15 +182,15 @@ def xavier_uniform(shape, rng: np.random.Generator, dtype=np.float32) -> np.ndar
     return (rng.uniform(-1, 1, shape) * math.sqrt(6 / sum(shape))).astype(dtype)
 
 
-# --- Modules ------------------------------------------------------------------------------
+# --- Modules --------------------------------------------------------------------------
 
 
 class Module:
     """A function with parameters. Subclasses assign attributes and write ``forward``.
 
-    The parameters are the leaves among the attributes that require a gradient, in the order of
-    their assignment, those of modules inside (also in lists and tuples) included. Each is
-    named by its place: ``0.weight``.
+    The parameters are the leaves among the attributes that require a gradient, in the
+    order of their assignment, those of modules inside (also in lists and tuples)
+    included. Each is named by its place: ``0.weight``.
     """
 
     training = True
@@ -255,7 +259,7 @@ class Module:
             tensor.grad = None
 
     def train(self, mode: bool = True) -> "Module":
-        """Training mode, for this module and those inside: batch norm uses its batch."""
+        """Training mode, here and in all modules inside: batch norm uses its batch."""
         for module in self.modules():
             module.training = mode
         return self
@@ -281,8 +285,8 @@ class Module:
     def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
         """Copy ``state`` into the tensors and arrays that are there.
 
-        Raises: ``ValueError`` for entries that are missing, unexpected, or of another shape or
-        dtype; it lists them all, and nothing is changed.
+        Raises: ``ValueError`` for entries that are missing, unexpected, or of another
+        shape or dtype; it lists them all, and nothing is changed.
         """
         here = dict(self._state())
         wrong = [f"missing: {name}" for name in here if name not in state]
@@ -291,12 +295,14 @@ class Module:
             have, got = here[name], np.asarray(state[name])
             if got.shape != have.shape or got.dtype != have.dtype:
                 wrong.append(
-                    f"{name}: expected {have.shape} {have.dtype}, received {got.shape} {got.dtype}"
+                    f"{name}: expected {have.shape} {have.dtype}, "
+                    f"received {got.shape} {got.dtype}"
                 )
         if wrong:
             raise ValueError(
-                f"load_state_dict: the entries must be those of this {type(self).__name__}. "
-                f"Nothing was loaded. {'; '.join(sorted(wrong))}."
+                "load_state_dict: the entries must be those of this "
+                f"{type(self).__name__}. Nothing was loaded. "
+                f"{'; '.join(sorted(wrong))}."
             )
         for name, value in here.items():
             value[...] = state[name]
@@ -349,26 +355,28 @@ class Linear(Module):
     def forward(self, x):
         if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
             raise ValueError(
-                f"{self._called()}: the last axis must have {self.weight.shape[0]} features, "
-                f"but {describe(x)} was received. Check the layer before it."
+                f"{self._called()}: the last axis must have {self.weight.shape[0]} "
+                f"features, but {describe(x)} was received. Check the layer before it."
             )
         if self.bias is None:
             return fused_linear(x, self.weight)
         return fused_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, {self.weight.shape[1]}, bias={self.bias is not None}"
+        in_features, out_features = self.weight.shape
+        return f"{in_features}, {out_features}, bias={self.bias is not None}"
 
 
 class BatchNorm(Module):
     """Batch normalization with running statistics for evaluation mode.
 
-    ``axes`` are averaged over, (0,) for x (N, C) and (0, 2, 3) for x (N, C, H, W). ``momentum``
-    in [0, 1] is the weight of the *new* batch in the running statistics, None their plain
-    average. Training normalizes by the batch's own variance, which divides by m; the running
-    variance is m / (m - 1) times that. ``fused`` chooses between the two definitions;
-    ``constants``, ``("mean",)``, ``("var",)`` or both, are the statistics that backward
-    mistakes for constants, for which the graph of primitives is run.
+    ``axes`` are averaged over, (0,) for x (N, C) and (0, 2, 3) for x (N, C, H, W).
+    ``momentum`` in [0, 1] is the weight of the *new* batch in the running statistics,
+    None their plain average. Training normalizes by the batch's own variance, which
+    divides by m; the running variance is m / (m - 1) times that. ``fused`` chooses
+    between the two definitions; ``constants``, ``("mean",)``, ``("var",)`` or both, are
+    the statistics that backward mistakes for constants, for which the graph of
+    primitives is run.
 
     ``gamma`` starts at 1 and ``beta`` at 0, both (C,), None unless ``affine``;
     ``running_mean`` and ``running_var`` are NumPy arrays (C,).
@@ -431,9 +439,10 @@ class BatchNorm(Module):
         channels = [n for i, n in enumerate(x.shape) if i not in self.axes]
         if channels != [self.num_features]:
             raise ValueError(
-                f"{self._called()}: {self.num_features} features must be left when axes "
-                f"{self.axes} are averaged over, but {describe(x)} was received, which leaves "
-                f"{tuple(channels)}. Check num_features, axes and the layer before it."
+                f"{self._called()}: {self.num_features} features must be left when "
+                f"axes {self.axes} are averaged over, but {describe(x)} was received, "
+                f"which leaves {tuple(channels)}. "
+                "Check num_features, axes and the layer before it."
             )
 
     def _state(self):
@@ -468,7 +477,7 @@ class Tanh(Module):
 
 
 class Sequential(Module):
-    """Modules one after the other, named ``0``, ``1``, ... ; it can be indexed and iterated."""
+    """Modules one after the other, named ``0``, ``1``, ...; indexed like a list."""
 
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):

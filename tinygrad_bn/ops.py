@@ -1,17 +1,17 @@
 """The vocabulary: each operation beside its adjoint, and the operators of ``Tensor``.
 
-A pullback is read as ``(g, y, *inputs, **params) -> gradient of one input``. It is written
-with operators and the functions of this file, so that it runs on arrays and on tensors alike,
-and its derivatives of every order are words of the same vocabulary.
+A pullback is read as ``(g, y, *inputs, **params) -> gradient of one input``. It is
+written with operators and the functions of this file, so that it runs on arrays and on
+tensors alike, and its derivatives of every order are words of the same vocabulary.
 
-====================  ====================================================================
-adjoint pair          two linear operations, each of which is the other's pullback:
-                      ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``;
-                      ``reshape``, ``transpose`` and ``astype`` are their own kind's
-elementwise           an operation whose inputs are first brought to one shape, visibly:
-                      ``u + b`` is ``add(u, broadcast_to(b))`` where ``b`` needs a gradient
-constant              the result of ``equal`` and ``sign``, which have no derivative
-====================  ====================================================================
+==================  ====================================================================
+adjoint pair        two linear operations, each of which is the other's pullback:
+                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``;
+                    ``reshape``, ``transpose`` and ``astype`` are their own kind's
+elementwise         an operation whose inputs are first brought to one shape, visibly:
+                    ``u + b`` is ``add(u, broadcast_to(b))`` if ``b`` needs a gradient
+constant            the result of ``equal`` and ``sign``, which have no derivative
+==================  ====================================================================
 
 At kinks: ``relu`` has slope 0 at 0, ``absolute`` too; ``maximum`` and ``max`` share the
 gradient equally among ties.
@@ -29,7 +29,7 @@ import numpy as np
 
 from .tensor import Primitive, Tensor, composite, describe, state
 
-# --- Shapes: each beside its adjoint ---------------------------------------------------
+# --- Shapes: each beside its adjoint --------------------------------------------------
 
 
 def _sum_to(x, shape):
@@ -111,7 +111,7 @@ _concatenate = _Concatenate(
     demands="the inputs must have the same shape except along the axis to be joined.",
 )
 
-# --- Elementwise ------------------------------------------------------------------------
+# --- Elementwise ----------------------------------------------------------------------
 
 
 class Elementwise(Primitive):
@@ -124,7 +124,10 @@ class Elementwise(Primitive):
         return super().__call__(*_on_one_shape(self, inputs))
 
 
-_BROADCASTABLE = "the shapes must agree from the last axis on, or be 1 there; reshape or transpose one."
+_BROADCASTABLE = (
+    "the shapes must agree from the last axis on, or be 1 there; "
+    "reshape or transpose one."
+)
 
 
 def _on_one_shape(operation, inputs):
@@ -177,8 +180,8 @@ div = Elementwise(
     lambda g, y, a, b: g / b,
     lambda g, y, a, b: g * -y / b,
 )
-# Where n = 0 the exponent n - 1 becomes 0 and the factor n makes the rule 0, also at x = 0;
-# where x = 0 the logarithm becomes that of 1.
+# Where n = 0 the exponent n - 1 becomes 0 and the factor n makes the rule 0, also at
+# x = 0; where x = 0 the logarithm becomes that of 1.
 power = Elementwise(
     "power",
     lambda x, n: x**n,
@@ -215,23 +218,24 @@ def _sigmoid(x):
 
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: g * (y - y * y))
 
-# --- Products and reductions -------------------------------------------------------------
+# --- Products and reductions ----------------------------------------------------------
 
 _matmul = Primitive(
     "matmul",
     np.matmul,
     lambda g, y, a, b: g @ b.mT,
     lambda g, y, a, b: a.mT @ g,
-    demands="the last axis of the first input and the second to last of the second must be "
-    "equally long, and the axes before them must broadcast; transpose or reshape one.",
+    demands="the last axis of the first input and the second to last of the second "
+    "must be equally long, and the axes before them must broadcast; "
+    "transpose or reshape one.",
 )
 
 
 def matmul(a, b):
     """The matrix product over the last two axes, broadcast over those before them.
 
-    Shapes: (..., n, k) @ (..., k, p) -> (..., n, p); a vector stands for a row on the left
-    and for a column on the right, as in ``numpy.matmul``.
+    Shapes: (..., n, k) @ (..., k, p) -> (..., n, p); a vector stands for a row on the
+    left and for a column on the right, as in ``numpy.matmul``.
 
     Raises: ``ValueError`` for shapes that do not fit.
     """
@@ -273,16 +277,16 @@ max_to = Primitive("max_to", _max_to, _share_of_max)
 
 
 def axes_of(x, axis) -> tuple[int, ...]:
-    """The axes meant by NumPy's ``axis``: None (all), one, or several, also from the end.
+    """The axes NumPy means by ``axis``: None (all), one or several, also from the end.
 
-    Raises: ``ValueError`` for an axis that ``x`` does not have, or has been given twice.
+    Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
     """
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     found = tuple(sorted(i + x.ndim if i < 0 else i for i in axes))
     if len(set(found)) < len(found) or not all(0 <= i < x.ndim for i in found):
         raise ValueError(
-            f"axis must name different axes out of {x.ndim}, but {axis} was received for "
-            f"{describe(x)}."
+            f"axis must name different axes out of {x.ndim}, but {axis} was received "
+            f"for {describe(x)}."
         )
     return found
 
@@ -323,12 +327,12 @@ def mean(x, axis=None, keepdims=False):
 def var(x, axis=None, keepdims=False):
     """The variance over ``axis`` (None: all): the mean of the squared deviations.
 
-    It divides by the number of values, as ``numpy.var`` does and as batch norm needs it.
+    It divides by the number of values, as ``numpy.var`` does and batch norm needs it.
     """
     return mean((x - mean(x, axis, keepdims=True)) ** 2, axis, keepdims)
 
 
-# --- Joining ------------------------------------------------------------------------------
+# --- Joining --------------------------------------------------------------------------
 
 
 def concatenate(tensors: Sequence, axis: int = 0):
@@ -363,7 +367,7 @@ def stack(tensors: Sequence, axis: int = 0):
     )
 
 
-# --- The operators and methods of Tensor --------------------------------------------------
+# --- The operators and methods of Tensor ----------------------------------------------
 
 
 def _constant_index(index):
@@ -383,8 +387,8 @@ def _shape_with_blank(x, shape):
         shape = tuple(x.size // known if n == -1 else n for n in shape)
     if math.prod(shape) != x.size or -1 in shape:
         raise ValueError(
-            f"reshape: a shape of {x.size} values must be given, with at most one -1 for what "
-            f"is left over, but {describe(x)} received {shape}."
+            f"reshape: a shape of {x.size} values must be given, with at most one -1 "
+            f"for what is left over, but {describe(x)} received {shape}."
         )
     return shape
 
@@ -394,8 +398,8 @@ def _transpose(x, *axes):
     axes = tuple(i % x.ndim for i in axes) if axes else tuple(reversed(range(x.ndim)))
     if sorted(axes) != list(range(x.ndim)):
         raise ValueError(
-            f"transpose: each of the {x.ndim} axes must be named once, but {describe(x)} "
-            f"received {axes}."
+            f"transpose: each of the {x.ndim} axes must be named once, but "
+            f"{describe(x)} received {axes}."
         )
     return transpose(x, axes=axes)
 
@@ -434,7 +438,7 @@ Tensor.T = property(_transpose)
 Tensor.mT = property(_matrix_transpose)
 Tensor.astype = lambda x, dtype: astype(x, dtype=np.dtype(dtype))
 
-# --- NumPy on the left ----------------------------------------------------------------------
+# --- NumPy on the left ----------------------------------------------------------------
 
 _UFUNCS = {
     np.add: add,
@@ -457,15 +461,17 @@ _UFUNCS = {
 }
 # Their results are booleans and have no derivative to lose.
 _QUESTIONS = {
-    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.isfinite,
-    np.isinf, np.isnan, np.signbit, np.logical_and, np.logical_or, np.logical_not,
+    np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+    np.isfinite, np.isinf, np.isnan, np.signbit,
+    np.logical_and, np.logical_or, np.logical_not,
     np.allclose, np.array_equal, np.isclose, np.shape, np.ndim, np.size,
 }  # fmt: skip
 _METHODS = {
     np.sum: "tensor.sum()", np.mean: "tensor.mean()", np.var: "tensor.var()",
     np.max: "tensor.max()", np.amax: "tensor.max()", np.reshape: "tensor.reshape()",
     np.transpose: "tensor.transpose()", np.concatenate: "tg.concatenate()",
-    np.stack: "tg.stack()", np.where: "tg.where()", np.sign: "tensor > 0 and tensor < 0",
+    np.stack: "tg.stack()", np.where: "tg.where()",
+    np.sign: "tensor > 0 and tensor < 0",
 }  # fmt: skip
 
 
@@ -481,8 +487,9 @@ def _called_by_numpy(function, inputs, params):
         return function(*_values(inputs), **{k: _values(v) for k, v in params.items()})
     instead = _METHODS.get(function, "a composition of the functions of tg")
     raise TypeError(
-        f"np.{function.__name__} must be given arrays, but received a tensor, whose gradient it "
-        f"would lose. Use {instead}, or np.asarray(tensor) where no gradient is wanted."
+        f"np.{function.__name__} must be given arrays, but received a tensor, whose "
+        f"gradient it would lose. Use {instead}, "
+        "or np.asarray(tensor) where no gradient is wanted."
     )
 
 
@@ -491,9 +498,10 @@ def _array_ufunc(tensor, ufunc, method, *inputs, **params):
         return _UFUNCS[ufunc](*inputs)
     if method != "__call__" or "out" in params:
         raise TypeError(
-            f"np.{ufunc.__name__}{'' if method == '__call__' else '.' + method} with out= or as "
-            "a method must be given arrays only, but received a tensor. Use the operators and "
-            "functions of tg, which return new tensors, or np.asarray(tensor)."
+            f"np.{ufunc.__name__}{'' if method == '__call__' else '.' + method} with "
+            "out= or as a method must be given arrays only, but received a tensor. "
+            "Use the operators and functions of tg, which return new tensors, "
+            "or np.asarray(tensor)."
         )
     return _called_by_numpy(ufunc, inputs, params)
 

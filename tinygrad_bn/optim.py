@@ -1,16 +1,17 @@
-"""Optimizers: SGD and Adam, each a handful of NumPy calls however many parameters there are.
+"""Optimizers: SGD and Adam, a handful of NumPy calls for any number of parameters.
 
-====================  ====================================================================
-flat buffer           one array that holds all parameters one after the other; each
-                      ``parameter.data`` is a view of its part, and ``parameter.grad`` of
-                      its part of a second one, for the gradients
-adopt                 to move parameters into the buffers; the last optimizer to do so has them
-lr                    the learning rate, settable at any time
-====================  ====================================================================
+==================  ====================================================================
+flat buffer         one array that holds all parameters one after the other; each
+                    ``parameter.data`` is a view of its part, and ``parameter.grad`` of
+                    its part of a second one, for the gradients
+adopt               to move parameters into the buffers; the last to do so has them
+lr                  the learning rate, settable at any time
+==================  ====================================================================
 
-``parameter.grad`` lives in the optimizer's buffer and is written anew by the next backward
-pass: copy it to keep it. A parameter that received no gradient since ``zero_grad()`` counts
-as one whose gradient is zero: momentum and weight decay still move it (PyTorch skips it).
+``parameter.grad`` lives in the optimizer's buffer and is written anew by the next
+backward pass: copy it to keep it. A parameter that received no gradient since
+``zero_grad()`` counts as one whose gradient is zero: momentum and weight decay still
+move it (PyTorch skips it).
 
 This file comes after ``nn.py`` in the reading order.
 
@@ -29,8 +30,8 @@ from .tensor import Tensor, describe, tick
 class Optimizer:
     """What all optimizers share: the flat buffers, their checks, and their state.
 
-    Raises: ``ValueError`` for no parameters, one given twice, mixed dtypes, or a setting out
-    of range; ``TypeError`` for a parameter that is not a leaf that requires a gradient.
+    Raises: ``ValueError`` for no parameters, one given twice, mixed dtypes, or a
+    setting out of range; ``TypeError`` for anything but leaves that require a gradient.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float):
@@ -84,9 +85,9 @@ class Optimizer:
         for p, grad in zip(self.parameters, self._grads):
             if not p.lives_in(grad):
                 raise RuntimeError(
-                    f"{type(self).__name__}.step(): a parameter must belong to one optimizer, "
-                    f"but {describe(p)} was adopted by another one since. Use the newer "
-                    "optimizer only, or make a new one."
+                    f"{type(self).__name__}.step(): a parameter must belong to one "
+                    f"optimizer, but {describe(p)} was adopted by another one since. "
+                    "Use the newer optimizer only, or make a new one."
                 )
             if p.grad is not grad:
                 grad[...] = 0 if p.grad is None else p.grad
@@ -103,18 +104,18 @@ class Optimizer:
         return {"lr": self.lr, **{name: a.copy() for name, a in self._state().items()}}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from ``state``, the ``state_dict()`` of an optimizer for the same parameters.
+        """Go on from the ``state_dict()`` of an optimizer for the same parameters.
 
-        Raises: ``ValueError`` for entries that are missing, unexpected or misshapen; nothing
-        is changed then.
+        Raises: ``ValueError`` for entries that are missing, unexpected or misshapen;
+        nothing is changed then.
         """
         here = self._state()
         shapes = {"lr": (), **{name: a.shape for name, a in here.items()}}
         received = {name: np.shape(value) for name, value in state.items()}
         if received != shapes:
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: the entries and their shapes must be "
-                f"{shapes}, but {received} was received. Nothing was loaded."
+                f"{type(self).__name__}.load_state_dict: the entries and their shapes "
+                f"must be {shapes}, but {received} was received. Nothing was loaded."
             )
         self.lr = float(state["lr"])
         for name, array in here.items():
@@ -123,14 +124,15 @@ class Optimizer:
     def _check_parameters(self) -> None:
         if not self.parameters:
             raise ValueError(
-                f"{type(self).__name__}: at least one parameter must be given, received none. "
-                "Does the module hold its tensors as attributes, with requires_grad=True?"
+                f"{type(self).__name__}: at least one parameter must be given, "
+                "received none. Does the module hold its tensors as attributes, "
+                "with requires_grad=True?"
             )
         for p in self.parameters:
             if not isinstance(p, Tensor) or p.op is not None or not p.requires_grad:
                 raise TypeError(
-                    f"{type(self).__name__}: parameters must be leaves that require a gradient, "
-                    f"but {describe(p)} is not. Pass module.parameters()."
+                    f"{type(self).__name__}: parameters must be leaves that require a "
+                    f"gradient, but {describe(p)} is not. Pass module.parameters()."
                 )
         if len(set(self.parameters)) < len(self.parameters):
             raise ValueError(
@@ -149,7 +151,7 @@ class SGD(Optimizer):
     lr >= 0, momentum in [0, 1], weight_decay >= 0 (added to the gradient as
     ``weight_decay * p``).
 
-    Source: Sutskever et al., ICML 2013, section 2, in the form in which lr scales the step.
+    Source: Sutskever et al., ICML 2013, section 2; here lr scales the whole step.
     """
 
     def __init__(

@@ -1,26 +1,26 @@
 """The engine: a tensor remembers how it was made, and gradients flow back along that.
 
-====================  ====================================================================
-tape                  the graph behind a tensor, as plain data: operation, inputs, params
-leaf                  a tensor that no operation made
-primitive             an operation with one pullback per input, written in primitives
-pullback              the rule ``(g, y, *inputs, **params) -> gradient of one input``
-cotangent ``g``       the gradient that arrives at an operation's output ``y``
-composite             a function of tensors whose operations are remembered under its name
-fused                 a forward and a backward by hand, with the composite that defines them
-moment                when an operation ran or a leaf last changed, on one clock for both
-====================  ====================================================================
+==================  ====================================================================
+tape                the graph behind a tensor, as plain data: operation, inputs, params
+leaf                a tensor that no operation made
+primitive           an operation with one pullback per input, written in primitives
+pullback            the rule ``(g, y, *inputs, **params) -> gradient of one input``
+cotangent ``g``     the gradient that arrives at an operation's output ``y``
+composite           a function of tensors whose operations are remembered under its name
+fused               a forward and backward by hand, with the composite that defines them
+moment              when an operation ran or a leaf last changed, on one clock for both
+==================  ====================================================================
 
-Rules are written once and run in two algebras: called with arrays, an operation returns an
-array; called with a tensor, it returns a tensor. A backward pass that moves arrays is fast;
-one that moves tensors is recorded like any other computation, so its result can be
-differentiated again.
+Rules are written once and run in two algebras: called with arrays, an operation returns
+an array; called with a tensor, it returns a tensor. A backward pass that moves arrays
+is fast; one that moves tensors is recorded like any other computation, so its result
+can be differentiated again.
 
-This file comes first in the reading order. It contains no mathematics: the primitives are
-in ``ops.py``, which also gives ``Tensor`` its operators.
+This file comes first in the reading order. It contains no mathematics: the primitives
+are in ``ops.py``, which also gives ``Tensor`` its operators.
 
-Left out on purpose: devices, hooks, in-place operations, complex numbers, forward mode, and
-graphs shared between threads.
+Left out on purpose: devices, hooks, in-place operations, complex numbers, forward mode,
+and graphs shared between threads.
 """
 
 import functools
@@ -47,12 +47,12 @@ state = _State()
 class Tensor:
     """An array that remembers how it was made.
 
-    ``data`` is copied (what is in a graph must not change behind its back), ``dtype`` is
-    NumPy's own choice unless given. ``requires_grad`` asks for a gradient, ``name`` is what
-    pictures and errors call the tensor.
+    ``data`` is copied (what is in a graph must not change behind its back), ``dtype``
+    is NumPy's own choice unless given. ``requires_grad`` asks for a gradient, ``name``
+    is what pictures and errors call the tensor.
 
-    Raises: ``TypeError`` for data that are not real numbers, for tensors inside ``data``,
-    and where an integer or boolean tensor is asked for a gradient.
+    Raises: ``TypeError`` for data that are not real numbers, for tensors inside
+    ``data``, and where an integer or boolean tensor is asked for a gradient.
     """
 
     # In the order of a tensor's life: its values, how it was made, its gradient.
@@ -70,14 +70,14 @@ class Tensor:
             )
         if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
             raise TypeError(
-                "Tensor(data): data must be numbers, but this sequence contains tensors. "
-                "Use tg.stack(tensors), which keeps their gradients."
+                "Tensor(data): data must be numbers, but this sequence contains "
+                "tensors. Use tg.stack(tensors), which keeps their gradients."
             )
         array = np.array(data, dtype=dtype)
         if array.dtype.kind not in "biuf":
             raise TypeError(
-                f"Tensor(data): data must be real numbers, but NumPy reads {data!r:.60} "
-                f"as dtype {array.dtype}."
+                "Tensor(data): data must be real numbers, but NumPy reads "
+                f"{data!r:.60} as dtype {array.dtype}."
             )
         _fill(self, array, name=name)
         self.requires_grad = requires_grad
@@ -86,9 +86,10 @@ class Tensor:
     def data(self) -> np.ndarray:
         """The values.
 
-        Assigning copies into the array that is there, whose shape and dtype must agree, and
-        makes every graph recorded from the old values refuse to run backward. Writing to
-        elements of the array itself (``t.data[0] = 1``) cannot be seen: use ``t[0] = 1``.
+        Assigning copies into the array that is there, whose shape and dtype must agree,
+        and makes every graph recorded from the old values refuse to run backward.
+        Writing to elements of the array itself (``t.data[0] = 1``) cannot be seen:
+        use ``t[0] = 1``.
         """
         return self._data
 
@@ -99,18 +100,18 @@ class Tensor:
         )
         if values.shape != self.shape or values.dtype != self.dtype:
             raise ValueError(
-                f"tensor.data = values: shape and dtype must agree, but {describe(self)} is "
-                f"{self.dtype} and the values are {values.shape} {values.dtype}. "
-                "Make a new Tensor instead."
+                "tensor.data = values: shape and dtype must agree, but "
+                f"{describe(self)} is {self.dtype} and the values are {values.shape} "
+                f"{values.dtype}. Make a new Tensor instead."
             )
         self[...] = values
 
     def __setitem__(self, index, values) -> None:
         if not self._data.flags.writeable:
             raise TypeError(
-                f"only leaves can be assigned to, but {describe(self)} is the output of "
-                f"{self.op.name if self.op else 'an operation'!r}. Compute a new tensor, or "
-                "change a leaf and run the forward pass again."
+                f"only leaves can be assigned to, but {describe(self)} is the output "
+                f"of {self.op.name if self.op else 'an operation'!r}. Compute a new "
+                "tensor, or change a leaf and run the forward pass again."
             )
         self._data[index] = values
         self.moment = tick()
@@ -124,13 +125,15 @@ class Tensor:
     def requires_grad(self, wanted: bool) -> None:
         if self.op is not None:
             raise TypeError(
-                f"requires_grad can be set on leaves only, but {describe(self)} is the output "
-                f"of {self.op.name!r}. Use .detach() or tg.stop_gradient() to stop gradients."
+                f"requires_grad can be set on leaves only, but {describe(self)} is the "
+                f"output of {self.op.name!r}. "
+                "Use .detach() or tg.stop_gradient() to stop gradients."
             )
         if wanted and self._data.dtype.kind != "f":
             raise TypeError(
-                f"only floating-point tensors can require a gradient, but {describe(self)} "
-                f"is {self.dtype}. Pass dtype=float, or leave requires_grad off."
+                "only floating-point tensors can require a gradient, but "
+                f"{describe(self)} is {self.dtype}. "
+                "Pass dtype=float, or leave requires_grad off."
             )
         self._requires_grad = bool(wanted)
 
@@ -175,19 +178,19 @@ class Tensor:
     def backward(self, gradient=None) -> None:
         """Add the gradient of this tensor to ``.grad`` of every leaf that requires one.
 
-        ``gradient``: the cotangent to start from, shaped like this tensor; 1 if it is left
-        out, which a tensor of one element allows.
+        ``gradient``: the cotangent to start from, shaped like this tensor; 1 if it is
+        left out, which a tensor of one element allows.
 
-        Raises: ``ValueError`` for a missing or misshapen ``gradient``, ``RuntimeError`` if
-        no leaf can receive anything or a leaf changed since the graph was recorded.
+        Raises: ``ValueError`` for a missing or misshapen ``gradient``, ``RuntimeError``
+        if no leaf can receive anything or a leaf changed since the graph was recorded.
         """
         if not self._requires_grad:
             raise RuntimeError(
-                f"backward() must start from a tensor that depends on a leaf with "
-                f"requires_grad=True, but {describe(self)} does not. Was it computed under "
-                "no_grad(), detached, or made of data only?"
+                "backward() must start from a tensor that depends on a leaf with "
+                f"requires_grad=True, but {describe(self)} does not. Was it computed "
+                "under no_grad(), detached, or made of data only?"
             )
-        for leaf, g in pull_back(self, _seed(self, gradient)).items():
+        for leaf, g in pull_back(self, seed(self, gradient)).items():
             leaf._add_to_grad(g)
 
     def _add_to_grad(self, g: np.ndarray) -> None:
@@ -276,7 +279,7 @@ class Scope:
 
 
 def composite(function: Callable) -> Callable:
-    """Decorate a function of tensors so that its operations are remembered under its name."""
+    """Decorate a function so that its operations are remembered under its name."""
     name = function.__name__
 
     @functools.wraps(function)
@@ -290,7 +293,7 @@ def composite(function: Callable) -> Callable:
 class Operation:
     """What primitives and fused operations share: being called, and being recorded.
 
-    ``demands`` says what must hold of the inputs; the error for refused inputs quotes it.
+    ``demands`` says what must hold of the inputs; the error for other inputs quotes it.
     """
 
     def __init__(self, name: str, demands: str | None = None):
@@ -337,7 +340,7 @@ class Operation:
         return y, saved
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
-        """The error for inputs with which this operation cannot run, with names and shapes."""
+        """The error for inputs that do not fit, with their names and shapes."""
         kind = next(
             k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)
         )
@@ -348,9 +351,9 @@ class Operation:
 class Primitive(Operation):
     """An operation that knows its own adjoint.
 
-    ``forward(*inputs, **params)`` computes an array from arrays and never returns an input
-    itself but a view of it. There is one pullback per input, which returns the gradient of
-    that input, shaped like it; None stands for an input that has no derivative.
+    ``forward(*inputs, **params)`` computes an array from arrays and never returns an
+    input itself but a view of it. There is one pullback per input, which returns the
+    gradient of that input, shaped like it; None stands for an input without derivative.
 
     Source: the vector-Jacobian products of Griewank & Walther, Evaluating Derivatives,
     2nd ed., section 3.2.
@@ -384,11 +387,11 @@ class Fused(Operation):
     """A composition that somebody worked out by hand, beside its ``definition``.
 
     ``forward(*inputs, **params) -> (y, saved)`` and
-    ``backward(g, saved, needs, *inputs, **params) -> gradients`` move arrays: ``needs`` tells
-    which inputs need a gradient, ``gradients`` has one entry per input (ignored where it is
-    not needed). Neither writes into ``g`` or, backward, into what was saved.
-    ``definition(*inputs, **params)`` computes the same of tensors; derivatives of higher order
-    are left to it.
+    ``backward(g, saved, needs, *inputs, **params) -> gradients`` move arrays: ``needs``
+    tells which inputs need a gradient, ``gradients`` has one entry per input (ignored
+    where it is not needed). Neither writes into ``g`` or, backward, into what was
+    saved. ``definition(*inputs, **params)`` computes the same of tensors; derivatives
+    of higher order are left to it.
     """
 
     def __init__(self, name, forward, backward, definition, demands=None):
@@ -440,13 +443,13 @@ stop_gradient.__doc__ = (
 def grad(y: Tensor, wrt, gradient=None, create_graph=False):
     """The gradient of ``y`` with respect to ``wrt``, a tensor or a sequence of tensors.
 
-    Returns a tensor for a tensor, a list for a sequence; zeros for what ``y`` does not depend
-    on. Mutates nothing. ``gradient`` is the cotangent to start from, shaped like ``y``; 1 if
-    left out, which a ``y`` of one element allows. With ``create_graph`` the result is
-    recorded: it can be differentiated, explained and drawn.
+    Returns a tensor for a tensor, a list for a sequence; zeros for what ``y`` does not
+    depend on. Mutates nothing. ``gradient`` is the cotangent to start from, shaped like
+    ``y``; 1 if left out, which a ``y`` of one element allows. With ``create_graph`` the
+    result is recorded: it can be differentiated, explained and drawn.
 
-    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt`` that does
-    not require a gradient, ``RuntimeError`` if a leaf changed since it was used.
+    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
+    that does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
     """
     single = isinstance(wrt, Tensor)
     wanted = [wrt] if single else list(wrt)
@@ -457,11 +460,11 @@ def grad(y: Tensor, wrt, gradient=None, create_graph=False):
             )
         if not x._requires_grad:
             raise ValueError(
-                "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded how y "
-                f"depends on it, but {describe(x)} ({x.dtype}) does not. Make it with "
-                "Tensor(..., requires_grad=True)."
+                "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded "
+                f"how y depends on it, but {describe(x)} ({x.dtype}) does not. Make it "
+                "with Tensor(..., requires_grad=True)."
             )
-    g = _seed(y, gradient)
+    g = seed(y, gradient)
     if create_graph:
         g = gradient if isinstance(gradient, Tensor) else Tensor(g)
         recording, state.recording = state.recording, True
@@ -478,8 +481,8 @@ def grad(y: Tensor, wrt, gradient=None, create_graph=False):
 def pull_back(y: Tensor, g, wanted: set | None = None, since: int = 0) -> dict:
     """Carry the cotangent ``g`` of ``y`` back: ``{tensor: its cotangent}``.
 
-    ``wanted`` are the tensors to arrive at, by default all leaves; only what leads to them is
-    computed. The walk stops at operations that are not younger than ``since``.
+    ``wanted`` are the tensors to arrive at, by default all leaves; only what leads to
+    them is computed. The walk stops at operations that are not younger than ``since``.
     """
     operations, needed = tape(y, since)
     if wanted is not None:
@@ -497,15 +500,19 @@ def pull_back(y: Tensor, g, wanted: set | None = None, since: int = 0) -> dict:
         for x, d_x in node.op.pull(g, node, needed):
             if d_x.shape != x._data.shape:
                 raise ValueError(
-                    f"{node.op.name}: the gradient of an input must have its shape, but the "
-                    f"rule for {describe(x)} returned {d_x.shape}. Mend the pullback."
+                    f"{node.op.name}: the gradient of an input must have its shape, "
+                    f"but the rule for {describe(x)} returned {d_x.shape}. "
+                    "Mend the pullback."
                 )
             cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
     return cotangents
 
 
-def tape(y: Tensor, since: int = 0) -> tuple[list[Tensor], set[Tensor]]:
-    """What gradients of ``y`` pass: the operations, youngest first, and all tensors."""
+def tape(y: Tensor, since: int = 0, cuts=False) -> tuple[list[Tensor], set[Tensor]]:
+    """What gradients of ``y`` pass: the operations, youngest first, and all tensors.
+
+    With ``cuts``, also what they would pass if nothing had stopped them.
+    """
     operations, found, waiting = [], {y}, [y]
     while waiting:
         node = waiting.pop()
@@ -513,22 +520,25 @@ def tape(y: Tensor, since: int = 0) -> tuple[list[Tensor], set[Tensor]]:
             continue
         operations.append(node)
         for x in node.inputs:
-            if isinstance(x, Tensor) and x._requires_grad and x not in found:
+            if not isinstance(x, Tensor) or x in found:
+                continue
+            if x._requires_grad or cuts and x.op is not None:
                 found.add(x)
                 waiting.append(x)
-    # An operation is younger than its inputs, so the order of birth is a topological one.
+    # An operation is younger than its inputs: the order of birth is topological.
     operations.sort(key=_moment, reverse=True)
     return operations, found
 
 
 def refuse_if_stale(node: Tensor) -> None:
-    """Raise if a leaf among the inputs changed after the operation that made ``node``."""
+    """Raise if a leaf changed after it had been used to make ``node``."""
     for x in node.inputs:
         if isinstance(x, Tensor) and x.op is None and x.moment > node.moment:
             raise RuntimeError(
-                f"a graph runs backward only with the values it was recorded with, but "
-                f"{describe(x)} was changed after {node.op.name!r} had used it. Run the forward "
-                "pass again after changing a leaf (an optimizer's step() changes its parameters)."
+                "a graph runs backward only with the values it was recorded with, but "
+                f"{describe(x)} was changed after {node.op.name!r} had used it. "
+                "Run the forward pass again after changing a leaf "
+                "(an optimizer's step() changes its parameters)."
             )
 
 
@@ -574,7 +584,7 @@ def _fill(
 
 
 def _unshared(data: np.ndarray) -> np.ndarray:
-    """A copy where the memory may change: nothing watches a tensor that needs no gradient."""
+    """A copy where the memory may change: nobody watches what needs no gradient."""
     owner = data if data.base is None else data.base
     return data.copy() if owner is not data and owner.flags.writeable else data
 
@@ -583,20 +593,21 @@ def _arrays(inputs: Iterable) -> list:
     return [x._data if isinstance(x, Tensor) else x for x in inputs]
 
 
-def _seed(y: Tensor, gradient) -> np.ndarray:
+def seed(y: Tensor, gradient) -> np.ndarray:
+    """The cotangent with which a backward pass from ``y`` starts."""
     if gradient is None:
         if y.size != 1:
             raise ValueError(
-                f"a gradient starts from one number, but {describe(y)} has {y.size}. Reduce it "
-                "first, for example with .sum() or .mean(), or pass gradient=, an array of "
-                f"shape {y.shape}."
+                f"a gradient starts from one number, but {describe(y)} has {y.size}. "
+                "Reduce it first, for example with .sum() or .mean(), or pass "
+                f"gradient=, an array of shape {y.shape}."
             )
         return np.ones(y.shape, y.dtype)
     g = np.array(gradient, dtype=y.dtype)
     if g.shape != y.shape:
         raise ValueError(
-            f"gradient must have the shape of the tensor it arrives at, but {describe(y)} got "
-            f"one of shape {g.shape}."
+            "gradient must have the shape of the tensor it arrives at, but "
+            f"{describe(y)} got one of shape {g.shape}."
         )
     return g
 

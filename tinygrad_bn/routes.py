@@ -1,0 +1,350 @@
+"""The gradient of a leaf, route by route.
+
+Pullbacks are linear, so a backward pass may carry ``{route: cotangent}`` instead of one
+cotangent: a gate adds its name to the routes that pass it. This is exact for every graph,
+and the routes of a leaf sum to its gradient. For a bias in front of batch norm they tell why
+that sum is zero: what arrives directly, ``via E[x]`` takes back.
+
+==================  ====================================================================
+route               a way from the loss to a leaf, told by the gates that it passes
+gate                a named interior tensor that some routes pass and others do not
+cut                 a route that ``stop_gradient`` interrupts: nothing arrives by it
+residue             what rounding leaves of a sum that is zero in exact arithmetic
+==================  ====================================================================
+
+This file comes after ``batchnorm.py`` in the reading order.
+
+Left out on purpose: routes of second derivatives (differentiate first, then explain), and
+the search for gates nobody named: what a picture should tell apart, its author names.
+"""
+
+import html
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .tensor import (
+    Fused,
+    Tensor,
+    describe,
+    qualified_name,
+    refuse_if_stale,
+    seed,
+    stop_gradient,
+    tape,
+    tick,
+)
+
+MAX_ROUTES = 16
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way of the gradient, and what arrives by it.
+
+    ``gates`` are the names passed, from the loss to the leaf; ``gradient`` the contribution,
+    shaped like the leaf, zeros where the route is ``cut``; ``merged`` how many routes this
+    row stands for, when there were too many to tell one by one.
+    """
+
+    gates: tuple[str, ...]
+    gradient: np.ndarray
+    cut: bool = False
+    merged: int = 1
+
+    def __str__(self) -> str:
+        if self.merged > 1:
+            return f"{self.merged} other routes"
+        return "via " + ", then ".join(self.gates) if self.gates else "direct"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The routes from ``y`` to ``leaf``: it can be iterated, printed, shown in a notebook.
+
+    ``total`` is their sum, the gradient of the leaf.
+    """
+
+    y: Tensor = field(repr=False)
+    leaf: Tensor
+    routes: tuple[Route, ...]
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self.routes)
+
+    def __len__(self) -> int:
+        return len(self.routes)
+
+    def __getitem__(self, i: int) -> Route:
+        return self.routes[i]
+
+    @property
+    def total(self) -> np.ndarray:
+        return sum((r.gradient for r in self.routes), np.zeros(self.leaf.shape))
+
+    @property
+    def scale(self) -> float:
+        """The largest entry of any route: what a residue is small beside."""
+        return max(
+            (np.abs(r.gradient).max(initial=0) for r in self.routes), default=0.0
+        )
+
+    @property
+    def residue(self) -> float:
+        """The size up to which an entry is rounding, not gradient."""
+        return 1000 * float(np.finfo(self.leaf.dtype).eps) * self.scale
+
+    @property
+    def cancels(self) -> bool:
+        """Whether gradients arrive, and their sum is zero up to rounding."""
+        return self.scale > 0 and bool((np.abs(self.total) <= self.residue).all())
+
+    def rows(self) -> Iterator[tuple[str, list[str]]]:
+        """The rows of the table: a route, and its entries as text."""
+        for route in self.routes:
+            yield str(route), ["cut"] if route.cut else self._entries(route.gradient)
+        yield "total", self._entries(self.total)
+
+    def _entries(self, gradient) -> list[str]:
+        if gradient.size > 6:
+            size = float(np.linalg.norm(gradient))
+            return [f"norm {size:.4g}" if size > self.residue else "0"]
+        return [f"{v:+.4f}" if abs(v) > self.residue else "0" for v in gradient.ravel()]
+
+    @property
+    def heading(self) -> str:
+        return f"contribution to d{self.y.name or 'L'}/d{self.leaf.name or 'leaf'}"
+
+    def remark(self) -> str:
+        """What the table leaves unsaid: that there is no route, or how large a 0 was."""
+        if not self.routes:
+            return (
+                f"no route: {describe(self.y)} does not depend on {describe(self.leaf)}"
+            )
+        entries = np.abs([r.gradient for r in self.routes if not r.cut] + [self.total])
+        hidden = entries[entries <= self.residue].max(initial=0)
+        if hidden > 1e-12 * self.scale:
+            return f"0 stands for rounding residue of up to {hidden:.1g}"
+        return ""
+
+    def __str__(self) -> str:
+        rows = list(self.rows())
+        width = max(len(label) for label, _ in rows)
+        column = max((len(e) for _, entries in rows for e in entries), default=1)
+        lines = [f"{'route':<{width}}   {self.heading}"]
+        for label, entries in rows:
+            cells = "  ".join(f"{entry:>{column}}" for entry in entries)
+            lines.append(f"{label:<{width}}   {cells}".rstrip())
+        return "\n".join([*lines, *filter(None, [self.remark()])])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        columns = max(len(entries) for _, entries in self.rows())
+        lines = [
+            f'<tr><th style="text-align:left">route</th>'
+            f'<th colspan="{columns}">{html.escape(self.heading)}</th></tr>'
+        ]
+        for label, entries in self.rows():
+            span = f' colspan="{columns}"' if len(entries) < columns else ""
+            cells = "".join(f"<td{span}>{html.escape(entry)}</td>" for entry in entries)
+            label = html.escape(label)
+            lines.append(f'<tr><td style="text-align:left">{label}</td>{cells}</tr>')
+        remark = f"<p>{html.escape(self.remark())}</p>" if self.remark() else ""
+        return f"<table>{''.join(lines)}</table>{remark}"
+
+
+def explain(
+    y: Tensor, leaf: Tensor, gradient=None, gates: Iterable[str] | None = None
+) -> Explanation:
+    """Tell by which routes the gradient of ``y`` reaches ``leaf``, and how much by each.
+
+    ``gradient`` is the cotangent to start from, shaped like ``y``; 1 if left out, which a
+    ``y`` of one element allows. ``gates`` are the names that tell routes apart, taken
+    literally; by default those of all interior tensors that some routes pass and others do
+    not. Fused operations are looked through. Of more than 16 routes the largest are kept.
+
+    Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no gradient, a
+    gate that is not there, a missing or misshapen ``gradient``.
+    """
+    if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+        raise ValueError(
+            "explain(y, leaf): the leaf must be a tensor that requires a gradient, but "
+            f"{describe(leaf)} was received. Make it with requires_grad=True."
+        )
+    refuse_unrecorded("explain", y)
+    graph = Ways(y, leaf)
+    names = graph.gates(gates)
+    arrived = _carry(graph, names, seed(y, gradient))
+    order = {name: node.moment for node, name in names.items()}
+    routes = sorted(
+        (
+            Route(
+                key.gates, np.zeros(leaf.shape) if g is None else g, key.cut, key.merged
+            )
+            for key, g in arrived.items()
+        ),
+        key=lambda r: (r.merged > 1, len(r.gates), [order[name] for name in r.gates]),
+    )
+    return Explanation(y, leaf, tuple(routes))
+
+
+def refuse_unrecorded(function: str, y: Tensor) -> None:
+    """Raise if there is no graph behind ``y``, and say why that may be."""
+    if y.op is None:
+        raise ValueError(
+            f"{function}(y): y must be computed from something that requires a gradient, but "
+            f"nothing was recorded for {describe(y)}. Was it computed under no_grad(), "
+            "detached, or made of tensors without requires_grad=True?"
+        )
+
+
+class Ways:
+    """What lies between ``y`` and ``leaf``, looked at through fused operations.
+
+    ``order`` lists tensors so that each comes before those it was made of; ``steps`` gives
+    for each the tensors to which its gradient goes on, and whether that step is a cut.
+    """
+
+    def __init__(self, y: Tensor, leaf: Tensor):
+        self.y, self.leaf = y, leaf
+        self.definitions: dict[Tensor, Tensor] = {}
+        everything = self._look_through(y, 0)
+        reaches, beyond_cut = {leaf}, set()
+        for node in reversed(everything):
+            inputs = self.inputs(node)
+            if node is not leaf and not reaches.isdisjoint(inputs):
+                reaches.add(node)
+                if node.op is stop_gradient or not beyond_cut.isdisjoint(inputs):
+                    beyond_cut.add(node)
+        self.order = [
+            node for node in everything if node in reaches and node is not leaf
+        ]
+        self.steps = {}
+        for node in self.order:
+            steps = {
+                x: not self._flows(node, x) for x in self.inputs(node) if x in reaches
+            }
+            self.steps[node] = {
+                x: cut
+                for x, cut in steps.items()
+                if not cut or x in beyond_cut or node.op is stop_gradient
+            }
+
+    def _look_through(self, y: Tensor, since: int) -> list[Tensor]:
+        found = []
+        for node in tape(y, since, cuts=True)[0]:
+            refuse_if_stale(node)
+            found.append(node)
+            if isinstance(node.op, Fused):
+                start = tick()
+                self.definitions[node] = node.op.unfold(node)
+                found += self._look_through(self.definitions[node], start)
+        return found
+
+    def inputs(self, node: Tensor) -> tuple:
+        """What ``node`` was made of; for a fused operation, the output of its definition."""
+        return (self.definitions[node],) if node in self.definitions else node.inputs
+
+    def _flows(self, node: Tensor, x: Tensor) -> bool:
+        if node in self.definitions:
+            return True
+        return x.requires_grad and any(
+            node.op.differentiates(i) for i, v in enumerate(node.inputs) if v is x
+        )
+
+    def gates(self, wanted: Iterable[str] | None) -> dict[Tensor, str]:
+        """The tensors whose names tell routes apart."""
+        named = {
+            node: qualified_name(node) for node in self.order if node.name is not None
+        }
+        named.pop(self.y, None)
+        if wanted is not None:
+            wanted = {wanted} if isinstance(wanted, str) else set(wanted)
+            if missing := wanted - set(named.values()):
+                raise ValueError(
+                    f"gates must be names of tensors between {describe(self.y)} and "
+                    f"{describe(self.leaf)}, but {sorted(missing)} is not among "
+                    f"{sorted(set(named.values()))}. Name a tensor with .named()."
+                )
+            return {node: name for node, name in named.items() if name in wanted}
+        every = self._passed_by_every_route()
+        return {node: name for node, name in named.items() if node not in every}
+
+    def _passed_by_every_route(self) -> set[Tensor]:
+        """A tensor is on every route if as many routes pass it as there are at all."""
+        from_y = dict.fromkeys(self.order, 0) | {self.y: 1}
+        for node in self.order:
+            for x in self.steps[node]:
+                from_y[x] = from_y.get(x, 0) + from_y[node]
+        to_leaf = {self.leaf: 1}
+        for node in reversed(self.order):
+            to_leaf[node] = sum(to_leaf.get(x, 0) for x in self.steps[node])
+        every = to_leaf.get(self.y, 0)
+        return {node for node in self.order if from_y[node] * to_leaf[node] == every}
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What tells apart the cotangents that arrive at one tensor."""
+
+    gates: tuple[str, ...] = ()
+    cut: bool = False
+    merged: int = 1
+
+
+def _carry(ways: Ways, names: dict[Tensor, str], g: np.ndarray) -> dict:
+    """A backward pass that carries one cotangent per route, None where it is cut."""
+    carried = {ways.y: {_Key(): g}}
+    for node in ways.order:
+        routes = carried.pop(node, {})
+        if node in names:
+            routes = {_passing(key, names[node]): d_y for key, d_y in routes.items()}
+        for key, d_y in _largest(routes).items():
+            for x, d_x in _pull(ways, node, d_y):
+                onward = carried.setdefault(x, {})
+                _put(onward, _Key(key.gates, key.cut or d_x is None, key.merged), d_x)
+    return _largest(carried.get(ways.leaf, {}))
+
+
+def _pull(ways: Ways, node: Tensor, g) -> Iterator[tuple]:
+    """Where the cotangent ``g`` of ``node`` goes on to, and as what."""
+    steps = ways.steps[node]
+    if node in ways.definitions:
+        yield from ((x, g) for x in steps)
+    elif g is None:
+        yield from ((x, None) for x in steps)
+    else:
+        yield from ((x, None) for x, cut in steps.items() if cut)
+        yield from node.op.pull(g, node, {x for x, cut in steps.items() if not cut})
+
+
+def _passing(key: _Key, gate: str) -> _Key:
+    return key if key.merged > 1 else _Key((*key.gates, gate), key.cut)
+
+
+def _put(routes: dict, key: _Key, g) -> None:
+    before = routes.get(key)
+    routes[key] = g if before is None else before + g
+
+
+def _largest(routes: dict) -> dict:
+    """At most ``MAX_ROUTES`` of the routes; the others become one, which counts them."""
+    if len(routes) <= MAX_ROUTES and sum(k.merged > 1 for k in routes) < 2:
+        return routes
+    size = {
+        k: -1.0 if g is None else float(np.linalg.norm(g)) for k, g in routes.items()
+    }
+    order = sorted(
+        (k for k in routes if k.merged == 1), key=lambda k: (-size[k], k.gates)
+    )
+    kept = {k: routes[k] for k in order[: MAX_ROUTES - 1]}
+    rest = [k for k in routes if k not in kept]
+    count = sum(k.merged for k in rest)
+    gradients = [routes[k] for k in rest if routes[k] is not None]
+    kept[_Key(cut=not gradients, merged=count)] = sum(gradients) if gradients else None
+    return kept
+
+
+__all__ = ["MAX_ROUTES", "Explanation", "Route", "explain"]
