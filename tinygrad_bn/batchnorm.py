@@ -100,7 +100,7 @@ def batch_norm(
     if var is None:
         var = (x_c**2).mean(axes, keepdims=True).named("Var[x]")
         var = stop_gradient(var) if "var" in constants else var
-    x_hat = x_c * (var + eps) ** -0.5
+    x_hat = (x_c * (var + eps) ** -0.5).named("x_hat")
 
     if running is not None and given_mean is None and given_var is None:
         running.update(mean.data, var.data, values_per_channel(x, axes))

@@ -224,7 +224,9 @@ class Module:
             if isinstance(value, list | tuple):
                 values = [(f"{name}.{i}", v) for i, v in enumerate(value)]
             for place, v in values:
-                if isinstance(v, Module) or isinstance(v, Tensor) and v.op is None:
+                # What no_grad computed has no op either, but is read-only.
+                leaf = isinstance(v, Tensor) and v.op is None and v.data.flags.writeable
+                if leaf or isinstance(v, Module):
                     yield place, v
 
     def modules(self) -> Iterator["Module"]:
@@ -481,6 +483,11 @@ class Sequential(Module):
 
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(
+                    f"Sequential: modules must be given, but {i} is {module!r}. "
+                    "Is it a class that was not called, or a function?"
+                )
             setattr(self, str(i), module)
 
     def forward(self, x):

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .tensor import Primitive, Tensor, composite, describe, state
+from .tensor import Number, Primitive, Tensor, composite, describe, state
 
 # --- Shapes: each beside its adjoint --------------------------------------------------
 
@@ -147,10 +147,7 @@ def _on_one_shape(operation, inputs):
 
 
 def _equal(a, b):
-    same = np.equal(a, b)
-    if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
-        return int(same)
-    return same.astype(np.result_type(a, b))
+    return np.equal(a, b).astype(np.result_type(a, b))
 
 
 equal = Elementwise("equal", _equal, None, None)
@@ -180,12 +177,20 @@ div = Elementwise(
     lambda g, y, a, b: g / b,
     lambda g, y, a, b: g * -y / b,
 )
-# Where n = 0 the exponent n - 1 becomes 0 and the factor n makes the rule 0, also at
-# x = 0; where x = 0 the logarithm becomes that of 1.
+
+
+def _slope_in_base(g, y, x, n):
+    if isinstance(n, Number):
+        return g * (n * x ** (n - 1)) if n else g * 0
+    # Where n = 0 the factor n makes this 0, also at x = 0 once 0^(-1) is not formed there.
+    return g * (n * (x + equal(x, 0) * equal(n, 0)) ** (n - 1))
+
+
 power = Elementwise(
     "power",
     lambda x, n: x**n,
-    lambda g, y, x, n: g * (n * x ** (n - 1 + equal(n, 0))),
+    _slope_in_base,
+    # At x = 0 the logarithm is taken of 1, so that the rule is 0 there.
     lambda g, y, x, n: g * (y * log(x + equal(x, 0))),
 )
 maximum = Elementwise(

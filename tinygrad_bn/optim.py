@@ -44,6 +44,9 @@ class Optimizer:
             np.zeros(size, self.parameters[0].dtype) for _ in range(2)
         )
         self.scratch = np.empty_like(self.data)
+        self._adopt()
+
+    def _adopt(self) -> None:
         ends = np.cumsum([p.size for p in self.parameters])[:-1]
         parts = zip(
             self.parameters, np.split(self.data, ends), np.split(self.grad, ends)
@@ -53,6 +56,11 @@ class Optimizer:
             data, grad = data.reshape(p.shape), grad.reshape(p.shape)
             p.move_to(data, grad)
             self._grads.append(grad)
+
+    def __setstate__(self, state: dict) -> None:
+        """Adopt the parameters: copies of views, deep or pickled, are views no more."""
+        vars(self).update(state)
+        self._adopt()
 
     @property
     def lr(self) -> float:
@@ -74,9 +82,12 @@ class Optimizer:
         Raises: ``RuntimeError`` if another optimizer has adopted one of them since.
         """
         self._gather()
+        g = self.grad
         if self.weight_decay:
-            self.grad += np.multiply(self.data, self.weight_decay, out=self.scratch)
-        self._update()
+            # Not in place: the gradients are the user's, and may stay for another step.
+            g = np.multiply(self.data, self.weight_decay, dtype=g.dtype)
+            g += self.grad
+        self._update(g)
         moment = tick()
         for p in self.parameters:
             p.moment = moment
@@ -92,7 +103,7 @@ class Optimizer:
             if p.grad is not grad:
                 grad[...] = 0 if p.grad is None else p.grad
 
-    def _update(self) -> None:
+    def _update(self, g: np.ndarray) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _update().")
 
     def _state(self) -> dict[str, np.ndarray]:
@@ -165,12 +176,12 @@ class SGD(Optimizer):
         self.momentum = momentum
         self.velocity = np.zeros_like(self.data) if momentum else None
 
-    def _update(self):
-        v = self.grad
+    def _update(self, g):
+        v = g
         if self.momentum:
             v = self.velocity
             v *= self.momentum
-            v += self.grad
+            v += g
         self.data -= np.multiply(v, self.lr, out=self.scratch)
 
     def _state(self):
@@ -200,15 +211,15 @@ class Adam(Optimizer):
             raise ValueError(
                 f"Adam: betas must be in [0, 1), but {betas!r} was received."
             )
-        super().__init__(parameters, lr, weight_decay)
         self.betas, self.eps = betas, _at_least_zero("eps", eps)
+        super().__init__(parameters, lr, weight_decay)
         self.m, self.v = np.zeros_like(self.data), np.zeros_like(self.data)
         self.steps = np.zeros((), int)
 
-    def _update(self):
+    def _update(self, g):
         self.steps += 1
         beta1, beta2 = self.betas
-        g, m, v, scratch = self.grad, self.m, self.v, self.scratch
+        m, v, scratch = self.m, self.v, self.scratch
         m *= beta1
         m += np.multiply(g, 1 - beta1, out=scratch)
         v *= beta2

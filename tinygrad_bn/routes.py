@@ -19,7 +19,7 @@ the search for gates nobody named: what a picture should tell apart, its author 
 """
 
 import html
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -142,10 +142,8 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         columns = max(len(entries) for _, entries in self.rows())
-        lines = [
-            f'<tr><th style="text-align:left">route</th>'
-            f'<th colspan="{columns}">{html.escape(self.heading)}</th></tr>'
-        ]
+        heading = f'<th colspan="{columns}">{html.escape(self.heading)}</th>'
+        lines = [f'<tr><th style="text-align:left">route</th>{heading}</tr>']
         for label, entries in self.rows():
             span = f' colspan="{columns}"' if len(entries) < columns else ""
             cells = "".join(f"<td{span}>{html.escape(entry)}</td>" for entry in entries)
@@ -174,10 +172,10 @@ def explain(
             f"{describe(leaf)} was received. Make it with requires_grad=True."
         )
     refuse_unrecorded("explain", y)
-    graph = Ways(y, leaf)
-    names = graph.gates(gates)
-    arrived = _carry(graph, names, seed(y, gradient))
-    order = {name: node.moment for node, name in names.items()}
+    ways = Ways(Unfolded(y), leaf)
+    names = ways.gates(gates)
+    arrived = carry(ways, names, seed(y, gradient))[leaf]
+    order = {name: -i for i, name in enumerate(names.values())}
     routes = sorted(
         (
             Route(
@@ -190,6 +188,16 @@ def explain(
     return Explanation(y, leaf, tuple(routes))
 
 
+def what_cancels(y: Tensor, leaf: Tensor, gradient=None) -> Explanation | None:
+    """The routes that cancel at ``leaf``, told by the gate nearest to it; else None."""
+    names = Ways(Unfolded(y), leaf).gates(None)
+    if not names:
+        return None
+    nearest = list(names.values())[-1]
+    routes = explain(y, leaf, gradient, gates=(nearest,))
+    return routes if routes.cancels else None
+
+
 def refuse_unrecorded(function: str, y: Tensor) -> None:
     """Raise if there is no graph behind ``y``, and say why that may be."""
     if y.op is None:
@@ -200,72 +208,99 @@ def refuse_unrecorded(function: str, y: Tensor) -> None:
         )
 
 
-class Ways:
-    """What lies between ``y`` and ``leaf``, looked at through fused operations.
+class Unfolded:
+    """The operations behind ``y``, with fused ones replaced by their definitions.
 
-    ``order`` lists tensors so that each comes before those it was made of; ``steps`` gives
-    for each the tensors to which its gradient goes on, and whether that step is a cut.
+    ``order`` lists tensors so that each comes before those it was made of. An unfolded
+    operation stays in it, made of nothing but the output of its definition;
+    ``definitions`` leads from the one to the other, ``within`` from the tensors of a
+    definition to the operation that it defines.
     """
 
-    def __init__(self, y: Tensor, leaf: Tensor):
-        self.y, self.leaf = y, leaf
+    def __init__(self, y: Tensor, opened: Callable[[Tensor], bool] = lambda node: True):
+        self.y, self.opened = y, opened
         self.definitions: dict[Tensor, Tensor] = {}
-        everything = self._look_through(y, 0)
-        reaches, beyond_cut = {leaf}, set()
-        for node in reversed(everything):
-            inputs = self.inputs(node)
-            if node is not leaf and not reaches.isdisjoint(inputs):
-                reaches.add(node)
-                if node.op is stop_gradient or not beyond_cut.isdisjoint(inputs):
-                    beyond_cut.add(node)
-        self.order = [
-            node for node in everything if node in reaches and node is not leaf
-        ]
-        self.steps = {}
-        for node in self.order:
-            steps = {
-                x: not self._flows(node, x) for x in self.inputs(node) if x in reaches
-            }
-            self.steps[node] = {
-                x: cut
-                for x, cut in steps.items()
-                if not cut or x in beyond_cut or node.op is stop_gradient
-            }
+        self.within: dict[Tensor, Tensor] = {}
+        self.order = self._look_through(y, 0)
 
     def _look_through(self, y: Tensor, since: int) -> list[Tensor]:
         found = []
         for node in tape(y, since, cuts=True)[0]:
             refuse_if_stale(node)
             found.append(node)
-            if isinstance(node.op, Fused):
+            if isinstance(node.op, Fused) and self.opened(node):
                 start = tick()
                 self.definitions[node] = node.op.unfold(node)
-                found += self._look_through(self.definitions[node], start)
+                inside = self._look_through(self.definitions[node], start)
+                self.within |= {t: node for t in inside if t not in self.within}
+                found += inside
         return found
 
     def inputs(self, node: Tensor) -> tuple:
-        """What ``node`` was made of; for a fused operation, the output of its definition."""
+        """What ``node`` was made of."""
         return (self.definitions[node],) if node in self.definitions else node.inputs
 
+
+class Ways:
+    """What lies between the output of a graph and some tensors, the targets.
+
+    ``steps`` gives, for each tensor between them, those to which its gradient goes on, and
+    whether that step is a cut; its order is that of the graph.
+    """
+
+    def __init__(self, graph: Unfolded, *targets: Tensor):
+        self.graph, self.y, self.targets = graph, graph.y, targets
+        reaches, beyond_cut = set(targets), set()
+        for node in reversed(graph.order):
+            inputs = graph.inputs(node)
+            if not reaches.isdisjoint(inputs):
+                reaches.add(node)
+                if node.op is stop_gradient or not beyond_cut.isdisjoint(inputs):
+                    beyond_cut.add(node)
+        self.steps: dict[Tensor, dict[Tensor, bool]] = {}
+        for node in graph.order:
+            if node in reaches:
+                cuts = {
+                    x: not self._flows(node, x)
+                    for x in graph.inputs(node)
+                    if x in reaches
+                }
+                self.steps[node] = {
+                    x: cut
+                    for x, cut in cuts.items()
+                    if not cut or x in beyond_cut or node.op is stop_gradient
+                }
+
     def _flows(self, node: Tensor, x: Tensor) -> bool:
-        if node in self.definitions:
+        if node in self.graph.definitions:
             return True
         return x.requires_grad and any(
             node.op.differentiates(i) for i, v in enumerate(node.inputs) if v is x
         )
 
+    def pull(self, node: Tensor, g) -> Iterator[tuple]:
+        """Where the cotangent ``g`` of ``node`` goes on to, as what: None if it is cut."""
+        steps = self.steps[node]
+        if g is None or node in self.graph.definitions:
+            yield from ((x, g) for x in steps)
+        else:
+            yield from ((x, None) for x, cut in steps.items() if cut)
+            yield from node.op.pull(g, node, {x for x, cut in steps.items() if not cut})
+
     def gates(self, wanted: Iterable[str] | None) -> dict[Tensor, str]:
-        """The tensors whose names tell routes apart."""
+        """The tensors whose names tell routes apart, from the loss to the leaf."""
+        ends = {self.y, *self.targets}
         named = {
-            node: qualified_name(node) for node in self.order if node.name is not None
+            node: qualified_name(node)
+            for node in self.steps
+            if node.name is not None and node not in ends
         }
-        named.pop(self.y, None)
         if wanted is not None:
             wanted = {wanted} if isinstance(wanted, str) else set(wanted)
             if missing := wanted - set(named.values()):
                 raise ValueError(
                     f"gates must be names of tensors between {describe(self.y)} and "
-                    f"{describe(self.leaf)}, but {sorted(missing)} is not among "
+                    f"{describe(self.targets[0])}, but {sorted(missing)} is not among "
                     f"{sorted(set(named.values()))}. Name a tensor with .named()."
                 )
             return {node: name for node, name in named.items() if name in wanted}
@@ -273,16 +308,20 @@ class Ways:
         return {node: name for node, name in named.items() if node not in every}
 
     def _passed_by_every_route(self) -> set[Tensor]:
-        """A tensor is on every route if as many routes pass it as there are at all."""
-        from_y = dict.fromkeys(self.order, 0) | {self.y: 1}
-        for node in self.order:
-            for x in self.steps[node]:
+        from_y, to_target, every = self.count_routes()
+        return {node for node in self.steps if from_y[node] * to_target[node] == every}
+
+    def count_routes(self) -> tuple[dict, dict, int]:
+        """How many routes lead to each tensor, how many on from it, and all in all."""
+        from_y = dict.fromkeys(self.steps, 0) | {self.y: 1}
+        for node, steps in self.steps.items():
+            for x in steps:
                 from_y[x] = from_y.get(x, 0) + from_y[node]
-        to_leaf = {self.leaf: 1}
-        for node in reversed(self.order):
-            to_leaf[node] = sum(to_leaf.get(x, 0) for x in self.steps[node])
-        every = to_leaf.get(self.y, 0)
-        return {node for node in self.order if from_y[node] * to_leaf[node] == every}
+        to_target = dict.fromkeys(self.targets, 1)
+        for node, steps in reversed(self.steps.items()):
+            if node not in self.targets:
+                to_target[node] = sum(to_target.get(x, 0) for x in steps)
+        return from_y, to_target, to_target.get(self.y, 0)
 
 
 @dataclass(frozen=True)
@@ -294,30 +333,25 @@ class _Key:
     merged: int = 1
 
 
-def _carry(ways: Ways, names: dict[Tensor, str], g: np.ndarray) -> dict:
-    """A backward pass that carries one cotangent per route, None where it is cut."""
+def carry(ways: Ways, names: dict[Tensor, str], g: np.ndarray, observe=None) -> dict:
+    """A backward pass with one cotangent per route: what arrives at each target.
+
+    ``names`` are the gates. ``observe(node, x, key, d_x)``, if given, is told each step.
+    """
     carried = {ways.y: {_Key(): g}}
-    for node in ways.order:
-        routes = carried.pop(node, {})
+    for node in ways.steps:
+        routes = (
+            carried.get(node, {}) if node in ways.targets else carried.pop(node, {})
+        )
         if node in names:
             routes = {_passing(key, names[node]): d_y for key, d_y in routes.items()}
         for key, d_y in _largest(routes).items():
-            for x, d_x in _pull(ways, node, d_y):
-                onward = carried.setdefault(x, {})
-                _put(onward, _Key(key.gates, key.cut or d_x is None, key.merged), d_x)
-    return _largest(carried.get(ways.leaf, {}))
-
-
-def _pull(ways: Ways, node: Tensor, g) -> Iterator[tuple]:
-    """Where the cotangent ``g`` of ``node`` goes on to, and as what."""
-    steps = ways.steps[node]
-    if node in ways.definitions:
-        yield from ((x, g) for x in steps)
-    elif g is None:
-        yield from ((x, None) for x in steps)
-    else:
-        yield from ((x, None) for x, cut in steps.items() if cut)
-        yield from node.op.pull(g, node, {x for x, cut in steps.items() if not cut})
+            for x, d_x in ways.pull(node, d_y):
+                onward = _Key(key.gates, key.cut or d_x is None, key.merged)
+                _put(carried.setdefault(x, {}), onward, d_x)
+                if observe is not None:
+                    observe(node, x, onward, d_x)
+    return {x: _largest(carried.get(x, {})) for x in ways.targets}
 
 
 def _passing(key: _Key, gate: str) -> _Key:

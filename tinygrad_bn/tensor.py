@@ -290,6 +290,25 @@ def composite(function: Callable) -> Callable:
     return remembered
 
 
+@contextmanager
+def _recording(wanted: bool):
+    before, state.recording = state.recording, wanted
+    try:
+        yield
+    finally:
+        state.recording = before
+
+
+def no_grad():
+    """Record nothing inside: a context manager, and a decorator for functions."""
+    return _recording(False)
+
+
+def recorded(function: Callable) -> Callable:
+    """Decorate a function so that it records even when it is called under ``no_grad``."""
+    return _recording(True)(function)
+
+
 class Operation:
     """What primitives and fused operations share: being called, and being recorded.
 
@@ -415,6 +434,7 @@ class Fused(Operation):
         gradients = self.backward(g, y.saved, needs, *_arrays(y.inputs), **y.params)
         return [(x, d_x) for x, d_x, need in zip(y.inputs, gradients, needs) if need]
 
+    @recorded
     def unfold(self, y: Tensor) -> Tensor:
         """The output ``y`` of this operation once more, made by the definition."""
         around, state.scope = state.scope, y.scope
@@ -422,16 +442,6 @@ class Fused(Operation):
             return self.definition(*y.inputs, **y.params)
         finally:
             state.scope = around
-
-
-@contextmanager
-def no_grad():
-    """Record nothing inside: a context manager, and a decorator for functions."""
-    before, state.recording = state.recording, False
-    try:
-        yield
-    finally:
-        state.recording = before
 
 
 stop_gradient = Primitive("stop_gradient", lambda x: x.view(), None)
@@ -467,11 +477,7 @@ def grad(y: Tensor, wrt, gradient=None, create_graph=False):
     g = seed(y, gradient)
     if create_graph:
         g = gradient if isinstance(gradient, Tensor) else Tensor(g)
-        recording, state.recording = state.recording, True
-        try:
-            cotangents = pull_back(y, g, set(wanted))
-        finally:
-            state.recording = recording
+        cotangents = recorded(pull_back)(y, g, set(wanted))
     else:
         cotangents = pull_back(y, g, set(wanted))
     gradients = [_as_gradient_of(x, cotangents.get(x)) for x in wanted]

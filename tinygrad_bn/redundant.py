@@ -1,0 +1,97 @@
+"""Which parameters of a model cannot learn, and why.
+
+A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. The check
+runs a copy of the model in float64, where the two are far apart, and asks ``explain`` for
+the routes that cancel.
+
+This file comes after ``routes.py`` and ``nn.py`` in the reading order.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from .nn import Module
+from .routes import Explanation, refuse_unrecorded, what_cancels
+from .tensor import Tensor, pull_back, recorded
+
+SMALL = 1e-9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A parameter that cannot learn: its qualified ``name``, and the ``reason`` in words."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` {self.reason}"
+
+
+class Findings(tuple):
+    """The findings of a check: they can be iterated, and print as one line each."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    __repr__ = __str__
+
+
+@recorded
+def check_redundant(model: Module, x) -> Findings:
+    """Tell which parameters of ``model`` cannot learn from ``x``, one batch of inputs.
+
+    A random cotangent at the model's output stands for the loss. Told apart are gradients
+    that cancel by structure (a bias in front of batch norm), parameters that the output does
+    not depend on, and those to which this batch sends nothing. The model is not changed,
+    nor are its running statistics, gradients and mode.
+
+    Raises: ``ValueError`` if nothing in the output requires a gradient.
+    """
+    twin = _in_float64(model)
+    values = x.data if isinstance(x, Tensor) else np.asarray(x)
+    y = twin(Tensor(values, dtype=np.float64 if values.dtype.kind == "f" else None))
+    refuse_unrecorded("check_redundant", y)
+    g = np.random.default_rng(0).standard_normal(y.shape)
+    gradients = pull_back(y, g)
+    largest = max((np.abs(d).max(initial=0) for d in gradients.values()), default=0.0)
+    found = []
+    for name, parameter in twin.named_parameters():
+        d = gradients.get(parameter)
+        if d is None:
+            found.append(
+                Finding(name, "is not connected: the output does not depend on it")
+            )
+        elif np.abs(d).max(initial=0) <= SMALL * largest:
+            found.append(Finding(name, _reason(name, d, what_cancels(y, parameter, g))))
+    return Findings(found)
+
+
+def _in_float64(model: Module) -> Module:
+    twin = copy.deepcopy(model)
+    for tensor in {t for _, t in twin.named_parameters()}:
+        tensor.move_to(np.empty(tensor.shape), np.empty(tensor.shape))
+    return twin
+
+
+def _reason(name: str, d: np.ndarray, routes: Explanation | None) -> str:
+    if routes is None:
+        if not d.any():
+            return "receives exactly 0 from this batch: every way to it is switched off"
+        return (
+            f"receives rounding noise only (up to {np.abs(d).max():.0e}): what arrives "
+            "cancels, by routes that nobody named"
+        )
+    direct, through = routes[0], routes[-1]
+    i = np.unravel_index(np.abs(direct.gradient).argmax(), d.shape)
+    module, _, gate = through.gates[0].rpartition(".")
+    where = f"batch norm `{module}`" if module else "a batch norm"
+    advice = "use bias=False" if name.rpartition(".")[2] == "bias" else "leave it out"
+    return (
+        f"feeds {where}: direct {direct.gradient[i]:+.3f}, via {gate} "
+        f"{through.gradient[i]:+.3f}; {advice}"
+    )
