@@ -1,0 +1,110 @@
+"""What the experiments share: options, tables, and the look of their plots."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from tinygrad_bn.draw.theme import THEMES
+
+
+def options(question: str, steps: int, quick_steps: int) -> argparse.ArgumentParser:
+    """The options of every experiment: its seed, length, pictures and --quick.
+
+    ``question`` is the docstring of the script; ``steps`` and ``quick_steps`` are how
+    long training goes on, in full and with --quick.
+    """
+    parser = argparse.ArgumentParser(
+        description=question, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first run (default 0)"
+    )
+    parser.add_argument(
+        "--steps", type=_positive, help=f"of training (default {steps})"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out"), help="folder of pictures"
+    )
+    parser.add_argument("--theme", choices=sorted(THEMES), default="light")
+    parser.add_argument("--format", choices=("svg", "png", "pdf"), default="png")
+    parser.add_argument(
+        "--quick", action="store_true", help="seconds instead of minutes"
+    )
+    parser.set_defaults(full_steps=steps, quick_steps=quick_steps)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None):
+    """The options given, with ``steps`` filled in from --quick."""
+    given = parser.parse_args(arguments)
+    if given.steps is None:
+        given.steps = given.quick_steps if given.quick else given.full_steps
+    return given
+
+
+def _positive(word: str) -> int:
+    value = int(word)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but is {value}")
+    return value
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """Measured numbers beside the theory, as aligned text."""
+    lines = [tuple(head), *(tuple(map(_text, row)) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    body = (
+        "  ".join(
+            word.ljust(width) if i == 0 else word.rjust(width)
+            for i, (word, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in lines
+    )
+    return "\n".join([title, *(f"  {line}" for line in body)])
+
+
+def _text(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def figure(theme: str, rows: int = 1, columns: int = 1, size=(4.2, 3.2), **subplots):
+    """A figure and its axes (always a 2-D array) in the colors of the drawings."""
+    colors = THEMES[theme]
+    style = {
+        "figure.facecolor": colors.background, "axes.facecolor": colors.background,
+        "savefig.facecolor": colors.background, "text.color": colors.ink,
+        "axes.labelcolor": colors.ink, "axes.edgecolor": colors.border,
+        "xtick.color": colors.quiet, "ytick.color": colors.quiet,
+        "grid.color": colors.border, "grid.alpha": 0.5, "axes.grid": True,
+        "axes.spines.top": False, "axes.spines.right": False, "font.size": 10,
+        "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
+        "legend.frameon": False, "legend.fontsize": 9, "lines.linewidth": 1.8,
+        "axes.prop_cycle": plt.cycler(
+            color=[colors.direct, colors.mean, colors.var, colors.other, colors.quiet],
+            linestyle=["-", "--", "-.", ":", "-"],
+        ),
+        "svg.hashsalt": "tinygrad_bn", "savefig.dpi": 160,
+    }  # fmt: skip
+    plt.rcParams.update(style)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(size[0] * columns, size[1] * rows), squeeze=False,
+        layout="constrained", **subplots,
+    )  # fmt: skip
+    return fig, axes
+
+
+def save(fig, given, name: str) -> Path:
+    """Save a figure in the folder and format asked for, and say where it is."""
+    given.out.mkdir(parents=True, exist_ok=True)
+    suffix = "-dark" if given.theme == "dark" else ""
+    path = given.out / f"{name}{suffix}.{given.format}"
+    fig.savefig(path, metadata={"Date": None} if given.format == "svg" else None)
+    plt.close(fig)
+    print(f"picture: {path}")
+    return path
