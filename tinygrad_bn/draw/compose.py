@@ -6,11 +6,13 @@ is a box, and calls of modules and composites are folded unless they are opened.
 """
 
 from collections import defaultdict
+from functools import cached_property
 
 import numpy as np
 
-from ..routes import Unfolded, Ways, carry, what_cancels
-from ..tensor import Scope, Tensor, seed, stop_gradient
+from ..routes import Unfolded, Ways, what_cancels
+from ..tensor import Scope, Tensor, seed
+from .flow import OTHERS, Flow
 from .formula import together
 from .places import (
     REST,
@@ -23,7 +25,6 @@ from .places import (
     scopes,
 )
 from .scene import (
-    COMMON,
     DIRECT,
     Arrow,
     Bar,
@@ -39,7 +40,6 @@ from .scene import (
 )
 
 MAX_TILES = 6
-OTHERS = "other routes"
 
 
 def compose(
@@ -47,457 +47,289 @@ def compose(
 ) -> Scene:
     """The scene of the graph behind ``y``, with the routes to ``leaf`` if one is given."""
     opened = {opened} if isinstance(opened, str) else set(opened)
-    g = (
-        seed(y, gradient)
-        if leaf is not None or gradient is not None or y.size == 1
-        else None
-    )
-    if leaf is not None:
-        graph = Unfolded(y)
-        ways = Ways(graph, leaf)
-        names = ways.gates(gates)
-        _refuse_unknown(opened, graph)
-    else:
+    wants_gradient = leaf is not None or gradient is not None or y.size == 1
+    g = seed(y, gradient) if wants_gradient else None
+    if leaf is None:
         graph = Unfolded(y, lambda t: opens(t, opened))
-        _refuse_unknown(opened, graph)
-        ways, names = None, {}
-    places = Places(graph, leaf, names, opened, max_nodes)
-    flow = Flow(graph, leaf, ways, names, g, symbols or {})
+        flow = Flow(graph, g, symbols)
+    else:
+        graph = Unfolded(y)
+        flow = Flow(graph, g, symbols)
+        ways = Ways(graph, leaf)
+        flow.tell_routes_to(leaf, ways.gates(gates), ways)
+    _refuse_unknown(opened, graph)
+    places = Places(graph, leaf, flow.gates, opened, max_nodes)
     if leaf is None and g is not None:
-        for scope in places.opened_calls:
-            flow.tell_routes_inside(scope)
+        for call in places.opened_calls:
+            flow.tell_routes_inside(call)
     return _Composer(places, flow, tiles).scene()
 
 
 def _refuse_unknown(opened: set[str], graph: Unfolded) -> None:
-    known = {call_name(scope) for t in graph.order for scope in scopes(t)}
+    known = {call_name(call) for t in graph.order for call in scopes(t)}
     known |= {t.op.name for t in graph.order if hasattr(t.op, "definition")}
     if unknown := opened - known:
         raise ValueError(
-            "draw(open=): names of modules, composites or fused operations in the graph must "
-            f"be given, but {sorted(unknown)} is not among {sorted(known)}."
+            "draw(open=): modules, composites or fused operations of the graph must be "
+            f"named, but {sorted(unknown)} is not among {sorted(known)}."
         )
-
-
-class Flow:
-    """The gradients of a graph, tensor by tensor and step by step.
-
-    ``arrived`` holds the whole gradient of each tensor, ``steps`` for each step from a
-    tensor to an input the gradients of the groups of routes that take it.
-    """
-
-    def __init__(self, graph, leaf, ways, names, g, symbols):
-        self.graph, self.leaf, self.names, self.symbols = graph, leaf, names, symbols
-        self.arrived: dict[Tensor, np.ndarray] = {}
-        self.steps: dict[tuple, dict[str, np.ndarray | None]] = defaultdict(dict)
-        self.common: set[tuple] = set()
-        self.ways = ways
-        if g is None:
-            return
-        self.arrived[graph.y] = g
-        leaves = [x for t in graph.order for x in graph.inputs(t) if is_tensor(x)]
-        leaves = [x for x in dict.fromkeys(leaves) if x.op is None and x.requires_grad]
-        if leaves:
-            carry(Ways(graph, *leaves), {}, g, self._note_everything)
-        if ways is not None:
-            self.routed: dict[tuple, dict] = defaultdict(dict)
-            carry(ways, names, g, self._note_routes)
-            self.steps.update(self.routed)
-            from_y, to_leaf, every = ways.count_routes()
-            for node, steps in ways.steps.items():
-                for x in steps:
-                    if (
-                        from_y[node] * to_leaf.get(x, 0) == every
-                        and len(names)
-                        and x is not leaf
-                    ):
-                        self.common.add((node, x))
-
-    def _note_everything(self, node, x, key, d_x):
-        if d_x is not None:
-            _add(self.arrived, x, d_x)
-            _add(self.steps[node, x], DIRECT, d_x)
-
-    def _note_routes(self, node, x, key, d_x):
-        gates = key.gates if x not in self.names else (*key.gates, self.names[x])
-        group = OTHERS if key.merged > 1 else gates[0] if gates else DIRECT
-        if d_x is not None:
-            _add(self.routed[node, x], group, d_x)
-        elif node.op is stop_gradient:
-            self.routed[node, x].setdefault(group, None)
-
-    def tell_routes_inside(self, scope: Scope) -> None:
-        """Tell apart the routes through an open module, from its output to its input."""
-        inside = {t for t in self.graph.order if scope in scopes(t)}
-        entering = [
-            x
-            for t in self.graph.order
-            if t in inside
-            for x in self.graph.inputs(t)
-            if is_tensor(x) and x not in inside and x.requires_grad and x.op is not None
-        ]
-        if len(entering := list(dict.fromkeys(entering))) != 1:
-            return
-        ways = Ways(self.graph, *entering)
-        names = {t: name for t, name in ways.gates(None).items() if t in inside}
-        self.names, self.routed = self.names | names, defaultdict(dict)
-        carry(ways, names, self.arrived[self.graph.y], self._note_routes)
-        for step, streams in self.routed.items():
-            if step[0] in inside:
-                self.steps[step] = streams
-
-    def group(self, step: tuple, group: str) -> str:
-        """The group by which a stream is colored: before routes part, all of them."""
-        return COMMON if step in self.common and group == DIRECT else group
-
-    def symbol(self, g: np.ndarray) -> str:
-        """What a chip says of ``g``: a symbol that equals it, its numbers, or its norm."""
-        for name, values in self.symbols.items():
-            values = np.asarray(values)
-            for sign, scale, text in (("+", 1, ""), ("−", -1, "")):
-                if (
-                    np.ndim(g)
-                    and values.shape == g.shape
-                    and np.allclose(g, scale * values)
-                ):
-                    return ("" if g.ndim > 1 and sign == "+" else sign) + name + text
-            rows = g.reshape(-1, g.shape[-1]) if g.ndim > 1 else None
-            if (
-                rows is not None
-                and rows.shape[1:] == values.shape[-1:]
-                and values.ndim == 1
-            ):
-                n = len(rows)
-                if n == 1 and np.allclose(rows[0], values):
-                    return f"+{name}"
-                if n == 1 and np.allclose(rows[0], -values):
-                    return f"−{name}"
-                if n > 1 and np.allclose(rows, values / n):
-                    return f"+{name}/N"
-                if n > 1 and np.allclose(rows, -values / n):
-                    return f"−{name}/N"
-        if g.size <= 3:
-            return "  ".join(number(float(v), sign=True) for v in g.ravel())
-        return f"norm {number(float(np.linalg.norm(g)))}"
-
-
-def _add(into: dict, key, value) -> None:
-    into[key] = value if into.get(key) is None else into[key] + value
 
 
 class _Composer:
     def __init__(self, places: Places, flow: Flow, tiles: bool):
-        self.places, self.flow, self.with_tiles = places, flow, tiles
-        self.graph, self.leaf = places.graph, places.leaf
-        self.formulas = places.formulas
-        self.members: dict[object, list[Tensor]] = defaultdict(list)
-        for t in reversed(list(places.of)):
-            self.members[places.of[t]].append(t)
+        self.places, self.flow, self.tiles_wanted = places, flow, tiles
+        self.graph, self.leaf, self.formulas = (
+            places.graph,
+            places.leaf,
+            places.formulas,
+        )
+        self.members: dict[object, dict[Tensor, None]] = defaultdict(dict)
+        self.users: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
         self.keys: dict[object, int] = {}
         for t in reversed(self.graph.order):
-            for x in self.graph.inputs(t):
+            for slot, x in enumerate(self.graph.inputs(t)):
                 if is_tensor(x):
-                    self._number(places.of[x])
-            self._number(places.of[t])
-        magnitudes = [np.abs(g).max(initial=0) for g in flow.arrived.values()]
-        dtype = self.graph.y.dtype if self.graph.y.dtype.kind == "f" else np.float64
-        values = [
-            np.abs(t.data).max(initial=0)
-            for t in self.graph.order
-            if t.dtype.kind == "f"
-        ]
-        self.value_residue = (
-            1000 * float(np.finfo(dtype).eps) * max(values, default=0.0)
-        )
-        self.residue = 1000 * float(np.finfo(dtype).eps) * max(magnitudes, default=0.0)
+                    self.users[x].append((t, slot))
+                    self._number(x)
+            self._number(t)
+        if places.max_nodes == 1:
+            self.keys = {self.leaf or self.graph.y: 0}
 
-    def _number(self, place) -> None:
+    def _number(self, t: Tensor) -> None:
+        place = self.places.of[t]
         self.keys.setdefault(place, len(self.keys))
+        self.members[place][t] = None
 
     def scene(self) -> Scene:
         boxes = [self._box(place) for place in self.keys]
         return Scene(boxes, self._arrows(), self._frames())
 
-    # --- Boxes ---------------------------------------------------------------------
+    # --- Boxes -------------------------------------------------------------------------
 
     def _box(self, place) -> Box:
         if place is REST:
-            text = f"{self.places.hidden} operations folded"
-            box = Box(self.keys[place], "rest", "…", note=text)
-            box.bars = self._bars(place)
-            return box
+            note = f"{self.places.hidden} operations folded"
+            return Box(self.keys[place], "rest", "…", note=note, bars=self._bars(place))
         if isinstance(place, Scope):
-            return self._module_box(place)
-        if place.op is None:
-            return self._leaf_box(place)
-        return self._operation_box(place)
+            return self._call_box(place)
+        return self._leaf_box(place) if place.op is None else self._operation_box(place)
 
     def _leaf_box(self, t: Tensor) -> Box:
-        kind = "leaf" if t.requires_grad else "data"
-        name = typeset(t.name) if t.name is not None else "constant"
-        if self._around(t):
-            name = name.rpartition(".")[2]
-        box = Box(
-            self.keys[t], kind, name, note=shape_text(t.shape), tooltip=_tooltip(t.data)
-        )
-        if kind == "leaf" and self.leaf is not None:
+        name = "constant" if t.name is None else typeset(t.name)
+        name = name.rpartition(".")[2] if self._around(t) else name
+        box = Box(self.keys[t], "leaf" if t.requires_grad else "data", name)
+        box.note, box.tooltip = shape_text(t.shape), _tooltip(t.data)
+        if t.requires_grad and self.leaf is not None:
             box.ledger = self._ledger(t)
         else:
-            box.tiles = self._tiles(t)
-            box.text = self._summary(t)
+            self._tell_values(box, t)
         return box
 
     def _operation_box(self, t: Tensor) -> Box:
-        kind = "gate" if t in self.flow.names else "op"
-        kind = "output" if t is self.graph.y else kind
-        head = self.graph.definitions.get(t, t)
+        box = Box(self.keys[t], "output" if t is self.graph.y else "op", "")
+        box.note, box.tooltip = shape_text(t.shape), _tooltip(t.data)
+        box.group = self.flow.gates.get(t, "")
         name, formula = t.name and typeset(t.name), self.formulas.texts[t][0]
-        box = Box(self.keys[t], kind, name or "", note=shape_text(t.shape))
-        box.tooltip = _tooltip(t.data)
-        box.group = self.flow.names.get(t, "")
         if self.places.as_formula(t):
             box.title, box.formula = (name, formula) if name else (formula, "")
         else:
-            box.operation, box.title = _operation(head), name or ""
-        box.tiles, box.text = self._tiles(t), self._summary(t)
+            box.title = name or ""
+            box.operation = _operation(self.graph.definitions.get(t, t))
+        self._tell_values(box, t)
         return box
 
-    def _module_box(self, scope: Scope) -> Box:
-        members = self.members[scope]
-        operations = [t for t in members if t.op is not None]
-        outputs = [
-            t for t in operations if t is self.graph.y or self._leaves_the_box(t)
-        ]
-        last = outputs[-1] if outputs else operations[-1]
-        box = Box(self.keys[scope], "module", "", tooltip=_tooltip(last.data))
-        if scope.owner is None:
-            box.operation = scope.name
-            if len(outputs) > 1:
-                box.note = f"{len(outputs)} outputs"
-            else:
-                box.title = typeset(last.name) if last.name is not None else ""
-                box.note = shape_text(last.shape)
-                box.tiles, box.text = self._tiles(last), self._summary(last)
-            box.kind = "output" if last is self.graph.y else "op"
-        else:
-            kind = type(scope.owner).__name__
-            box.title = scope.name or kind
-            box.note = (
-                f"{kind} {scope.owner.extra_repr()}".strip() if scope.name else ""
-            )
-            box.bars = self._bars(scope)
+    def _call_box(self, call: Scope) -> Box:
+        outputs = [t for t in self.members[call] if t.op and self._is_output(t)]
+        last = outputs[-1]
+        box = Box(self.keys[call], "op", call.name, tooltip=_tooltip(last.data))
+        if call.owner is not None:
+            kind = type(call.owner).__name__
+            words = f"{kind} {call.owner.extra_repr()}".strip()
+            box.title, box.note = (call.name, words) if call.name else (words, "")
+            box.bars = self._bars(call)
+            return box
+        box.operation, box.title = call.name, ""
+        if len(outputs) > 1:
+            box.note = f"{len(outputs)} outputs"
+            return box
+        box.kind = "output" if last is self.graph.y else "op"
+        box.title = typeset(last.name) if last.name is not None else ""
+        box.note = shape_text(last.shape)
+        self._tell_values(box, last)
         return box
 
-    def _leaves_the_box(self, t: Tensor) -> bool:
+    def _is_output(self, t: Tensor) -> bool:
         here = self.places.of[t]
-        return any(
-            self.places.of[user] is not here
-            for user in self.graph.order
-            if any(x is t for x in self.graph.inputs(user))
-        )
+        elsewhere = any(self.places.of[user] is not here for user, _ in self.users[t])
+        return t is self.graph.y or elsewhere
 
-    def _tiles(self, t: Tensor) -> list[Tiles]:
-        if not self.with_tiles or not _is_small(t):
-            return []
-        values = np.where(np.abs(t.data) <= self.value_residue, 0, t.data)
-        tiles = [Tiles("value", np.atleast_2d(values))]
+    def _tell_values(self, box: Box, t: Tensor) -> None:
+        """Give a box its tiles, or words where the tensor is too large for them."""
         g = self.flow.arrived.get(t)
+        small = 0 < t.ndim <= 2 and t.size > 0 and max(t.shape) <= MAX_TILES
+        if t.ndim == 0:
+            box.text = [number(t.item(), 3)]
+        elif not self.tiles_wanted:
+            told = self.leaf is not None and g is not None and self.flow.sums_to_zero(g)
+            box.text = [f"Σ over batch of {self._gradient_of(t)} = 0"] if told else []
+        elif t.size == 0:
+            box.text = ["empty"]
+        elif small:
+            box.tiles = self._tiles(t, g)
+        else:
+            box.text = [_statistics("value", t.data)]
+            box.text += [] if g is None else [_statistics("gradient", g)]
+
+    def _tiles(self, t: Tensor, g) -> list[Tiles]:
+        values = np.where(np.abs(t.data) <= self._value_residue, 0, t.data)
+        tiles = [Tiles("value", np.atleast_2d(values))]
         if g is not None:
-            wide = t.ndim == 2 and t.shape[0] > 1
-            sums = (
-                self._rounded(g.sum(axis=0)) if wide and self.leaf is not None else None
-            )
-            tiles.append(
-                Tiles(self._gradient_of(t), np.atleast_2d(self._rounded(g)), sums)
-            )
+            g = np.where(np.abs(g) <= self.flow.residue, 0, g)
+            wide = self.leaf is not None and g.ndim == 2 and len(g) > 1
+            sums = g.sum(axis=0) if wide else None
+            if wide:
+                sums = np.where(np.abs(sums) <= self.flow.residue, 0, sums)
+            tiles.append(Tiles(self._gradient_of(t), np.atleast_2d(g), sums))
         return tiles
+
+    @cached_property
+    def _value_residue(self) -> float:
+        """The size up to which a value is what rounding left of others."""
+        values = [t.data for t in self.graph.order if t.dtype.kind == "f" and t.size]
+        largest = max(
+            (np.abs(v[np.isfinite(v)]).max(initial=0) for v in values), default=0
+        )
+        eps = max((float(np.finfo(v.dtype).eps) for v in values), default=0)
+        return 10 * eps * float(largest)
 
     def _gradient_of(self, t: Tensor) -> str:
         top = "L" if self.graph.y.name is None else typeset(self.graph.y.name)
-        return f"∂{top}/∂{typeset(t.name)}" if t.name else "gradient"
+        return "gradient" if t.name is None else f"∂{top}/∂{typeset(t.name)}"
 
-    def _rounded(self, values: np.ndarray) -> np.ndarray:
-        return np.where(np.abs(values) <= self.residue, 0, values)
-
-    def _summary(self, t: Tensor) -> list[str]:
-        if t.ndim == 0:
-            return [number(float(t.data), 3)]
-        if t.size == 0:
-            return ["empty"]
-        g = self.flow.arrived.get(t)
-        if not self.with_tiles:
-            zero = self.leaf is not None and g is not None and self._sums_to_zero(g)
-            return [f"Σ over batch of {self._gradient_of(t)} = 0"] if zero else []
-        if _is_small(t):
-            return []
-        return [_statistics("value", t.data)] + (
-            [] if g is None else [_statistics("gradient", g)]
-        )
+    # --- Ledgers and bars --------------------------------------------------------------
 
     def _ledger(self, t: Tensor) -> Ledger:
         total = self.flow.arrived.get(t, np.zeros(t.shape))
-        groups: dict[str, np.ndarray | None] = {}
-        if t is self.leaf:
-            for (_, x), streams in self.flow.steps.items():
-                if x is t:
-                    for group, d_x in streams.items():
-                        if d_x is not None:
-                            _add(groups, group, d_x)
-            for streams in self.flow.steps.values():
-                for group, d_x in streams.items():
-                    if d_x is None:
-                        groups.setdefault(group, None)
-        many = t.size > MAX_TILES
-
-        def entries(g):
-            return (
-                [float(np.linalg.norm(g))] if many else [float(v) for v in np.ravel(g)]
-            )
-
-        sizes = [np.abs(d).max(initial=0) for d in groups.values() if d is not None]
-        scale = max([*sizes, np.abs(total).max(initial=0)], default=0.0)
-        residue = 1000 * float(np.finfo(t.dtype).eps) * scale
-        order = sorted(groups, key=lambda g: (g != DIRECT, g == OTHERS, g))
-        rows = [
+        shares = self.flow.shares_of(t) if t is self.leaf else {}
+        order = sorted(shares, key=lambda g: (g != DIRECT, g == OTHERS, g))
+        largest = max(
             (
-                g,
-                g if g in (DIRECT, OTHERS) else f"via {g}",
-                _or_none(groups[g], entries),
+                np.abs(d).max(initial=0)
+                for d in [total, *shares.values()]
+                if d is not None
             )
-            for g in order
-        ]
-        return Ledger(
-            values=[f"norm {number(float(np.linalg.norm(t.data)))}"]
-            if many
-            else [number(float(v), 3) for v in t.data.ravel()],
-            rows=rows if len(rows) > 1 else [],
-            total=entries(total),
-            residue=residue,
-            of=self._gradient_of(t),
-            verdict=_verdict(groups, total, residue) if t is self.leaf else "",
         )
+        ledger = Ledger(
+            values=_entries(t.data, t.size),
+            rows=[
+                (group, _route(group), _entries(shares[group], t.size))
+                for group in order
+            ],
+            total=_entries(total, t.size),
+            residue=1000 * float(np.finfo(t.dtype).eps) * float(largest),
+            of=self._gradient_of(t),
+            unit="norm" if t.size > MAX_TILES else "",
+        )
+        if t is self.leaf:
+            ledger.verdict = _verdict(shares, total, ledger.residue)
+        if len(ledger.rows) < 2:
+            ledger.rows = []
+        return ledger
 
     def _bars(self, place) -> list[Bar]:
-        leaves = {t for t in self.members[place] if t.op is None and t.requires_grad}
-        owner = getattr(place, "owner", None)
-        ordered = [t for t in owner.parameters() if t in leaves] if owner else []
-        ordered += [t for t in self.members[place] if t in leaves and t not in ordered]
-        return [self._bar(t) for t in ordered if t in self.flow.arrived]
+        leaves = [x for x in self.members[place] if x.op is None and x.requires_grad]
+        if isinstance(place, Scope) and place.owner is not None:
+            order = {x: i for i, x in enumerate(place.owner.parameters())}
+            leaves.sort(key=lambda x: order.get(x, len(order)))
+        return [self._bar(x) for x in leaves if x in self.flow.arrived]
 
-    def _bar(self, t: Tensor) -> Bar:
-        name = (t.name or "leaf").rpartition(".")[2]
-        norm = float(np.linalg.norm(self.flow.arrived[t]))
-        bar = Bar(typeset(name), "×".join(map(str, t.shape)), norm)
-        if norm <= 10 * self.residue:
-            y = self.graph.y
-            what = what_cancels(y, t, self.flow.arrived[y])
-            if what is not None:
-                bar.norm = 0.0
-                bar.parts = [
-                    (
-                        r.gates[0] if r.gates else DIRECT,
-                        float(np.linalg.norm(r.gradient)),
-                    )
-                    for r in what
-                ]
+    def _bar(self, x: Tensor) -> Bar:
+        g = self.flow.arrived[x]
+        name = typeset((x.name or "leaf").rpartition(".")[2])
+        bar = Bar(name, "×".join(map(str, x.shape)), float(np.linalg.norm(g)))
+        if self.flow.is_zero(g) and (
+            routes := what_cancels(self.graph.y, x, self.flow.g)
+        ):
+            bar.norm = 0.0
+            bar.parts = [
+                (
+                    route.gates[0] if route.gates else DIRECT,
+                    float(np.linalg.norm(route.gradient)),
+                )
+                for route in routes
+            ]
         return bar
 
-    # --- Arrows --------------------------------------------------------------------
+    # --- Arrows ------------------------------------------------------------------------
 
     def _arrows(self) -> list[Arrow]:
-        arrows, seen = [], {}
+        arrows = {}
         for node in reversed(self.graph.order):
             for slot, x in enumerate(self.graph.inputs(node)):
-                if not is_tensor(x) or self.places.of[x] is self.places.of[node]:
+                if not is_tensor(x):
                     continue
                 tail, head = self.places.of[x], self.places.of[node]
-                folded = not is_tensor(tail) or not is_tensor(head)
-                key = (tail, head, x) if folded else (tail, head, node, slot)
-                if key in seen:
+                if tail is head or not {tail, head} <= self.keys.keys():
                     continue
-                arrow = Arrow(self.keys[tail], self.keys[head])
-                arrow.streams = self._streams(node, slot, x)
-                seen[key] = arrow
-                arrows.append(arrow)
-        return arrows
+                # Between operations each use has its arrow (a * a has two); into or out
+                # of a folded call one for each tensor is enough.
+                whole = is_tensor(tail) and is_tensor(head)
+                use = (tail, head, node, slot) if whole else (tail, head, x)
+                if use not in arrows:
+                    streams = self._streams(node, slot, x)
+                    arrows[use] = Arrow(self.keys[tail], self.keys[head], streams)
+        return list(arrows.values())
 
     def _streams(self, node: Tensor, slot: int, x: Tensor) -> list[Stream]:
-        streams = []
-        step = (node, x)
-        contributions = self.flow.steps.get(step, {})
-        largest = max(
-            (float(np.linalg.norm(g)) for g in self.flow.arrived.values()), default=0
-        )
-        path = self._path(node)
-        factors = [self.formulas.factor(n, s) for n, s in path]
-        factors.append(self.formulas.factor(node, slot))
-        for group, d_x in contributions.items():
+        step, streams = (node, x), []
+        largest = max(map(np.linalg.norm, self.flow.arrived.values()), default=0) or 1
+        for group, d_x in self.flow.steps.get(step, {}).items():
             if d_x is None:
                 streams.append(Stream(group, 0.0, cut=True))
                 continue
-            norm = float(np.linalg.norm(d_x))
-            zero = norm <= self.residue
-            if zero and x is not self.leaf:
+            if self.flow.is_zero(d_x) and x is not self.leaf:
                 continue
-            stream = Stream(
-                self.flow.group(step, group), norm / largest if largest else 0.0
-            )
-            stream.cancels = zero or self._sums_to_zero(d_x)
-            if self.leaf is not None and self._on_the_way(step):
-                stream.chip = "0" if zero else self.flow.symbol(d_x)
-                stream.factor = together(factors)
+            color = self.flow.color_group(step, group)
+            stream = Stream(color, float(np.linalg.norm(d_x) / largest))
+            stream.cancels = self.flow.sums_to_zero(d_x)
             stream.tooltip = f"{group}: {_tooltip(d_x)}"
+            if step in self.flow.on_the_way:
+                stream.chip = self.flow.in_words(d_x)
+                stream.factor = self._factor(node, slot)
             streams.append(stream)
         return streams
 
-    def _on_the_way(self, step: tuple) -> bool:
-        node, x = step
-        return x in self.flow.ways.steps.get(node, {})
+    def _factor(self, node: Tensor, slot: int) -> str:
+        """What a gradient is multiplied by on its way out of a box that tells a formula."""
+        box, factors = self.places.of[node], [self.formulas.factor(node, slot)]
+        while node is not box:
+            if not is_tensor(box) or len(self.users[node]) > 1:
+                return ""
+            ((node, slot),) = self.users[node]
+            factors.insert(0, self.formulas.factor(node, slot))
+        return together(factors)
 
-    def _sums_to_zero(self, g: np.ndarray) -> bool:
-        return (
-            g.ndim > 1
-            and g.shape[0] > 1
-            and bool((np.abs(g.sum(axis=0)) <= self.residue).all())
-        )
-
-    def _path(self, node: Tensor) -> list[tuple[Tensor, int]]:
-        """The absorbed operations between ``node`` and the tensor whose box it is in."""
-        box, path = self.places.of[node], []
-        while node is not box and is_tensor(box):
-            user, slot = next(
-                (t, i)
-                for t in self.graph.order
-                for i, x in enumerate(self.graph.inputs(t))
-                if x is node
-            )
-            path.append((user, slot))
-            node = user
-        return path[::-1]
-
-    # --- Frames --------------------------------------------------------------------
+    # --- Frames ------------------------------------------------------------------------
 
     def _frames(self) -> Frame:
-        top = Frame("")
-        found: dict[object, Frame] = {}
-        counts = defaultdict(set)
+        top, frames = Frame(""), {}
+        inside = defaultdict(set)
         for place in self.keys:
-            for scope in self._around(place):
-                counts[scope].add(place)
+            for call in self._around(place):
+                inside[call].add(place)
         for place, key in self.keys.items():
             frame = top
-            for scope in reversed(self._around(place)):
-                if not self._framed(scope, counts):
-                    continue
-                if scope not in found:
-                    found[scope] = Frame(*self._frame_title(scope))
-                    frame.frames.append(found[scope])
-                frame = found[scope]
+            for call in reversed(self._around(place)):
+                if self._is_framed(call, inside[call]):
+                    if call not in frames:
+                        frames[call] = Frame(*_frame_title(call))
+                        frame.frames.append(frames[call])
+                    frame = frames[call]
             frame.boxes.append(key)
         return top
 
     def _around(self, place) -> list[Scope]:
-        """The open calls around a box, innermost first."""
+        """The open calls around a box, innermost first; parameters go with their users."""
         if place is REST:
             return []
         if isinstance(place, Scope):
@@ -506,69 +338,68 @@ class _Composer:
             return list(scopes(place))
         if not place.requires_grad or place is self.leaf:
             return []
-        around = [
-            list(scopes(t))
-            for t in self.graph.order
-            if any(x is place for x in self.graph.inputs(t))
-        ]
-        return [s for s in around[0] if all(s in other for other in around[1:])]
+        first, *others = (list(scopes(user)) for user, _ in self.users[place])
+        return [call for call in first if all(call in other for other in others)]
 
-    def _framed(self, scope: Scope, counts) -> bool:
-        if scope.owner is not None and is_container(scope.owner):
-            return False
-        inside = scope.parent is not None and scope.parent.owner is not None
-        if inside and scope.owner is None and not is_container(scope.parent.owner):
-            return False
-        return len(counts[scope]) > 2
-
-    def _frame_title(self, scope: Scope) -> tuple[str, str]:
-        if scope.owner is None:
-            return scope.name, ""
-        kind = type(scope.owner).__name__
-        return (
-            scope.name or kind,
-            f"{kind} {scope.owner.extra_repr()}" if scope.name else "",
-        )
+    def _is_framed(self, call: Scope, boxes: set) -> bool:
+        if call.owner is not None:
+            return not is_container(call.owner) and len(boxes) > 2
+        around = call.parent and call.parent.owner
+        return len(boxes) > 2 and (around is None or is_container(around))
 
 
-def _is_small(t: Tensor) -> bool:
-    return 0 < t.ndim <= 2 and t.size > 0 and max(t.shape) <= MAX_TILES
+def _frame_title(call: Scope) -> tuple[str, str]:
+    if call.owner is None:
+        return call.name, ""
+    words = f"{type(call.owner).__name__} {call.owner.extra_repr()}".strip()
+    return (call.name, words) if call.name else (words, "")
 
 
-def _or_none(value, function):
-    return None if value is None else function(value)
+def _route(group: str) -> str:
+    return group if group in (DIRECT, OTHERS) else f"via {group}"
 
 
-def _verdict(groups: dict, total: np.ndarray, residue: float) -> str:
+def _entries(values, size: int):
+    """The columns of a ledger: each value, or the norm where they are many."""
+    if values is None:
+        return None
+    many = size > MAX_TILES
+    return (
+        [float(np.linalg.norm(values))]
+        if many
+        else [float(v) for v in np.ravel(values)]
+    )
+
+
+def _verdict(shares: dict, total: np.ndarray, residue: float) -> str:
+    """One sentence about a leaf: what cancels, what is cut."""
     alive = [
-        g
-        for g, d in groups.items()
+        group
+        for group, d in shares.items()
         if d is not None and np.abs(d).max(initial=0) > residue
     ]
-    cut = [g for g, d in groups.items() if d is None]
+    cut = [group for group, d in shares.items() if d is None]
     zero = bool((np.abs(total) <= residue).all())
     if not alive:
         return "nothing arrives"
-    if zero and len(alive) > 1:
-        if len(alive) == 2 and len(groups) == 2:
-            return "the two routes cancel exactly"
-        return " and ".join(alive) + (" still cancel" if cut else " cancel")
-    if cut:
-        return f"{' and '.join(cut)} cut: nothing cancels"
-    return ""
+    if zero and len(shares) == 2 and not cut:
+        return "the two routes cancel exactly"
+    if zero:
+        return f"{' and '.join(alive)} {'still ' if cut else ''}cancel"
+    return f"{' and '.join(cut)} cut: nothing cancels" if cut else ""
 
 
 def _operation(t: Tensor) -> str:
     """The operation of a tensor, with the plain numbers among its inputs."""
-    numbers = [number(x, 3) for x in t.inputs if isinstance(x, float | int)]
-    return " ".join([t.op.name, *numbers])
+    return " ".join(
+        [t.op.name, *(number(x, 3) for x in t.inputs if isinstance(x, float | int))]
+    )
 
 
 def _statistics(name: str, values: np.ndarray) -> str:
     if values.dtype.kind == "b":
         return f"{name} {values.mean():.0%} true"
-    mean, std = number(float(values.mean())), number(float(values.std()))
-    return f"{name} {mean} ± {std}"
+    return f"{name} {number(values.mean())} ± {number(values.std())}"
 
 
 def _tooltip(values: np.ndarray) -> str:

@@ -114,7 +114,8 @@ class Labels:
     def ledger(self, ledger: Ledger) -> str:
         """Value, one row per group of routes, balance, total, and the verdict."""
         columns = max(len(ledger.values), len(ledger.total))
-        head = [self._line(self.quiet("value"), map(self.quiet, ledger.values))]
+        values = [f"{ledger.unit} {number(v, 3)}".strip() for v in ledger.values]
+        head = [self._line(self.quiet("value"), map(self.quiet, values))]
         routes = [self._route(ledger, *row, columns) for row in ledger.rows]
         if routes:
             bars = "".join(map(cell, self._balances(ledger)))

@@ -31,13 +31,14 @@ class Places:
         self, graph: Unfolded, leaf, gates: Iterable[Tensor], opened, max_nodes
     ):
         self.graph, self.leaf, self.opened = graph, leaf, opened
+        self.max_nodes = max_nodes
         self.gates = set(gates)
         self.around_gates = {scope for gate in self.gates for scope in scopes(gate)}
         self.formulas = Formulas(graph.definitions)
         self.of: dict[Tensor, object] = {}
         self._place_operations()
         self._place_leaves()
-        self.hidden = self._fold_the_rest(max_nodes)
+        self.hidden = self._fold_the_rest()
 
     # --- Operations --------------------------------------------------------------------
 
@@ -138,15 +139,15 @@ class Places:
 
     # --- Too much ----------------------------------------------------------------------
 
-    def _fold_the_rest(self, max_nodes: int) -> int:
+    def _fold_the_rest(self) -> int:
         """Put the operations farthest from the output in one place; how many they are."""
-        if len(set(self.of.values())) <= max_nodes:
+        if len(set(self.of.values())) <= self.max_nodes:
             return 0
         kept = {self.leaf}
         for t in self.graph.order:
             leaves = (x for x in self.graph.inputs(t) if is_tensor(x) and x.op is None)
             near = {self.of[t], *(self.of[x] for x in leaves)}
-            if len(kept | near) >= max_nodes:
+            if len(kept | near) >= self.max_nodes:
                 break
             kept |= near
         rest = [t for t, place in self.of.items() if place not in kept]

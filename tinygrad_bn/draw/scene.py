@@ -32,13 +32,18 @@ class Tiles:
 
 @dataclass
 class Ledger:
-    """The gradient of a leaf: rows (group, label, entries or None where cut), total, verdict."""
+    """The gradient of a leaf: its values, a row ``(group, label, entries)`` per group of
+    routes, None for entries where it is cut, the total, and one sentence.
 
-    values: list[str]
+    ``of`` names the gradient; ``unit`` says what the entries are, if not the elements.
+    """
+
+    values: list[float]
     rows: list[tuple[str, str, list[float] | None]]
     total: list[float]
     residue: float
     of: str
+    unit: str = ""
     verdict: str = ""
 
 

@@ -1,0 +1,156 @@
+"""The gradients of a graph, tensor by tensor and step by step.
+
+A step leads from a tensor to one of the tensors it was made of. Each group of routes that
+takes a step has its own share of the gradient there, None where the step is a cut.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from ..routes import Unfolded, Ways, carry
+from ..tensor import Scope, Tensor, stop_gradient
+from .places import is_tensor, scopes
+from .scene import COMMON, DIRECT, number
+
+OTHERS = "other routes"
+
+
+class Flow:
+    """What arrives where. ``arrived`` holds the whole gradient of each tensor, ``steps``
+    the shares ``{(tensor, input): {group: gradient}}``, ``gates`` the names that part
+    routes, ``residue`` the size up to which a gradient is rounding.
+    """
+
+    def __init__(self, graph: Unfolded, g: np.ndarray | None, symbols: dict | None):
+        self.graph, self.g = graph, g
+        self.symbols = {
+            name: np.asarray(values) for name, values in (symbols or {}).items()
+        }
+        self.arrived: dict[Tensor, np.ndarray] = {}
+        self.steps: dict[tuple, dict[str, np.ndarray | None]] = defaultdict(dict)
+        self.gates: dict[Tensor, str] = {}
+        self.common: set[tuple] = set()
+        self.on_the_way: set[tuple] = set()
+        if g is not None:
+            self.arrived[graph.y] = g
+            self._carry_everything()
+        sizes = (np.abs(d).max(initial=0) for d in self.arrived.values())
+        eps = float(np.finfo(graph.y.dtype).eps) if graph.y.dtype.kind == "f" else 0.0
+        self.residue = 1000 * eps * float(max(sizes, default=0))
+
+    def _carry_everything(self) -> None:
+        leaves = (
+            x for t in self.graph.order for x in self.graph.inputs(t) if is_tensor(x)
+        )
+        leaves = [x for x in dict.fromkeys(leaves) if x.op is None and x.requires_grad]
+
+        def note(node, x, key, d_x):
+            if d_x is not None:
+                _add(self.arrived, x, d_x)
+                _add(self.steps[node, x], DIRECT, d_x)
+
+        if leaves:
+            carry(Ways(self.graph, *leaves), {}, self.g, note)
+
+    def tell_routes_to(
+        self, leaf: Tensor, gates: dict[Tensor, str], ways: Ways
+    ) -> None:
+        """Tell apart the routes to ``leaf`` by the gates that they pass."""
+        self.gates = gates
+        self.steps |= self._routed(ways, gates)
+        from_y, to_leaf, every = ways.count_routes()
+        for node, steps in ways.steps.items():
+            self.on_the_way |= {(node, x) for x in steps}
+            if gates:
+                self.common |= {
+                    (node, x)
+                    for x in steps
+                    if from_y[node] * to_leaf.get(x, 0) == every and x is not leaf
+                }
+
+    def tell_routes_inside(self, call: Scope) -> None:
+        """Tell apart the routes through an open call, where it has one input."""
+        inside = {t for t in self.graph.order if call in scopes(t)}
+        entering = {
+            x
+            for t in inside
+            for x in self.graph.inputs(t)
+            if is_tensor(x) and x not in inside and x.requires_grad and x.op is not None
+        }
+        if len(entering) == 1:
+            ways = Ways(self.graph, *entering)
+            gates = {t: name for t, name in ways.gates(None).items() if t in inside}
+            self.gates = self.gates | gates
+            routed = self._routed(ways, gates)
+            self.steps |= {
+                step: shares for step, shares in routed.items() if step[0] in inside
+            }
+
+    def _routed(self, ways: Ways, gates: dict[Tensor, str]) -> dict[tuple, dict]:
+        steps = defaultdict(dict)
+
+        def note(node, x, key, d_x):
+            passed = (*key.gates, gates[x]) if x in gates else key.gates
+            group = OTHERS if key.merged > 1 else passed[0] if passed else DIRECT
+            if d_x is not None:
+                _add(steps[node, x], group, d_x)
+            elif node.op is stop_gradient:
+                steps[node, x].setdefault(group, None)
+
+        carry(ways, gates, self.g, note)
+        return steps
+
+    def shares_of(self, leaf: Tensor) -> dict[str, np.ndarray | None]:
+        """What each group brings to ``leaf``; None for groups that are cut on their way."""
+        shares: dict[str, np.ndarray | None] = {}
+        for (_, x), groups in self.steps.items():
+            for group, d_x in groups.items():
+                if x is leaf and d_x is not None:
+                    _add(shares, group, d_x)
+        cuts = (
+            g for groups in self.steps.values() for g, d in groups.items() if d is None
+        )
+        return shares | {group: None for group in cuts if group not in shares}
+
+    def color_group(self, step: tuple, group: str) -> str:
+        """The group by which a stream is colored: before the routes part, all of them."""
+        return COMMON if group == DIRECT and step in self.common else group
+
+    def sums_to_zero(self, g: np.ndarray) -> bool:
+        """Whether ``g`` is zero when summed over the batch."""
+        if g.ndim < 2 or g.shape[0] < 2:
+            return self.is_zero(g)
+        return self.is_zero(g.sum(axis=0))
+
+    def is_zero(self, g: np.ndarray) -> bool:
+        """Whether nothing but rounding is in ``g``."""
+        return bool((np.abs(g) <= self.residue).all())
+
+    def in_words(self, g: np.ndarray) -> str:
+        """What a chip says of ``g``: a symbol that equals it, its numbers, or its norm."""
+        if self.is_zero(g):
+            return "0"
+        for name, values in self.symbols.items():
+            if word := _as_symbol(g, name, values):
+                return word
+        if g.size <= 3:
+            return "  ".join(number(v, sign=True) for v in g.ravel())
+        return f"norm {number(np.linalg.norm(g))}"
+
+
+def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:
+    """``name`` with a sign, if ``g`` equals it; ``name/N``, if each of its N rows does."""
+    if values.ndim == 0 or g.shape[g.ndim - values.ndim :] != values.shape:
+        return ""
+    rows = g.reshape(-1, *values.shape)
+    n = len(rows)
+    for sign, scale in (("+", 1), ("−", -1)):
+        if np.allclose(rows, scale * values / n, rtol=1e-6, atol=1e-12):
+            plus = "" if sign == "+" and values.ndim > 1 else sign
+            return plus + name + ("/N" if n > 1 else "")
+    return ""
+
+
+def _add(into: dict, key, value) -> None:
+    into[key] = value if into.get(key) is None else into[key] + value
