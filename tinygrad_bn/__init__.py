@@ -2,6 +2,9 @@
 
 from . import nn, optim
 from .batchnorm import batch_norm, fused_batch_norm
+from .check import check_gradients
+from .checkpoint import load, save
+from .draw import Drawing, draw, draw_routes, side_by_side
 from .ops import (
     absolute,
     concatenate,
@@ -16,6 +19,8 @@ from .ops import (
     tanh,
     where,
 )
+from .redundant import check_redundant
+from .routes import explain
 from .tensor import (
     Fused,
     Primitive,
@@ -27,16 +32,23 @@ from .tensor import (
 )
 
 __all__ = [
+    "Drawing",
     "Fused",
     "Primitive",
     "Tensor",
     "absolute",
     "batch_norm",
+    "check_gradients",
+    "check_redundant",
     "composite",
     "concatenate",
+    "draw",
+    "draw_routes",
     "exp",
+    "explain",
     "fused_batch_norm",
     "grad",
+    "load",
     "log",
     "matmul",
     "maximum",
@@ -44,6 +56,8 @@ __all__ = [
     "no_grad",
     "optim",
     "relu",
+    "save",
+    "side_by_side",
     "sigmoid",
     "sqrt",
     "stack",

@@ -15,6 +15,7 @@ import graphviz
 
 from ..routes import refuse_unrecorded
 from ..tensor import Tensor, describe
+from .chains import compose_chains
 from .compose import compose
 from .dot import to_dot
 from .render import NoRenderer, page, render, svg
@@ -131,6 +132,25 @@ def draw(
     return Drawing([scene], theme, direction, title)
 
 
+def draw_routes(
+    y: Tensor,
+    leaf: Tensor,
+    *,
+    gates: Iterable[str] | None = None,
+    gradient=None,
+    theme: str = "light",
+    title: str | None = None,
+) -> Drawing:
+    """Draw the routes from ``y`` to ``leaf`` as chains, one below the other, with a total.
+
+    The parameters and the errors are those of ``draw`` and ``explain``.
+    """
+    _check(theme, "LR")
+    scene = compose_chains(y, leaf, gates, gradient)
+    scene.title = title or ""
+    return Drawing([scene], theme, "LR", title)
+
+
 def side_by_side(
     *drawings: Drawing, title: str | None = None, theme: str | None = None
 ) -> Drawing:
@@ -160,4 +180,4 @@ def _check(theme: str, direction: str) -> None:
         )
 
 
-__all__ = ["Drawing", "NoRenderer", "draw", "side_by_side"]
+__all__ = ["Drawing", "NoRenderer", "draw", "draw_routes", "side_by_side"]

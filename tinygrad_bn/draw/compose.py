@@ -13,7 +13,6 @@ import numpy as np
 from ..routes import Unfolded, Ways, what_cancels
 from ..tensor import Scope, Tensor, seed
 from .flow import OTHERS, Flow
-from .formula import together
 from .places import (
     REST,
     Places,
@@ -84,16 +83,13 @@ class _Composer:
             places.formulas,
         )
         self.members: dict[object, dict[Tensor, None]] = defaultdict(dict)
-        self.users: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
         self.keys: dict[object, int] = {}
         for t in reversed(self.graph.order):
-            for slot, x in enumerate(self.graph.inputs(t)):
-                if is_tensor(x):
-                    self.users[x].append((t, slot))
-                    self._number(x)
+            for x in filter(is_tensor, self.graph.inputs(t)):
+                self._number(x)
             self._number(t)
         if places.max_nodes == 1:
-            self.keys = {self.leaf or self.graph.y: 0}
+            self.keys = {self.graph.y if self.leaf is None else self.leaf: 0}
 
     def _number(self, t: Tensor) -> None:
         place = self.places.of[t]
@@ -160,7 +156,7 @@ class _Composer:
 
     def _is_output(self, t: Tensor) -> bool:
         here = self.places.of[t]
-        elsewhere = any(self.places.of[user] is not here for user, _ in self.users[t])
+        elsewhere = any(self.places.of[user] is not here for user, _ in self.places.users[t])
         return t is self.graph.y or elsewhere
 
     def _tell_values(self, box: Box, t: Tensor) -> None:
@@ -295,19 +291,9 @@ class _Composer:
             stream.tooltip = f"{group}: {_tooltip(d_x)}"
             if step in self.flow.on_the_way:
                 stream.chip = self.flow.in_words(d_x)
-                stream.factor = self._factor(node, slot)
+                stream.factor = self.places.factor(node, slot)
             streams.append(stream)
         return streams
-
-    def _factor(self, node: Tensor, slot: int) -> str:
-        """What a gradient is multiplied by on its way out of a box that tells a formula."""
-        box, factors = self.places.of[node], [self.formulas.factor(node, slot)]
-        while node is not box:
-            if not is_tensor(box) or len(self.users[node]) > 1:
-                return ""
-            ((node, slot),) = self.users[node]
-            factors.insert(0, self.formulas.factor(node, slot))
-        return together(factors)
 
     # --- Frames ------------------------------------------------------------------------
 
@@ -338,7 +324,7 @@ class _Composer:
             return list(scopes(place))
         if not place.requires_grad or place is self.leaf:
             return []
-        first, *others = (list(scopes(user)) for user, _ in self.users[place])
+        first, *others = (list(scopes(user)) for user, _ in self.places.users[place])
         return [call for call in first if all(call in other for other in others)]
 
     def _is_framed(self, call: Scope, boxes: set) -> bool:

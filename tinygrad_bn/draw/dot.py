@@ -2,7 +2,7 @@
 
 import graphviz
 
-from .labels import LEFT, RIGHT, Labels
+from .labels import LEFT, RIGHT, Labels, arrow
 from .markup import block, cell, label, plain, rounded, table, text
 from .scene import COMMON, DIRECT, Arrow, Frame, Scene, Stream
 from .theme import Theme
@@ -162,18 +162,19 @@ def _legend_entries(panels: list[Scene], labels: Labels) -> list[tuple[str, str]
         COMMON: "gradient, all routes",
         DIRECT: "gradient, direct route" if routed else "gradient",
     }
-    entries = [(text("→", theme.arrow, 15), "data forward")]
+    entries = []
+    if any(scene.arrows for scene in panels):
+        entries.append((text("→", theme.arrow, 15), "data forward"))
     for group in groups:
         last = group.rpartition(".")[2]
         entry = (
-            _arrow_back(theme.of(group)),
+            arrow(theme.of(group), "◄"),
             words.get(group, f"gradient through {last}"),
         )
         entries += [entry] if entry not in entries else []
     if any(s.cancels for s in streams):
-        entries.append(
-            (labels.ink("◄- - -"), "not 0 row by row, but the rows sum to 0")
-        )
+        broken = arrow(theme.ink, "◄", broken=True)
+        entries.append((broken, "not 0 row by row, but the rows sum to 0"))
     if any(s.cut for s in streams):
         entries.append((labels.ink("· · ✕ · ·", bold=True), "cut by stop_gradient"))
     if any(box.kind == "leaf" or box.bars for box in boxes):
@@ -189,8 +190,3 @@ def _legend_entries(panels: list[Scene], labels: Labels) -> list[tuple[str, str]
             (table([tiles], spacing=1, padding=0), "negative, zero, positive")
         )
     return entries
-
-
-def _arrow_back(color: str) -> str:
-    bar = table([block(color, 16, 5)], padding=0)
-    return table([cell(text("◄", color)) + cell(bar)], padding=0)

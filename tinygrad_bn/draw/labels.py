@@ -3,11 +3,20 @@
 import numpy as np
 
 from .markup import block, cell, label, rounded, table, text
-from .scene import DIRECT, Bar, Box, Ledger, Tiles, number
+from .scene import DIRECT, Bar, Box, Chain, Ledger, Sheet, Tiles, number
 from .theme import Theme
 
 HALF_BAR = 22
 LEFT, RIGHT = "LEFT", "RIGHT"
+
+
+def arrow(color: str, head: str, broken: bool = False) -> str:
+    """A thick arrow to the right (``►``) or to the left (``◄``), with gaps if broken."""
+    shaft = [block(color, 5, 4) + block(None, 3, 4)] * 3 if broken else [block(color, 24, 4)]
+    cells = [cell(table(["".join(shaft)], padding=0)), cell(text(head, color, 11))]
+    ordered = "".join(cells if head == "►" else reversed(cells))
+    # A table is stretched to its cell, shaft and head apart, unless its size is fixed.
+    return table([ordered], padding=0, width=40, height=16, fixedsize="TRUE")
 
 
 class Labels:
@@ -26,6 +35,8 @@ class Labels:
 
     def box(self, box: Box) -> str:
         """A whole box: title, then whichever of ledger, tiles, bars and lines it has."""
+        if box.sheet is not None:
+            return self.sheet(box.sheet)
         rows = [self.title(box)]
         if box.ledger is not None:
             rows.append(self.ledger(box.ledger))
@@ -99,7 +110,7 @@ class Labels:
             else:
                 width = 2 * HALF_BAR * bar.norm / scale
                 rest = block(None, 2 * HALF_BAR + 8 - width)
-                picture = table([block(self.theme.direct, width) + rest])
+                picture = table([block(self.theme.direct, width) + rest], padding=0)
             size = number(bar.norm) if bar.norm else "0"
             rows.append(
                 cell(self.ink(bar.name, bold=True), LEFT)
@@ -145,9 +156,8 @@ class Labels:
         return cell(head, LEFT) + "".join(cell(e, RIGHT, width=width) for e in entries)
 
     def _entries(self, ledger: Ledger, values) -> list[str]:
-        return [
-            number(v, sign=True) if abs(v) > ledger.residue else "0" for v in values
-        ]
+        signed = not ledger.unit
+        return [number(v, sign=signed) if abs(v) > ledger.residue else "0" for v in values]
 
     def _route(
         self, ledger: Ledger, group: str, name: str, values, columns: int
@@ -160,14 +170,13 @@ class Labels:
         return self._line(head, (text(e, color) for e in self._entries(ledger, values)))
 
     def _balances(self, ledger: Ledger) -> list[str]:
-        rows = [
-            (group, values) for group, _, values in ledger.rows if values is not None
-        ]
+        rows = [(group, values) for group, _, values in ledger.rows if values is not None]
+        if ledger.unit:
+            # Norms have no sign: what is not direct is drawn as working against it.
+            rows = [(g, [v if g == DIRECT else -v for v in values]) for g, values in rows]
         scale = max((abs(v) for _, values in rows for v in values), default=0) or 1
         return [
-            self._balance_of(
-                [(g, values[i] / scale) for g, values in rows], net / scale
-            )
+            self._balance_of([(g, values[i] / scale) for g, values in rows], net / scale)
             for i, net in enumerate(ledger.total)
         ]
 
@@ -187,6 +196,60 @@ class Labels:
         else:
             middle = before + diamond + after
         return table([left + middle + right], padding=0)
+
+    # --- Chains ------------------------------------------------------------------------
+
+    def sheet(self, sheet: Sheet) -> str:
+        """A line per route: its name, its boxes, what it brings; then the total."""
+        rows = []
+        for chain in sheet.chains:
+            color = self.theme.text_of(chain.group)
+            name = text(f"{chain.label}   ", color, 13, bold=True)
+            arrives = self._arrives(chain, sheet, color)
+            rows.append(cell(name, LEFT) + cell(self.chain(chain, sheet), RIGHT) + arrives)
+        columns = len(sheet.total)
+        line = table([block(self.theme.ink, 64 * columns, 2)], padding=0)
+        rows.append(cell() * 2 + cell(line, colspan=columns))
+        total = (self.ink(self._entry(v, sheet), 14, bold=True) for v in sheet.total)
+        of = self.ink(f"{sheet.of}   ", 14, bold=True)
+        rows.append(cell() + cell(of, RIGHT) + "".join(cell(e, RIGHT) for e in total))
+        return label(table(rows, spacing=4, padding=3))
+
+    def _arrives(self, chain: Chain, sheet: Sheet, color: str) -> str:
+        if chain.cut:
+            return cell(text("✕  cut", color, 13, bold=True), RIGHT, colspan=len(sheet.total))
+        return "".join(
+            cell(text(self._entry(v, sheet), color, 13, bold=True), RIGHT, width=60)
+            for v in chain.entries
+        )
+
+    def _entry(self, value: float, sheet: Sheet) -> str:
+        return number(value, sign=True) if abs(value) > sheet.residue else "0"
+
+    def chain(self, chain: Chain, sheet: Sheet) -> str:
+        """Boxes joined by arrows, with the local factors above the arrows."""
+        broken = chain.cut or all(abs(v) <= sheet.residue for v in chain.entries)
+        cells = []
+        for factor, title, kind in chain.links:
+            if cells:
+                cells.append(cell(self._joint(factor, chain.group, broken)))
+            cells.append(cell(self._pill(title, kind)))
+        return table(["".join(cells)], padding=0)
+
+    def _pill(self, title: str, kind: str) -> str:
+        theme, color = self.theme, self.theme.ink
+        border, fill = theme.border, theme.operation
+        if kind == "leaf":
+            border, fill = theme.leaf_border, theme.leaf
+        elif kind:
+            border, color = theme.of(kind), theme.text_of(kind)
+        width, words = 10 + 8 * len(title), text(title, color, 12, bold=True)
+        size = {"width": width + 8, "height": 26, "fixedsize": "TRUE"}
+        return rounded([cell(words, width=width, height=18)], border, fill, 2, **size)
+
+    def _joint(self, factor: str, group: str, broken: bool) -> str:
+        words = [cell(self.quiet(f" {part} ", 9)) for part in factor.split(", ")]
+        return table([*words, cell(arrow(self.theme.of(group), "►", broken))], padding=0)
 
     # --- Arrows ------------------------------------------------------------------------
 

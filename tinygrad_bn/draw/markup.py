@@ -24,7 +24,10 @@ def plain(text: str) -> str:
 
 def text(words: str, color: str, size: int = 12, bold: bool = False) -> str:
     """Words in a color and size; a space stands for nothing, which Graphviz refuses."""
-    inner = escape(words) or " "
+    # Spaces at an end are kept only if they do not break.
+    bare = words.strip(" ")
+    before, _, after = words.partition(bare) if bare else (words, "", "")
+    inner = "\xa0" * len(before) + escape(bare) + "\xa0" * len(after) or " "
     inner = f"<B>{inner}</B>" if bold else inner
     return f'<FONT POINT-SIZE="{size}" COLOR="{color}">{inner}</FONT>'
 

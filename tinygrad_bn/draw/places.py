@@ -9,13 +9,13 @@ container           a module with modules inside, which are drawn in its stead
 ==================  ====================================================================
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from ..nn import Module
 from ..routes import Unfolded
 from ..tensor import Scope, Tensor
-from .formula import LONGEST, Formulas
+from .formula import LONGEST, Formulas, together
 
 REST = "rest"
 
@@ -36,6 +36,7 @@ class Places:
         self.around_gates = {scope for gate in self.gates for scope in scopes(gate)}
         self.formulas = Formulas(graph.definitions)
         self.of: dict[Tensor, object] = {}
+        self.users: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
         self._place_operations()
         self._place_leaves()
         self.hidden = self._fold_the_rest()
@@ -43,12 +44,10 @@ class Places:
     # --- Operations --------------------------------------------------------------------
 
     def _place_operations(self) -> None:
-        inputs = {
-            t: [x for x in self.graph.inputs(t) if is_tensor(x)]
-            for t in self.graph.order
-        }
-        uses = Counter(x for xs in inputs.values() for x in xs)
-        consumer = {x: t for t, xs in inputs.items() for x in xs}
+        for t in self.graph.order:
+            for slot, x in enumerate(self.graph.inputs(t)):
+                if is_tensor(x):
+                    self.users[x].append((t, slot))
         defined = set(self.graph.definitions.values())
         for t in self.graph.order:
             self.of[t] = self._folded_into(t) or t
@@ -59,9 +58,7 @@ class Places:
                 self.formulas.folded.add(t)
             elif t in defined:
                 absorbed.add(t)
-            elif (
-                uses[t] == 1 and t.name is None and self._drawn_together(t, consumer[t])
-            ):
+            elif t.name is None and self._drawn_with_its_user(t):
                 if len(text) <= LONGEST or t.op.name in (
                     "broadcast_to",
                     "stop_gradient",
@@ -71,11 +68,23 @@ class Places:
                     self.formulas.show(t)
         for t in self.graph.order:
             if t in absorbed:
-                self.of[t] = self.of[consumer[t]]
+                self.of[t] = self.of[self.users[t][0][0]]
 
-    def _drawn_together(self, t: Tensor, consumer: Tensor) -> bool:
-        same_module = module_call(t) is module_call(consumer)
-        return same_module and self.of[consumer] is consumer and self.as_formula(t)
+    def _drawn_with_its_user(self, t: Tensor) -> bool:
+        if len(self.users[t]) != 1 or not self.as_formula(t):
+            return False
+        ((user, _),) = self.users[t]
+        return module_call(t) is module_call(user) and self.of[user] is user
+
+    def factor(self, node: Tensor, slot: int) -> str:
+        """What a gradient is multiplied by on its way out of a box that tells a formula."""
+        box, factors = self.of[node], [self.formulas.factor(node, slot)]
+        while node is not box:
+            if not is_tensor(box) or len(self.users[node]) > 1:
+                return ""
+            ((node, slot),) = self.users[node]
+            factors.insert(0, self.formulas.factor(node, slot))
+        return together(factors)
 
     def as_formula(self, t: Tensor) -> bool:
         """Whether the box of ``t`` tells its formula, rather than its operation."""

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import warnings
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from .markup import escape
 
@@ -37,73 +37,68 @@ def render(source: str, kind: str) -> bytes:
 
     Raises: ``NoRenderer``; ``RuntimeError`` where Graphviz refuses the source.
     """
-    if kind in ("png", "pdf"):
+    if kind != "svg":
         _warn_without_fonts(kind)
     try:
-        from pygraphviz import AGraph  # heavy and optional
+        from pygraphviz import AGraph  # noqa: PLC0415 (optional, and heavy to load)
     except ImportError:
         return _by_program(source, kind)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return AGraph(string=source).draw(format=_driver(kind), prog="dot")
-
-
-def _driver(kind: str) -> str:
-    return "png:cairo" if kind == "png" else kind
+    return AGraph(string=source).draw(format=kind, prog="dot")
 
 
 def _by_program(source: str, kind: str) -> bytes:
     program = shutil.which("dot")
     if program is None:
         raise NoRenderer(WAYS_OUT)
-    done = subprocess.run(
-        [program, f"-T{_driver(kind)}"], input=source.encode(), capture_output=True
-    )
+    words = [program, f"-T{kind}"]
+    done = subprocess.run(words, input=source.encode(), capture_output=True, check=False)
     if done.returncode or not done.stdout:
-        raise RuntimeError(
-            f"dot could not draw this: {done.stderr.decode(errors='replace')}"
-        )
+        raise RuntimeError(f"dot cannot draw this: {done.stderr.decode(errors='replace')}")
     return done.stdout
 
 
 def _warn_without_fonts(kind: str) -> None:
-    listing = shutil.which("fc-list")
-    if listing and not subprocess.run([listing], capture_output=True).stdout.strip():
+    lister = shutil.which("fc-list")
+    if lister is None:
+        return
+    fonts = subprocess.run([lister], capture_output=True, check=False).stdout
+    if not fonts.strip():
         warnings.warn(
-            f"a {kind} needs a font on this system, and none is installed: its text will be "
-            "missing. Install one (on Debian or Ubuntu 'apt install fonts-dejavu-core'), or "
-            "save an .svg, which needs none.",
-            stacklevel=2,
+            f"a {kind} needs a font on this system, and none is installed: its text will "
+            "be missing. Install one (on Debian or Ubuntu 'apt install fonts-dejavu-core'), "
+            "or save an .svg, which needs none.",
+            stacklevel=4,
         )
 
 
 def svg(source: str) -> str:
-    """The SVG of ``source``, which points to nothing outside and tells values as tooltips."""
+    """The SVG of ``source``, which points to nothing outside and has values as tooltips."""
     text = render(source, "svg").decode()
     root = ElementTree.fromstring(re.sub(r"<!DOCTYPE[^>]*>", "", text, count=1))
+    # Graphviz's own titles are ids, its tooltips links to nowhere.
     for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag == f"{{{_SVG}}}title":
-                parent.remove(child)
+        for child in [c for c in parent if c.tag == f"{{{_SVG}}}title"]:
+            parent.remove(child)
     for parent in list(root.iter()):
-        for i, child in enumerate(list(parent)):
+        for i, child in enumerate(parent):
             if child.tag == f"{{{_SVG}}}a":
-                parent[i] = _with_title(child)
+                parent[i] = _titled_group(child)
+    # Older versions of Graphviz leave it to the viewer to drop spaces.
+    root.set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _with_title(anchor: ElementTree.Element) -> ElementTree.Element:
-    """The group in place of a link, which has its tooltip for a title."""
+def _titled_group(link: ElementTree.Element) -> ElementTree.Element:
     group = ElementTree.Element(f"{{{_SVG}}}g")
-    tooltip = anchor.get(f"{{{_XLINK}}}title", "").strip()
+    tooltip = link.get(f"{{{_XLINK}}}title", "").strip()
     if tooltip:
         ElementTree.SubElement(group, f"{{{_SVG}}}title").text = tooltip
-    group.extend(list(anchor))
+    group.extend(list(link))
     return group
 
 
 def page(picture: str, title: str, background: str, ink: str) -> str:
-    """One HTML file around an SVG: no requests, no scripts; hovering lights what is meant."""
+    """One HTML file around an SVG: no requests, no scripts; hovering lights one thing."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -113,8 +108,8 @@ def page(picture: str, title: str, background: str, ink: str) -> str:
 <style>
 body {{ margin: 0; background: {background}; color: {ink}; }}
 svg {{ display: block; max-width: 100%; height: auto; margin: auto; }}
-svg:has(g.node:hover, g.edge.stream:hover) :is(g.node, g.edge) {{ opacity: 0.35; }}
-svg g.node:hover, svg g.edge.stream:hover {{ opacity: 1 !important; }}
+svg:has(g.node:hover, g.stream:hover) :is(g.node, g.edge) {{ opacity: 0.3; }}
+svg :is(g.node, g.stream):hover {{ opacity: 1 !important; }}
 </style>
 </head>
 <body>

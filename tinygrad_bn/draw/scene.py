@@ -48,6 +48,27 @@ class Ledger:
 
 
 @dataclass
+class Chain:
+    """A route as the boxes it passes: links ``(factor before it, title, gate or kind)``."""
+
+    label: str
+    group: str
+    links: list[tuple[str, str, str]]
+    entries: list[float]
+    cut: bool
+
+
+@dataclass
+class Sheet:
+    """All routes to a leaf, one chain below the other, and their total."""
+
+    chains: list[Chain]
+    total: list[float]
+    residue: float
+    of: str
+
+
+@dataclass
 class Bar:
     """A parameter in a folded module: the norm of its gradient, and the parts that cancel."""
 
@@ -71,6 +92,7 @@ class Box:
     tiles: list[Tiles] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
     ledger: Ledger | None = None
+    sheet: Sheet | None = None
     bars: list[Bar] = field(default_factory=list)
     tooltip: str = ""
 
@@ -122,6 +144,7 @@ class Scene:
         used = {s.group for arrow in self.arrows for s in arrow.streams}
         used |= {row[0] for box in self.boxes if box.ledger for row in box.ledger.rows}
         used |= {g for box in self.boxes for bar in box.bars for g, _ in bar.parts}
+        used |= {chain.group for box in self.boxes if box.sheet for chain in box.sheet.chains}
         return sorted(used, key=lambda g: (g != COMMON, g != DIRECT, g))
 
 
