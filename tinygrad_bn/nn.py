@@ -365,8 +365,8 @@ class Linear(Module):
         return fused_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        in_features, out_features = self.weight.shape
-        return f"{in_features}, {out_features}, bias={self.bias is not None}"
+        fan_in, fan_out = self.weight.shape
+        return f"{fan_in} → {fan_out}" + ("" if self.bias is not None else ", bias=False")
 
 
 class BatchNorm(Module):

@@ -110,7 +110,12 @@ class Explanation:
         if gradient.size > 6:
             size = float(np.linalg.norm(gradient))
             return [f"norm {size:.4g}" if size > self.residue else "0"]
-        return [f"{v:+.4f}" if abs(v) > self.residue else "0" for v in gradient.ravel()]
+        return [self._entry(v) for v in gradient.ravel()]
+
+    def _entry(self, v: float) -> str:
+        if abs(v) <= self.residue:
+            return "0"
+        return f"{v:+.4f}" if abs(v) >= 5e-4 else f"{v:+.1e}"
 
     @property
     def heading(self) -> str:

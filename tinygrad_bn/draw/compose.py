@@ -321,7 +321,7 @@ class _Composer:
         if isinstance(place, Scope):
             return list(outward(place.parent))
         if place.op is not None:
-            return list(scopes(place))
+            return list(scopes(self.graph.definitions.get(place, place)))
         if not place.requires_grad or place is self.leaf:
             return []
         first, *others = (list(scopes(user)) for user, _ in self.places.users[place])
@@ -342,7 +342,7 @@ def _frame_title(call: Scope) -> tuple[str, str]:
 
 
 def _route(group: str) -> str:
-    return group if group in (DIRECT, OTHERS) else f"via {group}"
+    return group if group in (DIRECT, OTHERS) else f"via {typeset(group)}"
 
 
 def _entries(values, size: int):
@@ -372,7 +372,9 @@ def _verdict(shares: dict, total: np.ndarray, residue: float) -> str:
         return "the two routes cancel exactly"
     if zero:
         return f"{' and '.join(alive)} {'still ' if cut else ''}cancel"
-    return f"{' and '.join(cut)} cut: nothing cancels" if cut else ""
+    if cut:
+        return f"{' and '.join(map(typeset, cut))} cut: nothing cancels"
+    return "the routes do not cancel" if len(shares) > 1 else ""
 
 
 def _operation(t: Tensor) -> str:
@@ -385,7 +387,9 @@ def _operation(t: Tensor) -> str:
 def _statistics(name: str, values: np.ndarray) -> str:
     if values.dtype.kind == "b":
         return f"{name} {values.mean():.0%} true"
-    return f"{name} {number(values.mean())} ± {number(values.std())}"
+    mean, std = float(values.mean()), float(values.std())
+    mean = 0.0 if abs(mean) < 1e-6 * std else mean
+    return f"{name} {number(mean)} ± {number(std)}"
 
 
 def _tooltip(values: np.ndarray) -> str:

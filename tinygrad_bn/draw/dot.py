@@ -2,9 +2,9 @@
 
 import graphviz
 
-from .labels import LEFT, RIGHT, Labels, arrow
-from .markup import block, cell, label, plain, rounded, table, text
-from .scene import COMMON, DIRECT, Arrow, Frame, Scene, Stream
+from .labels import LEFT, Labels
+from .markup import cell, label, plain, table, text
+from .scene import COMMON, DIRECT, Arrow, Frame, Scene, Stream, typeset
 from .theme import Theme
 
 FONT = "Helvetica,Arial,Liberation Sans,sans-serif"
@@ -133,60 +133,47 @@ def _title_rows(title: str | None, labels: Labels, size: int) -> list[str]:
     return rows + [cell(labels.quiet(line, 12), LEFT) for line in others] or [cell()]
 
 
-def _heading(
-    title: str | None, panels: list[Scene], labels: Labels, direction: str
-) -> str:
+def _heading(title: str | None, panels: list[Scene], labels: Labels, direction: str) -> str:
     columns = 3 if direction in ("TB", "BT") and len(panels) == 1 else 5
-    legend = cell(_legend(panels, labels, columns), LEFT)
-    return table([*_title_rows(title, labels, 18), legend], padding=3)
+    entries = _legend(panels, labels)
+    lines = (entries[i : i + columns] for i in range(0, len(entries), columns))
+    legend = [cell("".join(line), LEFT) for line in lines]
+    return table([*_title_rows(title, labels, 18), *legend], padding=3)
 
 
-def _legend(panels: list[Scene], labels: Labels, columns: int) -> str:
-    entries = [
-        cell(sign, RIGHT) + cell(labels.quiet(f"{words}   ", 11), LEFT)
-        for sign, words in _legend_entries(panels, labels)
-    ]
-    return table(
-        "".join(entries[i : i + columns]) for i in range(0, len(entries), columns)
-    )
-
-
-def _legend_entries(panels: list[Scene], labels: Labels) -> list[tuple[str, str]]:
+def _legend(panels: list[Scene], labels: Labels) -> list[str]:
     """A sign and its meaning for each thing that occurs, and for nothing else."""
     theme = labels.theme
-    streams = [s for scene in panels for arrow in scene.arrows for s in arrow.streams]
     boxes = [box for scene in panels for box in scene.boxes]
+    streams = [s for scene in panels for arrow in scene.arrows for s in arrow.streams]
     groups = list(dict.fromkeys(g for scene in panels for g in scene.groups()))
     routed = any(group not in (COMMON, DIRECT) for group in groups)
     words = {
         COMMON: "gradient, all routes",
         DIRECT: "gradient, direct route" if routed else "gradient",
     }
-    entries = []
+    entries: list[str] = []
+
+    def tell(sign: str, color: str, meaning: str) -> None:
+        entry = text(sign, color, 13) + labels.quiet(f" {meaning}     ", 11)
+        entries.extend([entry] if entry not in entries else [])
+
     if any(scene.arrows for scene in panels):
-        entries.append((text("→", theme.arrow, 15), "data forward"))
+        tell("→", theme.arrow, "data forward")
     for group in groups:
-        last = group.rpartition(".")[2]
-        entry = (
-            arrow(theme.of(group), "◄"),
-            words.get(group, f"gradient through {last}"),
-        )
-        entries += [entry] if entry not in entries else []
+        last = typeset(group.rpartition(".")[2])
+        tell("◄▬", theme.of(group), words.get(group, f"gradient through {last}"))
     if any(s.cancels for s in streams):
-        broken = arrow(theme.ink, "◄", broken=True)
-        entries.append((broken, "not 0 row by row, but the rows sum to 0"))
+        tell("◄╌╌", theme.ink, "not 0 row by row, but the rows sum to 0")
     if any(s.cut for s in streams):
-        entries.append((labels.ink("· · ✕ · ·", bold=True), "cut by stop_gradient"))
+        tell("···✕···", theme.ink, "cut by stop_gradient")
     if any(box.kind == "leaf" or box.bars for box in boxes):
-        swatch = rounded([block(None, 22, 10)], theme.leaf_border, theme.leaf, 2)
-        entries.append((swatch, "trainable"))
+        tell("■", theme.leaf_border, "trainable")
     if any(box.ledger and box.ledger.rows for box in boxes) or any(
         bar.parts for box in boxes for bar in box.bars
     ):
-        entries.append((labels.ink("◆"), "what the routes leave"))
+        tell("◆", theme.ink, "what the routes leave")
     if any(box.tiles for box in boxes):
-        tiles = "".join(block(theme.tile(v, 1), 10, 10) for v in (-1, 0, 1))
-        entries.append(
-            (table([tiles], spacing=1, padding=0), "negative, zero, positive")
-        )
+        tell("■", theme.negative, "negative")
+        tell("■", theme.positive, "positive")
     return entries

@@ -10,15 +10,6 @@ HALF_BAR = 22
 LEFT, RIGHT = "LEFT", "RIGHT"
 
 
-def arrow(color: str, head: str, broken: bool = False) -> str:
-    """A thick arrow to the right (``►``) or to the left (``◄``), with gaps if broken."""
-    shaft = [block(color, 5, 4) + block(None, 3, 4)] * 3 if broken else [block(color, 24, 4)]
-    cells = [cell(table(["".join(shaft)], padding=0)), cell(text(head, color, 11))]
-    ordered = "".join(cells if head == "►" else reversed(cells))
-    # A table is stretched to its cell, shaft and head apart, unless its size is fixed.
-    return table([ordered], padding=0, width=40, height=16, fixedsize="TRUE")
-
-
 class Labels:
     """The labels of one theme."""
 
@@ -248,8 +239,14 @@ class Labels:
         return rounded([cell(words, width=width, height=18)], border, fill, 2, **size)
 
     def _joint(self, factor: str, group: str, broken: bool) -> str:
+        color = self.theme.of(group)
+        dashes = (block(color, 5, 4) + block(None, 3, 4)) * 3
+        shaft = table([dashes if broken else block(color, 24, 4)], padding=0)
+        # A table is stretched to its cell, shaft and head apart, unless its size is fixed.
+        fixed = {"width": 40, "height": 16, "fixedsize": "TRUE"}
+        arrow = table([cell(shaft) + cell(text("►", color, 11))], padding=0, **fixed)
         words = [cell(self.quiet(f" {part} ", 9)) for part in factor.split(", ")]
-        return table([*words, cell(arrow(self.theme.of(group), "►", broken))], padding=0)
+        return table([*words, cell(arrow)], padding=0)
 
     # --- Arrows ------------------------------------------------------------------------
 
