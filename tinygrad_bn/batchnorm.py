@@ -260,7 +260,8 @@ def _check(x, axes, eps, constants, from_batch):
         raise ValueError(
             f"batch_norm: eps must be at least 0, but {eps!r} was received."
         )
-    if unknown := set(constants) - {"mean", "var"}:
+    names = {constants} if isinstance(constants, str) else set(constants)
+    if unknown := names - {"mean", "var"}:
         raise ValueError(
             "batch_norm: constants may contain 'mean' and 'var', but "
             f"{sorted(unknown)} was received."

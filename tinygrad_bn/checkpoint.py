@@ -7,7 +7,8 @@ plain value           a number, a string, True, False or None
 ====================  ================================================================
 
 Each array is a member of the file under its place, where ``np.load`` finds it too; the
-plain values are in one more member, as JSON. Nothing in the file can be executed.
+plain values and the list of the arrays are in one more, as JSON. Nothing in the file can
+be executed.
 
 This file comes after ``optim.py`` in the reading order; it knows nothing of modules.
 
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-_PLAIN_VALUES = "tinygrad_bn.json"
+_CONTENTS = "tinygrad_bn.json"
 
 
 def save(path, /, **state) -> None:
@@ -124,23 +125,20 @@ def _can_be_saved(value) -> bool:
 
 def _write(file, arrays: dict[str, np.ndarray], plain: dict) -> None:
     with zipfile.ZipFile(file, "w") as archive:
-        with archive.open(_PLAIN_VALUES, "w") as member:
-            member.write(json.dumps(plain).encode())
+        with archive.open(_CONTENTS, "w") as member:
+            member.write(json.dumps({"plain": plain, "arrays": [*arrays]}).encode())
         for place, array in arrays.items():
             with archive.open(f"{place}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _read(file) -> dict:
-    places = {}
     with zipfile.ZipFile(file) as archive:
-        if _PLAIN_VALUES not in archive.namelist():
+        if _CONTENTS not in archive.namelist():
             raise ValueError("it was written by something else")
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                if name == _PLAIN_VALUES:
-                    places |= json.load(member)
-                else:
-                    place = name.removesuffix(".npy")
-                    places[place] = np.lib.format.read_array(member, allow_pickle=False)
+        contents = json.loads(archive.read(_CONTENTS))
+        places = contents["plain"]
+        for place in contents["arrays"]:
+            with archive.open(f"{place}.npy") as member:
+                places[place] = np.lib.format.read_array(member, allow_pickle=False)
     return places

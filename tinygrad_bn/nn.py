@@ -20,6 +20,7 @@ import numpy as np
 
 from . import ops
 from .batchnorm import RunningStatistics, batch_norm, fused_batch_norm
+from .ops import axes_of
 from .tensor import Fused, Scope, Tensor, composite, describe
 
 # --- Fused operations, each below its definition --------------------------------------
@@ -37,6 +38,8 @@ def linear(x, weight, bias=None) -> Tensor:
 
 
 def _linear_forward(x, weight, bias=None):
+    if weight.ndim != 2 or bias is not None and bias.shape != weight.shape[1:]:
+        raise ValueError("weight must be a matrix and bias have one value per column.")
     y = x @ weight
     if bias is not None:
         y += bias
@@ -366,7 +369,9 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         fan_in, fan_out = self.weight.shape
-        return f"{fan_in} → {fan_out}" + ("" if self.bias is not None else ", bias=False")
+        return f"{fan_in} → {fan_out}" + (
+            "" if self.bias is not None else ", bias=False"
+        )
 
 
 class BatchNorm(Module):
@@ -405,7 +410,7 @@ class BatchNorm(Module):
                 f"BatchNorm: eps must be at least 0, but {eps!r} was received."
             )
         self.num_features, self.axes, self.eps = num_features, tuple(axes), eps
-        self.constants, self.fused = tuple(constants), fused
+        self.constants, self.fused = constants, fused
         self.gamma = (
             Tensor(np.ones(num_features, dtype), requires_grad=True) if affine else None
         )
@@ -438,7 +443,8 @@ class BatchNorm(Module):
         )
 
     def _check_features(self, x):
-        channels = [n for i, n in enumerate(x.shape) if i not in self.axes]
+        axes = axes_of(x, self.axes)
+        channels = [n for i, n in enumerate(x.shape) if i not in axes]
         if channels != [self.num_features]:
             raise ValueError(
                 f"{self._called()}: {self.num_features} features must be left when "
@@ -496,7 +502,7 @@ class Sequential(Module):
         return x
 
     def __iter__(self) -> Iterator[Module]:
-        return (member for _, member in self._members())
+        return (member for _, member in self._members() if isinstance(member, Module))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -100,8 +100,15 @@ class Optimizer:
                     f"optimizer, but {describe(p)} was adopted by another one since. "
                     "Use the newer optimizer only, or make a new one."
                 )
-            if p.grad is not grad:
-                grad[...] = 0 if p.grad is None else p.grad
+            if p.grad is None:
+                grad[...] = 0
+            elif p.grad is not grad:
+                if np.shape(p.grad) != p.shape:
+                    raise ValueError(
+                        f"{type(self).__name__}.step(): a gradient must have the shape of "
+                        f"its parameter, but {describe(p)} has one of {np.shape(p.grad)}."
+                    )
+                grad[...] = p.grad
 
     def _update(self, g: np.ndarray) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _update().")
@@ -174,7 +181,7 @@ class SGD(Optimizer):
             )
         super().__init__(parameters, lr, weight_decay)
         self.momentum = momentum
-        self.velocity = np.zeros_like(self.data) if momentum else None
+        self.velocity = np.zeros_like(self.data)
 
     def _update(self, g):
         v = g
@@ -185,7 +192,7 @@ class SGD(Optimizer):
         self.data -= np.multiply(v, self.lr, out=self.scratch)
 
     def _state(self):
-        return {"velocity": self.velocity} if self.momentum else {}
+        return {"velocity": self.velocity}
 
 
 class Adam(Optimizer):
@@ -207,11 +214,11 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0,
     ):
-        if not all(0 <= beta < 1 for beta in betas):
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
-                f"Adam: betas must be in [0, 1), but {betas!r} was received."
+                f"Adam: betas must be two numbers in [0, 1), but {betas!r} was received."
             )
-        self.betas, self.eps = betas, _at_least_zero("eps", eps)
+        self.betas, self.eps = tuple(betas), _at_least_zero("eps", eps)
         super().__init__(parameters, lr, weight_decay)
         self.m, self.v = np.zeros_like(self.data), np.zeros_like(self.data)
         self.steps = np.zeros((), int)

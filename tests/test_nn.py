@@ -1,0 +1,849 @@
+"""Modules, losses, initializations: values, derivatives, names, states and errors."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor, nn
+from tinygrad_bn.tensor import qualified_name, state, tape
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def leaf(rng, *shape, dtype=float):
+    return Tensor(rng.standard_normal(shape), requires_grad=True, dtype=dtype)
+
+
+def assert_equal_to_second_order(rng, function, definition, *inputs):
+    """Compare values, gradients, recorded gradients, and the gradients of those."""
+    g = leaf(rng, *function(*inputs).shape)
+    directions = [rng.standard_normal(x.shape) for x in inputs]
+    outcomes = []
+    for f in (function, definition):
+        y = f(*inputs)
+        first = tg.grad(y, inputs, gradient=g)
+        recorded = tg.grad(y, inputs, gradient=g, create_graph=True)
+        projection = sum((d_x * v).sum() for d_x, v in zip(recorded, directions))
+        second = tg.grad(projection, [*inputs, g])
+        assert all(np.any(d.data) for d in (*first, second[0], second[-1]))
+        outcomes.append([y, *first, *recorded, *second])
+    for ours, theirs in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+# --- Linear ---------------------------------------------------------------------------
+
+X_SHAPES = [(7, 4), (1, 4), (4,), (2, 3, 4)]
+
+
+@pytest.mark.parametrize("shape", X_SHAPES)
+def test_linear_is_x_times_weight_plus_bias(rng, shape):
+    layer = nn.Linear(4, 5, rng=rng, dtype=float)
+    layer.bias.data = rng.standard_normal(5)
+    x = rng.standard_normal(shape)
+    y = layer(Tensor(x))
+    assert y.shape == (*shape[:-1], 5)
+    expected = np.einsum("...i,io->...o", x, layer.weight.data) + layer.bias.data
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
+
+
+def test_linear_without_bias_is_a_product(rng):
+    layer = nn.Linear(4, 5, bias=False, rng=rng, dtype=float)
+    x = rng.standard_normal((7, 4))
+    assert layer.bias is None
+    assert layer.parameters() == [layer.weight]
+    np.testing.assert_array_equal(layer(Tensor(x)), x @ layer.weight.data)
+
+
+@pytest.mark.parametrize("function", [nn.fused_linear, nn.linear])
+@pytest.mark.parametrize("shape", X_SHAPES)
+def test_the_gradients_of_linear_are_products_with_the_cotangent(rng, function, shape):
+    x, weight, bias = leaf(rng, *shape), leaf(rng, 4, 5), leaf(rng, 5)
+    g = rng.standard_normal((*shape[:-1], 5))
+    d_x, d_weight, d_bias = tg.grad(function(x, weight, bias), [x, weight, bias], g)
+    rows, g_rows = x.data.reshape(-1, 4), g.reshape(-1, 5)
+    np.testing.assert_allclose(d_x, (g_rows @ weight.data.T).reshape(shape))
+    np.testing.assert_allclose(d_weight, rows.T @ g_rows)
+    np.testing.assert_allclose(d_bias, g_rows.sum(0))
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("shape", X_SHAPES)
+def test_fused_linear_agrees_with_its_definition(rng, shape, biased):
+    inputs = [leaf(rng, *shape), leaf(rng, 4, 5), leaf(rng, 5)][: 2 + biased]
+    assert_equal_to_second_order(rng, nn.fused_linear, nn.linear, *inputs)
+
+
+def test_linear_computes_no_gradient_of_its_data(rng, monkeypatch):
+    asked, backward = [], nn.fused_linear.backward
+
+    def listening(g, saved, needs, *inputs):
+        asked.append(needs)
+        return backward(g, saved, needs, *inputs)
+
+    monkeypatch.setattr(nn.fused_linear, "backward", listening)
+    layer = nn.Linear(4, 5, rng=rng)
+    layer(Tensor(rng.standard_normal((7, 4)))).sum().backward()
+    assert asked == [[False, True, True]]
+
+
+# --- Losses ---------------------------------------------------------------------------
+
+LABELS = np.array([2, 0, 1, 2, 2])
+
+
+def softmax(z):
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def cross_entropy_of_labels(logits):
+    return nn.cross_entropy(logits, LABELS)
+
+
+def definition_for_labels(logits):
+    return nn.softmax_cross_entropy(logits, LABELS)
+
+
+BOTH = pytest.mark.parametrize("loss", [cross_entropy_of_labels, definition_for_labels])
+
+
+@BOTH
+def test_cross_entropy_is_the_mean_of_minus_log_softmax_at_the_labels(rng, loss):
+    logits = leaf(rng, 5, 3)
+    expected = -np.log(softmax(logits.data)[range(5), LABELS]).mean()
+    assert loss(logits).shape == ()
+    assert loss(logits).item() == pytest.approx(expected, rel=1e-14)
+
+
+@BOTH
+def test_the_gradient_of_cross_entropy_is_softmax_minus_one_hot(rng, loss):
+    logits = leaf(rng, 5, 3)
+    expected = 1.7 * (softmax(logits.data) - np.eye(3)[LABELS]) / 5
+    actual = tg.grad(loss(logits), logits, gradient=1.7)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-15)
+
+
+@BOTH
+def test_the_second_derivative_of_cross_entropy_is_that_of_softmax(rng, loss):
+    logits, v = leaf(rng, 5, 3), rng.standard_normal((5, 3))
+    p = softmax(logits.data)
+    expected = p * (v - (p * v).sum(axis=1, keepdims=True)) / 5
+    first = tg.grad(loss(logits), logits, create_graph=True)
+    actual = tg.grad((first * v).sum(), logits)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-15)
+
+
+def test_fused_cross_entropy_agrees_with_its_definition(rng):
+    assert_equal_to_second_order(
+        rng, cross_entropy_of_labels, definition_for_labels, leaf(rng, 5, 3)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("function", [nn.cross_entropy, nn.softmax_cross_entropy])
+def test_large_logits_overflow_nowhere(function, dtype):
+    logits = Tensor([[1e4, 0], [0, -1e4]], requires_grad=True, dtype=dtype)
+    loss = function(logits, np.array([0, 1]))
+    assert loss.item() == 5000
+    assert tg.grad(loss, logits).data.tolist() == [[0, 0], [0.5, -0.5]]
+
+
+@BOTH
+def test_cross_entropy_of_equal_logits_is_log_c(loss):
+    assert loss(Tensor(np.full((5, 3), 7.0))).item() == pytest.approx(math.log(3))
+
+
+@BOTH
+def test_cross_entropy_keeps_float32(rng, loss):
+    logits = leaf(rng, 5, 3, dtype=np.float32)
+    first = tg.grad(loss(logits), logits, create_graph=True)
+    second = tg.grad((first * first).sum(), logits)
+    loss(logits).backward()
+    for array in (loss(logits), first, second, logits.grad):
+        assert array.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", [list, Tensor, np.uint8, np.int32])
+def test_labels_may_be_any_integers(rng, kind):
+    logits = leaf(rng, 5, 3)
+    labels = LABELS.astype(kind) if issubclass(kind, np.integer) else kind(LABELS)
+    assert float(nn.cross_entropy(logits, labels)) == float(
+        cross_entropy_of_labels(logits)
+    )
+
+
+def test_labels_that_change_after_the_forward_pass_change_no_gradient(rng):
+    logits, labels = leaf(rng, 5, 3), LABELS.copy()
+    loss = nn.cross_entropy(logits, labels)
+    labels[:] = 0
+    expected = (softmax(logits.data) - np.eye(3)[LABELS]) / 5
+    np.testing.assert_allclose(tg.grad(loss, logits), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_mse_loss_is_the_mean_of_squared_differences(rng, dtype):
+    prediction = leaf(rng, 4, 3, dtype=dtype)
+    target = rng.standard_normal((4, 3)).astype(dtype)
+    loss = nn.mse_loss(prediction, target)
+    gradient = tg.grad(loss, prediction)
+    difference = prediction.data - target
+    np.testing.assert_allclose(loss.data, (difference**2).mean(), rtol=1e-6)
+    np.testing.assert_allclose(gradient, difference / 6, rtol=1e-6)
+    assert loss.dtype == gradient.dtype == dtype
+
+
+# --- BatchNorm ------------------------------------------------------------------------
+
+BATCHES = pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((8, 3), (0,)), ((2, 3), (0,)), ((4, 3, 2, 5), (0, 2, 3)), ((4, 5, 3), (0, 1))],
+)
+FUSED = pytest.mark.parametrize("fused", [True, False])
+
+
+def normalized(x, axes, eps=1e-5):
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+
+
+def batch_norm_layer(rng, **settings):
+    """A layer of three channels whose gamma and beta are random, in float64."""
+    layer = nn.BatchNorm(3, dtype=float, **settings)
+    layer.gamma.data, layer.beta.data = rng.standard_normal((2, 3))
+    return layer
+
+
+@BATCHES
+@FUSED
+def test_batch_norm_normalizes_by_the_batch_while_training(rng, shape, axes, fused):
+    layer = batch_norm_layer(rng, axes=axes, fused=fused)
+    x = rng.standard_normal(shape) * 3 + 2
+    gamma, beta = (np.expand_dims(p.data, axes) for p in (layer.gamma, layer.beta))
+    expected = gamma * normalized(x, axes) + beta
+    np.testing.assert_allclose(layer(Tensor(x)), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(layer.running_mean, 0.1 * x.mean(axes))
+    np.testing.assert_allclose(layer.running_var, 0.9 + 0.1 * x.var(axes, ddof=1))
+
+
+@BATCHES
+@FUSED
+def test_batch_norm_normalizes_by_running_statistics_in_evaluation(
+    rng, shape, axes, fused
+):
+    layer = batch_norm_layer(rng, axes=axes, fused=fused)
+    layer(Tensor(rng.standard_normal(shape) * 3 + 2))
+    mean, var = layer.running_mean.copy(), layer.running_var.copy()
+    x = leaf(rng, *shape)
+    y = layer.eval()(x)
+
+    slope = np.expand_dims(layer.gamma.data / np.sqrt(var + 1e-5), axes)
+    shift = np.expand_dims(layer.beta.data, axes)
+    expected = slope * (x.data - np.expand_dims(mean, axes)) + shift
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    g = rng.standard_normal(shape)
+    np.testing.assert_allclose(tg.grad(y, x, gradient=g), slope * g)
+    np.testing.assert_array_equal(layer.running_mean, mean)
+    np.testing.assert_array_equal(layer.running_var, var)
+
+
+@BATCHES
+def test_fused_and_composed_batch_norm_layers_agree(rng, shape, axes):
+    fused = batch_norm_layer(rng, axes=axes)
+    composed = nn.BatchNorm(3, axes=axes, fused=False, dtype=float)
+    composed.gamma, composed.beta = fused.gamma, fused.beta
+    inputs = leaf(rng, *shape), fused.gamma, fused.beta
+    assert_equal_to_second_order(
+        rng, lambda x, *_: fused(x), lambda x, *_: composed(x), *inputs
+    )
+    assert fused(inputs[0]).op.name == "batch_norm"
+    assert composed(inputs[0]).op.name == "add"
+
+
+@FUSED
+def test_differentiating_twice_counts_a_batch_once(rng, fused):
+    layer = batch_norm_layer(rng, fused=fused, momentum=None)
+    x = leaf(rng, 6, 3)
+    d_x = tg.grad(layer(x), x, rng.standard_normal((6, 3)), create_graph=True)
+    tg.grad((d_x * d_x).sum(), x)
+    assert layer.state_dict()["updates"] == 1
+    np.testing.assert_allclose(layer.running_mean, x.data.mean(0))
+
+
+@FUSED
+@pytest.mark.parametrize(
+    ("momentum", "weights"),
+    [
+        (0.1, [0.09, 0.1]),
+        (np.float64(0.25), [0.1875, 0.25]),
+        (0, [0, 0]),
+        (1, [0, 1]),
+        (None, [0.5, 0.5]),
+    ],
+)
+def test_momentum_weighs_the_new_batch(rng, fused, momentum, weights):
+    layer = nn.BatchNorm(3, momentum=momentum, fused=fused, dtype=float)
+    batches = rng.standard_normal((2, 6, 3)) + 5
+    for batch in batches:
+        layer(Tensor(batch))
+    of_start = 1 - sum(weights)
+    mean = weights @ batches.mean(1)
+    var = of_start + weights @ batches.var(1, ddof=1)
+    np.testing.assert_allclose(layer.running_mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(layer.running_var, var, rtol=1e-13)
+
+
+@pytest.mark.parametrize("constants", [(), ("mean",), ("var",), ("mean", "var")])
+def test_constants_cut_their_term_out_of_the_gradient(rng, constants):
+    layer = batch_norm_layer(rng, constants=constants)
+    x, g = leaf(rng, 6, 3), rng.standard_normal((6, 3))
+    x_hat = normalized(x.data, 0)
+    inv_std = 1 / np.sqrt(x.data.var(0) + 1e-5)
+    y = layer(x)
+    np.testing.assert_allclose(y, layer.gamma.data * x_hat + layer.beta.data)
+
+    through_mean = 0 if "mean" in constants else g.mean(0)
+    through_var = 0 if "var" in constants else x_hat * (g * x_hat).mean(0)
+    expected = layer.gamma.data * inv_std * (g - through_mean - through_var)
+    actual = tg.grad(y, x, gradient=g)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+
+
+@FUSED
+def test_batch_norm_without_affine_has_no_parameters(rng, fused):
+    layer = nn.BatchNorm(3, affine=False, fused=fused, dtype=float)
+    x = rng.standard_normal((6, 3))
+    assert layer.gamma is layer.beta is None
+    assert layer.parameters() == []
+    assert list(layer.state_dict()) == ["running_mean", "running_var", "updates"]
+    np.testing.assert_allclose(layer(Tensor(x)), normalized(x, 0), rtol=0, atol=1e-12)
+
+
+@FUSED
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_keeps_float32(rng, fused, training):
+    layer = nn.BatchNorm(3, fused=fused).train(training)
+    x = leaf(rng, 6, 3, dtype=np.float32)
+    y = layer(x)
+    gradients = tg.grad(y, [x, layer.gamma, layer.beta], gradient=np.ones((6, 3)))
+    for array in (y, *gradients, layer.running_mean, layer.running_var):
+        assert array.dtype == np.float32
+
+
+@FUSED
+def test_a_refused_batch_leaves_no_trace_in_the_running_statistics(rng, fused):
+    layer = nn.BatchNorm(3, fused=fused, momentum=None)
+    before = layer.state_dict()
+    with pytest.raises(ValueError, match="at least two values per channel"):
+        layer(leaf(rng, 1, 3))
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_single_row_is_welcome_in_evaluation(rng):
+    x = rng.standard_normal((1, 3))
+    y = nn.BatchNorm(3, dtype=float).eval()(Tensor(x))
+    np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-5))
+
+
+# --- Modules --------------------------------------------------------------------------
+
+
+class Branches(nn.Module):
+    """A module with parameters of its own, a list, a tuple and a module inside."""
+
+    def __init__(self, rng):
+        self.scale = leaf(rng, 3)
+        self.paths = [nn.Linear(3, 2, rng=rng), nn.Linear(3, 2, bias=False, rng=rng)]
+        self.offsets = (leaf(rng, 2), leaf(rng, 2))
+        self.last = nn.Sequential(nn.ReLU(), nn.BatchNorm(2))
+        self.width = 3
+
+    def forward(self, x):
+        first, second = (path(x * self.scale) for path in self.paths)
+        return self.last(first + self.offsets[0]) * (second + self.offsets[1])
+
+
+def test_parameters_come_in_order_of_assignment_under_qualified_names(rng):
+    model = Branches(rng)
+    named = dict(model.named_parameters())
+    assert list(named) == [
+        "scale",
+        "paths.0.weight",
+        "paths.0.bias",
+        "paths.1.weight",
+        "offsets.0",
+        "offsets.1",
+        "last.1.gamma",
+        "last.1.beta",
+    ]
+    assert model.parameters() == list(named.values())
+    assert named["paths.1.weight"] is model.paths[1].weight
+    assert [p.name for p in model.parameters()] == list(named)
+    assert list(dict(model.last.named_parameters())) == ["1.gamma", "1.beta"]
+
+
+def test_a_module_assigned_again_is_named_by_its_new_place(rng):
+    layer = nn.Linear(3, 2, rng=rng)
+    assert layer.weight.name == "weight"
+    inner = nn.Sequential(nn.ReLU(), layer)
+    assert layer.weight.name == "1.weight"
+    nn.Sequential(inner)
+    assert layer.weight.name == "0.1.weight"
+    layer.weight = leaf(rng, 3, 2)
+    assert layer.weight.name == "0.1.weight"
+
+
+def test_a_shared_parameter_comes_once(rng):
+    model = nn.Sequential(nn.Linear(3, 3, rng=rng), nn.Linear(3, 3, rng=rng))
+    model[1].weight = model[0].weight
+    assert model.parameters() == [model[0].weight, model[0].bias, model[1].bias]
+    x, g = leaf(rng, 5, 3), rng.standard_normal((5, 3))
+    model(x).backward(g)
+    shared, bias = model[0].weight.data, model[0].bias.data
+    hidden = x.data @ shared + bias
+    expected = hidden.T @ g + x.data.T @ (g @ shared.T)
+    np.testing.assert_allclose(model[0].weight.grad, expected, rtol=1e-5)
+
+
+def test_a_frozen_parameter_is_state_but_no_parameter(rng):
+    layer = nn.Linear(3, 2, rng=rng)
+    layer.weight.requires_grad = False
+    assert layer.parameters() == [layer.bias]
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    layer(leaf(rng, 5, 3)).sum().backward()
+    assert layer.weight.grad is None
+    assert layer.bias.grad.tolist() == [5, 5]
+
+
+class Keeper(nn.Module):
+    """A module that keeps what it computed."""
+
+    def __init__(self, rng):
+        self.layer = nn.Linear(3, 2, rng=rng)
+
+    def forward(self, x):
+        self.hidden = self.layer(x).named("hidden layer")
+        return self.hidden
+
+
+def test_a_computed_tensor_kept_as_an_attribute_is_neither_parameter_nor_state(rng):
+    model = Keeper(rng)
+    model(leaf(rng, 5, 3))
+    assert model.hidden.requires_grad
+    assert model.hidden.name == "hidden layer"
+    assert model.parameters() == [model.layer.weight, model.layer.bias]
+    assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
+
+
+def test_what_no_grad_computed_and_a_module_kept_is_no_state(rng):
+    model = Keeper(rng)
+    with tg.no_grad():
+        model(leaf(rng, 5, 3))
+    assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
+    model.load_state_dict(model.state_dict())
+
+
+def test_train_and_eval_reach_every_module_inside(rng):
+    model = Branches(rng)
+    inside = [model, *model.paths, model.last, *model.last]
+    assert list(model.modules()) == inside
+    assert all(module.training for module in inside)
+    assert model.eval() is model
+    assert not any(module.training for module in inside)
+    assert model.train() is model
+    assert all(module.training for module in inside)
+
+
+def test_zero_grad_forgets_every_gradient(rng):
+    model = Branches(rng)
+    model(leaf(rng, 5, 3)).backward(rng.standard_normal((5, 2)))
+    assert all(p.grad is not None for p in model.parameters())
+    model.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_sequential_calls_its_modules_in_turn_and_reads_like_a_list(rng):
+    layers = [nn.Linear(3, 4, rng=rng), nn.Tanh(), nn.Linear(4, 2, rng=rng)]
+    model, x = nn.Sequential(*layers), leaf(rng, 5, 3)
+    assert list(model) == layers
+    assert len(model) == 3
+    assert model[0] is layers[0]
+    assert model[-1] is layers[2]
+    expected = layers[2](layers[1](layers[0](x)))
+    np.testing.assert_array_equal(model(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [
+        (nn.ReLU(), lambda x: np.where(x > 0, x, 0)),
+        (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+        (nn.Tanh(), np.tanh),
+    ],
+)
+def test_activations_are_their_functions(module, function):
+    x = np.linspace(-4, 4, 33).reshape(11, 3)
+    np.testing.assert_allclose(module(Tensor(x)), function(x), rtol=1e-14)
+    assert module.parameters() == []
+
+
+def test_repr_shows_modules_inside_modules(rng):
+    layer = nn.Linear(2, 3, bias=False, rng=rng)
+    model = nn.Sequential(layer, nn.Sequential(nn.BatchNorm(3), nn.ReLU()))
+    assert repr(model) == (
+        "Sequential(\n"
+        "  0: Linear(2 → 3, bias=False)\n"
+        "  1: Sequential(\n"
+        "    0: BatchNorm(3)\n"
+        "    1: ReLU()\n"
+        "  )\n"
+        ")"
+    )
+
+
+# --- State ----------------------------------------------------------------------------
+
+
+def small_model(seed=0):
+    rng = np.random.default_rng(seed)
+    return nn.Sequential(nn.Linear(2, 3, rng=rng), nn.BatchNorm(3, momentum=None))
+
+
+def test_the_state_holds_copies_of_parameters_and_running_statistics(rng):
+    model = small_model()
+    model(leaf(rng, 5, 2))
+    before = model.state_dict()
+    assert list(before) == [
+        "0.weight",
+        "0.bias",
+        "1.gamma",
+        "1.beta",
+        "1.running_mean",
+        "1.running_var",
+        "1.updates",
+    ]
+    np.testing.assert_array_equal(before["0.weight"], model[0].weight.data)
+    np.testing.assert_array_equal(before["1.running_var"], model[1].running_var)
+    kept = {name: array.copy() for name, array in before.items()}
+    model[0].weight.data = np.zeros((2, 3), np.float32)
+    model(leaf(rng, 5, 2))
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, kept[name])
+
+
+def test_a_loaded_state_is_copied_into_the_arrays_that_are_there(rng):
+    source, target = small_model(seed=1), small_model(seed=2)
+    batch, next_batch = leaf(rng, 5, 2), leaf(rng, 5, 2)
+    source(batch)
+    weight, array = target[0].weight, target[0].weight.data
+    saved = source.state_dict()
+    target.load_state_dict(saved)
+    assert target[0].weight is weight
+    assert weight.data is array
+    for model in (source, target):
+        model(next_batch)
+    saved["0.weight"][:] = 0
+    assert np.all(weight.data != 0)
+    for name, value in source.state_dict().items():
+        np.testing.assert_array_equal(value, target.state_dict()[name])
+
+
+def test_loading_a_state_makes_older_graphs_stale(rng):
+    model = small_model()
+    loss = model(leaf(rng, 5, 2)).sum()
+    model.load_state_dict(model.state_dict())
+    with pytest.raises(RuntimeError, match=r"'1.gamma'\(3,\) was changed after"):
+        loss.backward()
+
+
+def test_a_wrong_state_is_refused_with_a_list_of_all_that_is_wrong():
+    model = small_model()
+    before = model.state_dict()
+    wrong = model.state_dict()
+    wrong["1.gamma"] = np.full(3, 7, np.float32)
+    wrong["0.weight"] = np.zeros((3, 2), np.float32)
+    wrong["0.bias"] = np.zeros(3)
+    wrong["2.weight"] = wrong.pop("1.running_var")
+    with pytest.raises(ValueError) as error:
+        model.load_state_dict(wrong)
+    assert str(error.value) == (
+        "load_state_dict: the entries must be those of this Sequential. "
+        "Nothing was loaded. 0.bias: expected (3,) float32, received (3,) float64; "
+        "0.weight: expected (2, 3) float32, received (3, 2) float32; "
+        "missing: 1.running_var; unexpected: 2.weight."
+    )
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+# --- Scopes ---------------------------------------------------------------------------
+
+
+@FUSED
+def test_tensors_remember_the_module_that_made_them(rng, fused):
+    norm = nn.BatchNorm(3, fused=fused)
+    model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Sequential(norm, nn.ReLU()))
+    y = model(leaf(rng, 5, 2))
+    assert y.scope.owner is model[1][1]
+    assert y.scope.name == "1.1"
+    assert y.scope.parent.owner is model[1]
+    assert y.scope.parent.parent.owner is model
+    (linear,) = (t for t in tape(y)[0] if t.op.name == "linear")
+    assert linear.scope.owner is model[0]
+    (of_norm,) = y.inputs
+    if fused:
+        assert of_norm.scope.owner is norm
+        of_norm = of_norm.op.unfold(of_norm)
+    names = {qualified_name(t) for t in tape(of_norm)[0]}
+    assert {"1.0.E[x]", "1.0.Var[x]"} <= names
+
+
+def test_a_module_called_alone_adds_nothing_to_names(rng):
+    y = nn.BatchNorm(3, fused=False)(leaf(rng, 5, 3))
+    assert "E[x]" in {qualified_name(t) for t in tape(y)[0]}
+
+
+def test_an_error_inside_a_module_leaves_its_scope(rng):
+    model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Linear(4, 1, rng=rng))
+    with pytest.raises(ValueError, match=r"Linear '1': the last axis"):
+        model(leaf(rng, 5, 2))
+    assert state.scope is None
+
+
+# --- Initialization -------------------------------------------------------------------
+
+SHAPE = 300, 200
+INITIALIZATIONS = [
+    (nn.kaiming_normal, 2 / 300),
+    (nn.kaiming_uniform, 2 / 300),
+    (nn.xavier_normal, 2 / 500),
+    (nn.xavier_uniform, 2 / 500),
+]
+
+
+@pytest.mark.parametrize(("function", "variance"), INITIALIZATIONS)
+def test_initial_weights_have_their_variance_and_shape_of_distribution(
+    rng, function, variance
+):
+    weights = function(SHAPE, rng, float)
+    assert weights.shape == SHAPE
+    assert weights.var() == pytest.approx(variance, rel=0.02)
+    assert weights.mean() == pytest.approx(0, abs=0.02 * math.sqrt(variance))
+    largest = np.abs(weights).max() / math.sqrt(3 * variance)
+    if "uniform" in function.__name__:
+        assert 0.999 < largest <= 1
+    else:
+        assert largest > 2
+        within = (np.abs(weights) < math.sqrt(variance)).mean()
+        assert within == pytest.approx(math.erf(math.sqrt(0.5)), abs=0.01)
+
+
+@pytest.mark.parametrize(("function", "variance"), INITIALIZATIONS)
+def test_initial_weights_depend_on_the_generator_only(function, variance):
+    first, again = (function(SHAPE, np.random.default_rng(3)) for _ in range(2))
+    other = function(SHAPE, np.random.default_rng(4))
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first, again)
+    assert np.all(first != other)
+
+
+def test_linear_starts_with_kaiming_normal_weights_and_a_bias_of_zeros():
+    rng = np.random.default_rng(3)
+    layer, second = nn.Linear(300, 200, rng=rng), nn.Linear(300, 200, rng=rng)
+    expected = nn.kaiming_normal(SHAPE, np.random.default_rng(3))
+    np.testing.assert_array_equal(layer.weight.data, expected)
+    assert np.all(layer.weight.data != second.weight.data)
+    assert not np.any(layer.bias.data)
+    assert {p.dtype.name for p in layer.parameters()} == {"float32"}
+    assert nn.Linear(2, 3, rng=rng, dtype=float).bias.dtype == np.float64
+
+
+def test_layers_without_a_generator_differ():
+    assert np.all(nn.Linear(5, 5).weight.data != nn.Linear(5, 5).weight.data)
+
+
+def test_batch_norm_starts_as_plain_normalization():
+    start = nn.BatchNorm(2).state_dict()
+    assert {name: array.tolist() for name, array in start.items()} == {
+        "gamma": [1, 1],
+        "beta": [0, 0],
+        "running_mean": [0, 0],
+        "running_var": [1, 1],
+        "updates": 0,
+    }
+
+
+# --- Errors ---------------------------------------------------------------------------
+
+LOGITS = Tensor(np.zeros((4, 3)), name="logits")
+MODEL = nn.Sequential(
+    nn.Linear(2, 3, rng=np.random.default_rng(0)), nn.BatchNorm(3), nn.Module()
+)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        pytest.param(
+            lambda: nn.cross_entropy(LOGITS, [0, 1, 2, 3]),
+            ValueError,
+            "cross_entropy: labels must be in [0, 3), one of the columns of "
+            "'logits'(4, 3), but they range from 0 to 3.",
+            id="a label too large",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy(LOGITS, [0, 1, 2, -1]),
+            ValueError,
+            "cross_entropy: labels must be in [0, 3), one of the columns of "
+            "'logits'(4, 3), but they range from -1 to 2.",
+            id="a negative label",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy(LOGITS, [0, 1, 2, 1.0]),
+            TypeError,
+            "cross_entropy: labels must be integers, the index of the right class for "
+            "each row, but an array of float64 was received. Convert with "
+            "labels.astype(int).",
+            id="labels of floats",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy(LOGITS, [True, False, True, True]),
+            TypeError,
+            "cross_entropy: labels must be integers, the index of the right class for "
+            "each row, but an array of bool was received. Convert with "
+            "labels.astype(int).",
+            id="labels of booleans",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy(LOGITS, [0, 1, 2]),
+            ValueError,
+            "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
+            "'logits'(4, 3) and labels (3,) were received.",
+            id="too few labels",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy(LOGITS, np.eye(4, 3, dtype=int)),
+            ValueError,
+            "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
+            "'logits'(4, 3) and labels (4, 3) were received.",
+            id="one-hot labels",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy(Tensor(np.zeros((0, 3))), np.zeros(0, int)),
+            ValueError,
+            "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
+            "tensor(0, 3) and labels (0,) were received.",
+            id="an empty batch",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy(Tensor(np.zeros(3)), [0, 1, 2]),
+            ValueError,
+            "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
+            "tensor(3,) and labels (3,) were received.",
+            id="logits of one axis",
+        ),
+        pytest.param(
+            lambda: nn.mse_loss(Tensor(np.zeros((4, 1)), name="y"), np.zeros(4)),
+            ValueError,
+            "mse_loss: prediction and target must have the same shape, but 'y'(4, 1) "
+            "and (4,) were received. Reshape one of them.",
+            id="a target that would broadcast",
+        ),
+        pytest.param(
+            lambda: nn.Linear(0, 3),
+            ValueError,
+            "Linear: in_features and out_features must be at least 1, but 0 and 3 were "
+            "received.",
+            id="a layer of no features",
+        ),
+        pytest.param(
+            lambda: MODEL(Tensor(np.zeros((5, 4)), name="x")),
+            ValueError,
+            "Linear '0': the last axis must have 2 features, but 'x'(5, 4) was "
+            "received. Check the layer before it.",
+            id="wrong number of features for a linear layer",
+        ),
+        pytest.param(
+            lambda: nn.Linear(2, 3)(Tensor(1.0)),
+            ValueError,
+            "Linear: the last axis must have 2 features, but tensor() was received. "
+            "Check the layer before it.",
+            id="a scalar for a linear layer",
+        ),
+        pytest.param(
+            lambda: nn.fused_linear(LOGITS, Tensor(np.zeros((2, 5)))),
+            ValueError,
+            "linear: x (..., in_features), weight (in_features, out_features) and bias "
+            "(out_features,) must fit together. Received: 'logits'(4, 3), "
+            "tensor(2, 5).",
+            id="a weight that does not fit",
+        ),
+        pytest.param(
+            lambda: MODEL[1](Tensor(np.zeros((5, 4)), name="x")),
+            ValueError,
+            "BatchNorm '1': 3 features must be left when axes (0,) are averaged over, "
+            "but 'x'(5, 4) was received, which leaves (4,). Check num_features, axes "
+            "and the layer before it.",
+            id="wrong number of features for batch norm",
+        ),
+        pytest.param(
+            lambda: nn.BatchNorm(3).eval()(Tensor(np.zeros((5, 3, 2, 2)))),
+            ValueError,
+            "BatchNorm: 3 features must be left when axes (0,) are averaged over, but "
+            "tensor(5, 3, 2, 2) was received, which leaves (3, 2, 2). Check "
+            "num_features, axes and the layer before it.",
+            id="images for batch norm without axes",
+        ),
+        pytest.param(
+            lambda: nn.BatchNorm(3)(Tensor(np.zeros((1, 3)), name="x")),
+            ValueError,
+            "batch_norm: at least two values per channel must be averaged, because of "
+            "a single one nothing is left when its mean is subtracted: x_hat would be "
+            "0 whatever x is. Received 'x'(1, 3) with axes=(0,). Use a larger batch, "
+            "or evaluation mode.",
+            id="one value per channel in training",
+        ),
+        pytest.param(
+            lambda: nn.BatchNorm(3, momentum=1.5),
+            ValueError,
+            "momentum, the weight of the new batch, must be in [0, 1], or None for the "
+            "average over all batches, but 1.5 was received.",
+            id="momentum outside [0, 1]",
+        ),
+        pytest.param(
+            lambda: nn.BatchNorm(3, eps=-1e-5),
+            ValueError,
+            "BatchNorm: eps must be at least 0, but -1e-05 was received.",
+            id="negative eps",
+        ),
+        pytest.param(
+            lambda: nn.BatchNorm(3, constants=("std",))(LOGITS),
+            ValueError,
+            "batch_norm: constants may contain 'mean' and 'var', but ['std'] was "
+            "received.",
+            id="an unknown constant",
+        ),
+        pytest.param(
+            lambda: MODEL[2](LOGITS),
+            NotImplementedError,
+            "Module must define forward().",
+            id="a module without forward",
+        ),
+        pytest.param(
+            lambda: nn.Sequential(nn.BatchNorm(3), nn.ReLU),
+            TypeError,
+            "Sequential: modules must be given, but 1 is <class "
+            "'tinygrad_bn.nn.ReLU'>. Is it a class that was not called, or a function?",
+            id="a class in a sequence of modules",
+        ),
+    ],
+)
+def test_errors_say_what_must_hold_and_what_was_received(call, error, text):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == text
