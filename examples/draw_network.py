@@ -20,15 +20,17 @@ def network(data, hidden=(32, 32), seed=0) -> nn.Sequential:
     sizes = [data.train_x.shape[1], *hidden]
     layers = []
     for fan_in, fan_out in zip(sizes, sizes[1:]):
-        layers += [nn.Linear(fan_in, fan_out, rng=rng), nn.BatchNorm(fan_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], data.num_classes, rng=rng))
+        linear = nn.Linear(fan_in, fan_out, rng=rng, dtype=float)
+        layers += [linear, nn.BatchNorm(fan_out, dtype=float), nn.ReLU()]
+    last = nn.Linear(sizes[-1], data.num_classes, rng=rng, dtype=float)
+    return nn.Sequential(*layers, last)
 
 
 def drawings(theme: str = "light") -> dict[str, Drawing]:
     """The network folded, and with its first batch norm open."""
     data = load("digits")
     model, batch = network(data), slice(0, 64)
-    images = Tensor(data.train_x[batch].astype(np.float32), name="images")
+    images = Tensor(data.train_x[batch].astype(float), name="images")
     loss = nn.cross_entropy(model(images), data.train_y[batch]).named("loss")
     style = {"direction": "TB", "theme": theme}
     folded = tg.draw(

@@ -1,13 +1,16 @@
 """What the experiments share: options, tables, and the look of their plots."""
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 
+from data import DataSet, load
 from matplotlib import pyplot as plt
 
 from tinygrad_bn.draw.theme import THEMES
@@ -55,6 +58,27 @@ def _positive(word: str) -> int:
     return value
 
 
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """The options of experiments on images: --data and --mnist-dir."""
+    parser.add_argument(
+        "--data",
+        choices=("digits", "mnist"),
+        help="default: mnist if its folder is given, else digits",
+    )
+    parser.add_argument(
+        "--mnist-dir",
+        type=Path,
+        default=os.environ.get("MNIST_DIR"),
+        help="folder of the four IDX files (default $MNIST_DIR)",
+    )
+
+
+def images(given: argparse.Namespace, dtype=np.float32) -> DataSet:
+    """The images asked for, standardized: nothing but --data mnist downloads."""
+    name = given.data or ("mnist" if given.mnist_dir else "digits")
+    return load(name, dtype, given.mnist_dir)
+
+
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
     """Measured numbers beside the theory, as aligned text."""
     lines = [tuple(head), *(tuple(map(_text, row)) for row in rows)]
@@ -73,6 +97,12 @@ def _text(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def span(values: Iterable[float]) -> str:
+    """The smallest and the largest of some values, as text: what the seeds gave."""
+    values = [f"{value:.3g}" for value in sorted(values)]
+    return values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
+
+
 def figure(theme: str, rows: int = 1, columns: int = 1, size=(4.2, 3.2), **subplots):
     """A figure and its axes (always a 2-D array) in the colors of the drawings."""
     colors = THEMES[theme]
@@ -87,7 +117,7 @@ def figure(theme: str, rows: int = 1, columns: int = 1, size=(4.2, 3.2), **subpl
         "legend.frameon": False, "legend.fontsize": 9, "lines.linewidth": 1.8,
         "axes.prop_cycle": plt.cycler(
             color=[colors.direct, colors.mean, colors.var, colors.other, colors.quiet],
-            linestyle=["-", "--", "-.", ":", "-"],
+            linestyle=["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))],
         ),
         "svg.hashsalt": "tinygrad_bn", "savefig.dpi": 160,
     }  # fmt: skip
@@ -97,6 +127,13 @@ def figure(theme: str, rows: int = 1, columns: int = 1, size=(4.2, 3.2), **subpl
         layout="constrained", **subplots,
     )  # fmt: skip
     return fig, axes
+
+
+def circles(axes, x, y, label: str) -> None:
+    """Theory: about a dozen open circles, for measured lines to pass through."""
+    every = slice(None, None, max(len(x) // 12, 1))
+    style = {"linestyle": "none", "marker": "o", "fillstyle": "none", "color": "C4"}
+    axes.plot(x[every], y[every], label=label, **style)
 
 
 def save(fig, given, name: str) -> Path:

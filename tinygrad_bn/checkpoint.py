@@ -6,9 +6,9 @@ place                 the keys that lead to a value, joined by /: ``model/0.weig
 plain value           a number, a string, True, False or None
 ====================  ================================================================
 
-Each array is a member of the file under its place, where ``np.load`` finds it too; the
-plain values and the list of the arrays are in one more, as JSON. Nothing in the file can
-be executed.
+Each array is a member of the file under its place, where ``np.load`` finds it too. One
+more member holds the plain values and a list of the arrays, as JSON. Nothing in a file
+can be executed.
 
 This file comes after ``optim.py`` in the reading order; it knows nothing of modules.
 

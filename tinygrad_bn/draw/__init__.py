@@ -86,7 +86,7 @@ class Drawing:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         try:
             return {"image/svg+xml": self.svg(), "text/plain": repr(self)}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # A notebook must show its cell also where no picture can be made.
             return {"text/plain": f"{self!r}\n{error}\n\n{self.source}"}
 
@@ -104,7 +104,7 @@ def draw(
     gradient=None,
     direction: str = "LR",
     theme: str = "light",
-    open: Iterable[str] = (),  # noqa: A002
+    open: Iterable[str] = (),
     max_nodes: int = 40,
     title: str | None = None,
     tiles: bool = True,

@@ -73,9 +73,7 @@ def _passed(ways: Ways, names: dict, gates: tuple[str, ...]) -> list[Tensor]:
 def _factor(places: Places, above: Tensor, below: Tensor) -> str:
     """What the gradient is multiplied by between two boxes, if there is one way."""
     ways = [
-        (node, slot)
-        for node, slot in places.users[below]
-        if places.of[node] is above
+        (node, slot) for node, slot in places.users[below] if places.of[node] is above
     ]
     return places.factor(*ways[0]) if len(ways) == 1 else "…"
 
@@ -85,5 +83,8 @@ def _title(places: Places, t: Tensor) -> str:
 
 
 def _entries(values: np.ndarray, many: bool) -> list[float]:
-    return [float(np.linalg.norm(values))] if many else [float(v) for v in np.ravel(values)]
-
+    return (
+        [float(np.linalg.norm(values))]
+        if many
+        else [float(v) for v in np.ravel(values)]
+    )

@@ -114,7 +114,10 @@ class _Composer:
         name = "constant" if t.name is None else typeset(t.name)
         name = name.rpartition(".")[2] if self._around(t) else name
         box = Box(self.keys[t], "leaf" if t.requires_grad else "data", name)
-        box.note, box.tooltip = shape_text(t.shape), _tooltip(t.data)
+        box.note, box.tooltip = (
+            shape_text(t.shape),
+            _tooltip(t.data, self._value_residue),
+        )
         if t.requires_grad and self.leaf is not None:
             box.ledger = self._ledger(t)
         else:
@@ -123,7 +126,10 @@ class _Composer:
 
     def _operation_box(self, t: Tensor) -> Box:
         box = Box(self.keys[t], "output" if t is self.graph.y else "op", "")
-        box.note, box.tooltip = shape_text(t.shape), _tooltip(t.data)
+        box.note, box.tooltip = (
+            shape_text(t.shape),
+            _tooltip(t.data, self._value_residue),
+        )
         box.group = self.flow.gates.get(t, "")
         name, formula = t.name and typeset(t.name), self.formulas.texts[t][0]
         if self.places.as_formula(t):
@@ -137,7 +143,12 @@ class _Composer:
     def _call_box(self, call: Scope) -> Box:
         outputs = [t for t in self.members[call] if t.op and self._is_output(t)]
         last = outputs[-1]
-        box = Box(self.keys[call], "op", call.name, tooltip=_tooltip(last.data))
+        box = Box(
+            self.keys[call],
+            "op",
+            call.name,
+            tooltip=_tooltip(last.data, self._value_residue),
+        )
         if call.owner is not None:
             kind = type(call.owner).__name__
             words = f"{kind} {call.owner.extra_repr()}".strip()
@@ -156,7 +167,9 @@ class _Composer:
 
     def _is_output(self, t: Tensor) -> bool:
         here = self.places.of[t]
-        elsewhere = any(self.places.of[user] is not here for user, _ in self.places.users[t])
+        elsewhere = any(
+            self.places.of[user] is not here for user, _ in self.places.users[t]
+        )
         return t is self.graph.y or elsewhere
 
     def _tell_values(self, box: Box, t: Tensor) -> None:
@@ -209,11 +222,11 @@ class _Composer:
         shares = self.flow.shares_of(t) if t is self.leaf else {}
         order = sorted(shares, key=lambda g: (g != DIRECT, g == OTHERS, g))
         largest = max(
-            (
+            
                 np.abs(d).max(initial=0)
                 for d in [total, *shares.values()]
                 if d is not None
-            )
+            
         )
         ledger = Ledger(
             values=_entries(t.data, t.size),
@@ -288,7 +301,7 @@ class _Composer:
             color = self.flow.color_group(step, group)
             stream = Stream(color, float(np.linalg.norm(d_x) / largest))
             stream.cancels = self.flow.sums_to_zero(d_x)
-            stream.tooltip = f"{group}: {_tooltip(d_x)}"
+            stream.tooltip = f"{group}: {_tooltip(d_x, self.flow.residue)}"
             if step in self.flow.on_the_way:
                 stream.chip = self.flow.in_words(d_x)
                 stream.factor = self.places.factor(node, slot)
@@ -392,5 +405,7 @@ def _statistics(name: str, values: np.ndarray) -> str:
     return f"{name} {number(mean)} ± {number(std)}"
 
 
-def _tooltip(values: np.ndarray) -> str:
+def _tooltip(values: np.ndarray, residue: float) -> str:
+    if values.dtype.kind == "f":
+        values = np.where(np.abs(values) <= residue, 0, values)
     return np.array2string(values, precision=4, threshold=50, separator=", ")

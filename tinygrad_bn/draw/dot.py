@@ -133,7 +133,9 @@ def _title_rows(title: str | None, labels: Labels, size: int) -> list[str]:
     return rows + [cell(labels.quiet(line, 12), LEFT) for line in others] or [cell()]
 
 
-def _heading(title: str | None, panels: list[Scene], labels: Labels, direction: str) -> str:
+def _heading(
+    title: str | None, panels: list[Scene], labels: Labels, direction: str
+) -> str:
     columns = 3 if direction in ("TB", "BT") and len(panels) == 1 else 5
     entries = _legend(panels, labels)
     lines = (entries[i : i + columns] for i in range(0, len(entries), columns))

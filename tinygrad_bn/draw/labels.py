@@ -148,7 +148,9 @@ class Labels:
 
     def _entries(self, ledger: Ledger, values) -> list[str]:
         signed = not ledger.unit
-        return [number(v, sign=signed) if abs(v) > ledger.residue else "0" for v in values]
+        return [
+            number(v, sign=signed) if abs(v) > ledger.residue else "0" for v in values
+        ]
 
     def _route(
         self, ledger: Ledger, group: str, name: str, values, columns: int
@@ -161,13 +163,19 @@ class Labels:
         return self._line(head, (text(e, color) for e in self._entries(ledger, values)))
 
     def _balances(self, ledger: Ledger) -> list[str]:
-        rows = [(group, values) for group, _, values in ledger.rows if values is not None]
+        rows = [
+            (group, values) for group, _, values in ledger.rows if values is not None
+        ]
         if ledger.unit:
             # Norms have no sign: what is not direct is drawn as working against it.
-            rows = [(g, [v if g == DIRECT else -v for v in values]) for g, values in rows]
+            rows = [
+                (g, [v if g == DIRECT else -v for v in values]) for g, values in rows
+            ]
         scale = max((abs(v) for _, values in rows for v in values), default=0) or 1
         return [
-            self._balance_of([(g, values[i] / scale) for g, values in rows], net / scale)
+            self._balance_of(
+                [(g, values[i] / scale) for g, values in rows], net / scale
+            )
             for i, net in enumerate(ledger.total)
         ]
 
@@ -197,7 +205,9 @@ class Labels:
             color = self.theme.text_of(chain.group)
             name = text(f"{chain.label}   ", color, 13, bold=True)
             arrives = self._arrives(chain, sheet, color)
-            rows.append(cell(name, LEFT) + cell(self.chain(chain, sheet), RIGHT) + arrives)
+            rows.append(
+                cell(name, LEFT) + cell(self.chain(chain, sheet), RIGHT) + arrives
+            )
         columns = len(sheet.total)
         line = table([block(self.theme.ink, 64 * columns, 2)], padding=0)
         rows.append(cell() * 2 + cell(line, colspan=columns))
@@ -208,7 +218,9 @@ class Labels:
 
     def _arrives(self, chain: Chain, sheet: Sheet, color: str) -> str:
         if chain.cut:
-            return cell(text("✕  cut", color, 13, bold=True), RIGHT, colspan=len(sheet.total))
+            return cell(
+                text("✕  cut", color, 13, bold=True), RIGHT, colspan=len(sheet.total)
+            )
         return "".join(
             cell(text(self._entry(v, sheet), color, 13, bold=True), RIGHT, width=60)
             for v in chain.entries

@@ -40,7 +40,7 @@ def render(source: str, kind: str) -> bytes:
     if kind != "svg":
         _warn_without_fonts(kind)
     try:
-        from pygraphviz import AGraph  # noqa: PLC0415 (optional, and heavy to load)
+        from pygraphviz import AGraph  # optional, and heavy to load
     except ImportError:
         return _by_program(source, kind)
     return AGraph(string=source).draw(format=kind, prog="dot")
@@ -51,9 +51,13 @@ def _by_program(source: str, kind: str) -> bytes:
     if program is None:
         raise NoRenderer(WAYS_OUT)
     words = [program, f"-T{kind}"]
-    done = subprocess.run(words, input=source.encode(), capture_output=True, check=False)
+    done = subprocess.run(
+        words, input=source.encode(), capture_output=True, check=False
+    )
     if done.returncode or not done.stdout:
-        raise RuntimeError(f"dot cannot draw this: {done.stderr.decode(errors='replace')}")
+        raise RuntimeError(
+            f"dot cannot draw this: {done.stderr.decode(errors='replace')}"
+        )
     return done.stdout
 
 

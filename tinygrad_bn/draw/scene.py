@@ -144,7 +144,9 @@ class Scene:
         used = {s.group for arrow in self.arrows for s in arrow.streams}
         used |= {row[0] for box in self.boxes if box.ledger for row in box.ledger.rows}
         used |= {g for box in self.boxes for bar in box.bars for g, _ in bar.parts}
-        used |= {chain.group for box in self.boxes if box.sheet for chain in box.sheet.chains}
+        used |= {
+            chain.group for box in self.boxes if box.sheet for chain in box.sheet.chains
+        }
         return sorted(used, key=lambda g: (g != COMMON, g != DIRECT, g))
 
 
