@@ -1,9 +1,10 @@
 """By which routes does the gradient reach a bias in front of a whole batch norm?
 
-Directly, through E[x], through Var[x], and through Var[x] and then E[x]. With scaling, what
-arrives directly is G = sum(gamma * dL/dy) / sqrt(var + eps); through E[x] comes -G. What
-goes through Var[x] is not zero row by row, but proportional to x - E[x], whose sum over the
-batch is zero. gamma and beta have one route each: beta does the work that b cannot.
+Directly, through E[x], through Var[x], and through Var[x] and then E[x]. With scaling,
+what arrives directly is G = sum(gamma * dL/dy) / sqrt(var + eps); through E[x] comes
+-G. What goes through Var[x] is not zero row by row, but proportional to x - E[x], whose
+sum over the batch is zero. gamma and beta have one route each: beta does the work that
+b cannot.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, sections 2 and 3.
 """

@@ -1,9 +1,9 @@
 """What happens to the gradients inside a network with batch norm?
 
-The network of train_mlp.py, untrained, on one batch of digits. Folded, each module is one
-box with a bar per parameter: the norm of its gradient. The biases are kept here, to be
-seen: a diamond between two bars marks a gradient whose routes cancel, and check_redundant
-says it in words. Opened, the first batch norm shows the routes inside.
+The network of train_mlp.py, untrained, on one batch of digits. Folded, each module is
+one box with a bar per parameter: the norm of its gradient. The biases are kept here, to
+be seen: a diamond between two bars marks a gradient whose routes cancel, and
+check_redundant says it in words. Opened, the first batch norm shows the routes inside.
 """
 
 import easel
@@ -15,7 +15,8 @@ from tinygrad_bn import Drawing, Tensor, nn
 
 
 def network(data, hidden=(32, 32), seed=0) -> nn.Sequential:
-    """Linear layers with biases, each but the last with batch norm and ReLU behind it."""
+    """Linear layers with biases, each but the last with batch norm and ReLU behind
+    it."""
     rng = np.random.default_rng(seed)
     sizes = [data.train_x.shape[1], *hidden]
     layers = []

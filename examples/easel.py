@@ -14,7 +14,8 @@ GAMMA, BETA = np.array([1, 0.5, 2]), np.array([0.1, 0.2, -0.3])
 
 
 def biased_data() -> tuple[Tensor, Tensor]:
-    """``x = u + b``, four samples of three features, and the bias ``b`` to be explained."""
+    """``x = u + b``, four samples of three features, and the bias ``b`` to be
+    explained."""
     u, b = Tensor(U, name="u"), Tensor(B, requires_grad=True, name="b")
     return (u + b).named("x"), b
 
@@ -35,7 +36,7 @@ def options(question: str, arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=question, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of pictures")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="for pictures")
     parser.add_argument("--theme", choices=("light", "dark"), default="light")
     formats = ("svg", "png", "pdf", "html", "dot")
     parser.add_argument("--format", choices=formats, default="svg")

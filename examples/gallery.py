@@ -1,4 +1,5 @@
-"""Make all pictures of the gallery anew, light and dark, and the DOT text the tests expect.
+"""Make all pictures of the gallery anew, light and dark, and the DOT text the tests
+expect.
 
     python examples/gallery.py
 
@@ -15,7 +16,7 @@ import why_bias_cancels
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "pictures"
-GOLDEN = HERE.parent / "tests" / "golden"
+GOLDEN = HERE.parent / "tests" / "golden" / "gallery"
 DRAWN = (why_bias_cancels, batch_norm_routes, which_cut, two_definitions, draw_network)
 
 

@@ -1,10 +1,11 @@
 """What is the difference between batch norm as a graph and batch norm by hand?
 
-None in the numbers: the graph of primitives and the fused operation give the same values and
-gradients. The graph can be looked into, and derives its own gradient; the fused operation is
-one box, runs faster, and keeps less for the backward pass. Asked for a gradient that can be
-differentiated again, it runs its definition. And the gradient of batch norm is spelled with
-the same six letters as batch norm itself: add, sub, mul, power, sum_to, broadcast_to.
+None in the numbers: the graph of primitives and the fused operation give the same
+values and gradients. The graph can be looked into, and derives its own gradient; the
+fused operation is one box, runs faster, and keeps less for the backward pass. Asked for
+a gradient that can be differentiated again, it runs its definition. And the gradient of
+batch norm is spelled with the same six letters as batch norm itself: add, sub, mul,
+power, sum_to, broadcast_to.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1; the derivation of the fused
 backward pass is at the top of tinygrad_bn/batchnorm.py.
@@ -28,7 +29,8 @@ def defined(batch_norm) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def kept(y: Tensor) -> tuple[int, int]:
-    """How many operations the tape behind ``y`` holds, and how many bytes of results."""
+    """How many operations the tape behind ``y`` holds, and how many bytes of
+    results."""
     operations, _ = tape(y)
     results = [t.data for t in operations if t.data.base is None]
     saved = [a for t in operations for a in t.saved or () if isinstance(a, np.ndarray)]
@@ -82,8 +84,8 @@ def main(arguments=None) -> None:
     for name, output in (("graph", y), ("fused", y_fused)):
         count, size = kept(output)
         print(f"{name:12}{count:10}  {size:10}")
-    print(f"largest difference of the values    {np.abs(y.data - y_fused.data).max():.1e}")
-    print(f"largest difference of the gradients {np.abs(d_x - d_x_fused).max():.1e}")
+    apart = np.abs(y.data - y_fused.data).max(), np.abs(d_x - d_x_fused).max()
+    print("largest difference of values {:.1e}, of gradients {:.1e}".format(*apart))
     easel.save(drawings(given.theme), given)
 
 

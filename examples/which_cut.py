@@ -1,9 +1,10 @@
 """Which dependence protects the bias, and where is a bias in front of batch norm alive?
 
-Cut the gradient at Var[x], and the bias still gets none; cut it at E[x], and it drifts: only
-E[x] protects it. And the bias is dead only if the batch's own mean is subtracted from it: in
-evaluation mode, with a ReLU between, with a skip connection around batch norm, and in front
-of layer norm, which averages over features instead of samples, it learns like any other.
+Cut the gradient at Var[x], and the bias still gets none; cut it at E[x], and it drifts:
+only E[x] protects it. And the bias is dead only if the batch's own mean is subtracted
+from it: in evaluation mode, with a ReLU between, with a skip connection around batch
+norm, and in front of layer norm, which averages over features instead of samples, it
+learns like any other.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, sections 2 and 3.2; layer norm: Ba, Kiros &
 Hinton, arXiv 1607.06450, section 3.
@@ -77,10 +78,10 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
         "which_cut": ledgers(
             cuts,
             "Which dependence protects the bias?\n"
-            "∂L/∂b of the same batch norm, with the gradient cut. Only E[x] matters for b.",
+            "The same batch norm, with the gradient cut: only E[x] matters for b.",
         ),
         "bias_alive": ledgers(
-            alive, "Where the bias is alive\nNothing subtracts from every row what b adds."
+            alive, "Where the bias is alive\nNothing takes from every row what b adds."
         ),
     }
 

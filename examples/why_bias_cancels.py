@@ -1,10 +1,11 @@
 """Why does a bias in front of batch norm get no gradient?
 
-Batch norm first subtracts the mean, x_hat = x - E[x] with x = u + b. The gradient of b has
-two routes from the loss: the direct one brings +G, the sum of dL/dx_hat over the batch, and
-the one through E[x] brings -G, since E[x] moves along with b. They cancel for every loss:
-x_hat does not depend on b. Take E[x] for a constant in the backward pass, and the second
-route is cut: b receives G, and moves, although x_hat still does not depend on it.
+Batch norm first subtracts the mean, x_hat = x - E[x] with x = u + b. The gradient of b
+has two routes from the loss: the direct one brings +G, the sum of dL/dx_hat over the
+batch, and the one through E[x] brings -G, since E[x] moves along with b. They cancel
+for every loss: x_hat does not depend on b. Take E[x] for a constant in the backward
+pass, and the second route is cut: b receives G, and moves, although x_hat still does
+not depend on it.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 2.
 """
@@ -32,7 +33,8 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
     """The batch mean inside the graph, beside the batch mean taken as a constant."""
     symbols = {"c": easel.C, "G": easel.C.sum(axis=0)}
     panels = {
-        "Batch mean inside the graph\nx̂ = x − E[x]\n∂L/∂b = 0: x̂ does not see b": inside,
+        "Batch mean inside the graph\nx̂ = x − E[x]\n"
+        "∂L/∂b = 0: x̂ does not see b": inside,
         "E[x] treated as a constant\nx̂ = x − stop_gradient(E[x])\n"
         "∂L/∂b ≠ 0: b moves, x̂ still does not see it": tg.stop_gradient,
     }

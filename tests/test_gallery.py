@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PICTURES, GOLDEN = ROOT / "examples" / "pictures", ROOT / "tests" / "golden"
+PICTURES, GOLDEN = ROOT / "examples" / "pictures", ROOT / "tests" / "golden" / "gallery"
 sys.path.insert(0, str(ROOT / "examples"))
 
 import gallery  # noqa: E402
@@ -18,7 +18,7 @@ DRAWINGS = gallery.drawings()
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_a_drawing_of_the_gallery_is_the_one_that_was_reviewed(name):
     golden = (GOLDEN / f"{name}.dot").read_text(encoding="utf-8")
-    assert DRAWINGS[name].source == golden, "look at it, then python examples/gallery.py"
+    assert DRAWINGS[name].source == golden, "review it, then run examples/gallery.py"
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

@@ -1,4 +1,5 @@
-"""The README: its code runs, its two commands are there, its table is what is printed."""
+"""The README: its code runs, its two commands are there, its table is what is
+printed."""
 
 import re
 from pathlib import Path

@@ -23,6 +23,8 @@ import numpy as np
 
 from .tensor import Tensor, describe, grad
 
+SEED = list(b"check_gradients")
+
 
 def check_gradients(
     f: Callable,
@@ -65,7 +67,8 @@ def check_gradients(
             f"least 1, but {len(inputs)} inputs and order={order!r} were received."
         )
     leaves = _leaves(f, name, inputs)
-    rng = np.random.default_rng(0)
+    # A seed that no data were drawn with: for a cotangent g = x, batch norm's d_x is 0.
+    rng = np.random.default_rng(SEED)
     for _ in range(directions):
         function, xs, scale = _checked(f, name), leaves, 0.0
         for k in range(1, order + 1):

@@ -182,7 +182,7 @@ div = Elementwise(
 def _slope_in_base(g, y, x, n):
     if isinstance(n, Number):
         return g * (n * x ** (n - 1)) if n else g * 0
-    # Where n = 0 the factor n makes this 0, also at x = 0 once 0^(-1) is not formed there.
+    # The factor n makes this 0 where n = 0; at x = 0 too, as 0^(-1) is not formed.
     return g * (n * (x + equal(x, 0) * equal(n, 0)) ** (n - 1))
 
 

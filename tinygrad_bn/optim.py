@@ -105,8 +105,9 @@ class Optimizer:
             elif p.grad is not grad:
                 if np.shape(p.grad) != p.shape:
                     raise ValueError(
-                        f"{type(self).__name__}.step(): a gradient must have the shape of "
-                        f"its parameter, but {describe(p)} has one of {np.shape(p.grad)}."
+                        f"{type(self).__name__}.step(): a gradient must have the "
+                        f"shape of its parameter, but {describe(p)} has one of "
+                        f"{np.shape(p.grad)}."
                     )
                 grad[...] = p.grad
 
@@ -216,7 +217,8 @@ class Adam(Optimizer):
     ):
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
-                f"Adam: betas must be two numbers in [0, 1), but {betas!r} was received."
+                "Adam: betas must be two numbers in [0, 1), but "
+                f"{betas!r} was received."
             )
         self.betas, self.eps = tuple(betas), _at_least_zero("eps", eps)
         super().__init__(parameters, lr, weight_decay)

@@ -1,8 +1,8 @@
 """Which parameters of a model cannot learn, and why.
 
-A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. The check
-runs a copy of the model in float64, where the two are far apart, and asks ``explain`` for
-the routes that cancel.
+A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. The
+check runs a copy of the model in float64, where the two are far apart, and asks
+``explain`` for the routes that cancel.
 
 This file comes after ``routes.py`` and ``nn.py`` in the reading order.
 """
@@ -21,7 +21,8 @@ SMALL = 1e-9
 
 @dataclass(frozen=True)
 class Finding:
-    """A parameter that cannot learn: its qualified ``name``, and the ``reason`` in words."""
+    """A parameter that cannot learn: its qualified ``name``, and the ``reason`` in
+    words."""
 
     name: str
     reason: str
@@ -45,10 +46,10 @@ class Findings(tuple):
 def check_redundant(model: Module, x) -> Findings:
     """Tell which parameters of ``model`` cannot learn from ``x``, one batch of inputs.
 
-    A random cotangent at the model's output stands for the loss. Told apart are gradients
-    that cancel by structure (a bias in front of batch norm), parameters that the output does
-    not depend on, and those to which this batch sends nothing. The model is not changed,
-    nor are its running statistics, gradients and mode.
+    A random cotangent at the model's output stands for the loss. Told apart are
+    gradients that cancel by structure (a bias in front of batch norm), parameters that
+    the output does not depend on, and those to which this batch sends nothing. The
+    model is not changed, nor are its running statistics, gradients and mode.
 
     Raises: ``ValueError`` if nothing in the output requires a gradient.
     """

@@ -1,9 +1,9 @@
 """The gradient of a leaf, route by route.
 
 Pullbacks are linear, so a backward pass may carry ``{route: cotangent}`` instead of one
-cotangent: a gate adds its name to the routes that pass it. This is exact for every graph,
-and the routes of a leaf sum to its gradient. For a bias in front of batch norm they tell why
-that sum is zero: what arrives directly, ``via E[x]`` takes back.
+cotangent: a gate adds its name to the routes that pass it. This is exact for every
+graph, and the routes of a leaf sum to its gradient. For a bias in front of batch norm
+they tell why that sum is zero: what arrives directly, ``via E[x]`` takes back.
 
 ==================  ====================================================================
 route               a way from the loss to a leaf, told by the gates that it passes
@@ -14,8 +14,9 @@ residue             what rounding leaves of a sum that is zero in exact arithmet
 
 This file comes after ``batchnorm.py`` in the reading order.
 
-Left out on purpose: routes of second derivatives (differentiate first, then explain), and
-the search for gates nobody named: what a picture should tell apart, its author names.
+Left out on purpose: routes of second derivatives (differentiate first, then explain),
+and the search for gates nobody named: what a picture should tell apart, its author
+names.
 """
 
 import html
@@ -43,9 +44,9 @@ MAX_ROUTES = 16
 class Route:
     """One way of the gradient, and what arrives by it.
 
-    ``gates`` are the names passed, from the loss to the leaf; ``gradient`` the contribution,
-    shaped like the leaf, zeros where the route is ``cut``; ``merged`` how many routes this
-    row stands for, when there were too many to tell one by one.
+    ``gates`` are the names passed, from the loss to the leaf; ``gradient`` the
+    contribution, shaped like the leaf, zeros where the route is ``cut``; ``merged`` how
+    many routes this row stands for, when there were too many to tell one by one.
     """
 
     gates: tuple[str, ...]
@@ -61,7 +62,8 @@ class Route:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The routes from ``y`` to ``leaf``: it can be iterated, printed, shown in a notebook.
+    """The routes from ``y`` to ``leaf``: it can be iterated, printed, shown in a
+    notebook.
 
     ``total`` is their sum, the gradient of the leaf.
     """
@@ -122,7 +124,8 @@ class Explanation:
         return f"contribution to d{self.y.name or 'L'}/d{self.leaf.name or 'leaf'}"
 
     def remark(self) -> str:
-        """What the table leaves unsaid: that there is no route, or how large a 0 was."""
+        """What the table leaves unsaid: that there is no route, or how large a 0
+        was."""
         if not self.routes:
             return (
                 f"no route: {describe(self.y)} does not depend on {describe(self.leaf)}"
@@ -161,15 +164,17 @@ class Explanation:
 def explain(
     y: Tensor, leaf: Tensor, gradient=None, gates: Iterable[str] | None = None
 ) -> Explanation:
-    """Tell by which routes the gradient of ``y`` reaches ``leaf``, and how much by each.
+    """Tell by which routes the gradient of ``y`` reaches ``leaf``, and how much by
+    each.
 
-    ``gradient`` is the cotangent to start from, shaped like ``y``; 1 if left out, which a
-    ``y`` of one element allows. ``gates`` are the names that tell routes apart, taken
-    literally; by default those of all interior tensors that some routes pass and others do
-    not. Fused operations are looked through. Of more than 16 routes the largest are kept.
+    ``gradient`` is the cotangent to start from, shaped like ``y``; 1 if left out, which
+    a ``y`` of one element allows. ``gates`` are the names that tell routes apart, taken
+    literally; by default those of all interior tensors that some routes pass and others
+    do not. Fused operations are looked through. Of more than 16 routes the largest are
+    kept.
 
-    Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no gradient, a
-    gate that is not there, a missing or misshapen ``gradient``.
+    Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
+    gradient, a gate that is not there, a missing or misshapen ``gradient``.
     """
     if not isinstance(leaf, Tensor) or not leaf.requires_grad:
         raise ValueError(
@@ -207,8 +212,8 @@ def refuse_unrecorded(function: str, y: Tensor) -> None:
     """Raise if there is no graph behind ``y``, and say why that may be."""
     if y.op is None:
         raise ValueError(
-            f"{function}(y): y must be computed from something that requires a gradient, but "
-            f"nothing was recorded for {describe(y)}. Was it computed under no_grad(), "
+            f"{function}(y): y must be computed from something that requires a gradient, "
+            f"but nothing was recorded for {describe(y)}. Was it computed under no_grad(), "
             "detached, or made of tensors without requires_grad=True?"
         )
 
@@ -249,8 +254,8 @@ class Unfolded:
 class Ways:
     """What lies between the output of a graph and some tensors, the targets.
 
-    ``steps`` gives, for each tensor between them, those to which its gradient goes on, and
-    whether that step is a cut; its order is that of the graph.
+    ``steps`` gives, for each tensor between them, those to which its gradient goes on,
+    and whether that step is a cut; its order is that of the graph.
     """
 
     def __init__(self, graph: Unfolded, *targets: Tensor):
@@ -284,7 +289,8 @@ class Ways:
         )
 
     def pull(self, node: Tensor, g) -> Iterator[tuple]:
-        """Where the cotangent ``g`` of ``node`` goes on to, as what: None if it is cut."""
+        """Where the cotangent ``g`` of ``node`` goes on to, as what: None if it is
+        cut."""
         steps = self.steps[node]
         if g is None or node in self.graph.definitions:
             yield from ((x, g) for x in steps)
@@ -341,7 +347,8 @@ class _Key:
 def carry(ways: Ways, names: dict[Tensor, str], g: np.ndarray, observe=None) -> dict:
     """A backward pass with one cotangent per route: what arrives at each target.
 
-    ``names`` are the gates. ``observe(node, x, key, d_x)``, if given, is told each step.
+    ``names`` are the gates. ``observe(node, x, key, d_x)``, if given, is told each
+    step.
     """
     carried = {ways.y: {_Key(): g}}
     for node in ways.steps:
@@ -369,7 +376,8 @@ def _put(routes: dict, key: _Key, g) -> None:
 
 
 def _largest(routes: dict) -> dict:
-    """At most ``MAX_ROUTES`` of the routes; the others become one, which counts them."""
+    """At most ``MAX_ROUTES`` of the routes; the others become one, which counts
+    them."""
     if len(routes) <= MAX_ROUTES and sum(k.merged > 1 for k in routes) < 2:
         return routes
     size = {

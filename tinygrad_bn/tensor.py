@@ -305,7 +305,8 @@ def no_grad():
 
 
 def recorded(function: Callable) -> Callable:
-    """Decorate a function so that it records even when it is called under ``no_grad``."""
+    """Decorate a function so that it records even when it is called under
+    ``no_grad``."""
     return _recording(True)(function)
 
 

@@ -1,7 +1,8 @@
 """Drawings: on the picture one sees why a gradient is what it is.
 
 The tape becomes data (``places.py``, ``compose.py``: a ``Scene`` of boxes, arrows and
-streams), data becomes DOT text (``dot.py``), and Graphviz makes the picture (``render.py``).
+streams), data becomes DOT text (``dot.py``), and Graphviz makes the picture
+(``render.py``).
 
 This package comes after ``routes.py`` and ``nn.py`` in the reading order.
 
@@ -28,8 +29,8 @@ _KINDS = ("svg", "png", "pdf", "dot", "html")
 class Drawing:
     """A picture of a graph: shown by notebooks, saved by ``save``, text in ``source``.
 
-    ``dot`` is the ``graphviz.Digraph``, for those who want to go on with it; ``panels`` are
-    the scenes it was made of.
+    ``dot`` is the ``graphviz.Digraph``, for those who want to go on with it; ``panels``
+    are the scenes it was made of.
     """
 
     def __init__(
@@ -55,17 +56,18 @@ class Drawing:
     def save(self, path) -> Path:
         """Write the picture to ``path``, as what its ending says, and return the path.
 
-        ``.svg``, ``.png`` and ``.pdf`` are pictures, ``.html`` is the SVG in a page that
-        lights what one points at, ``.dot`` is the text, which needs no renderer.
+        ``.svg``, ``.png`` and ``.pdf`` are pictures, ``.html`` is the SVG in a page
+        that lights what one points at, ``.dot`` is the text, which needs no renderer.
 
-        Raises: ``ValueError`` for another ending, ``NoRenderer`` where Graphviz is missing.
+        Raises: ``ValueError`` for another ending, ``NoRenderer`` where Graphviz is
+        missing.
         """
         path = Path(path)
         kind = path.suffix[1:].lower()
         if kind not in _KINDS:
             raise ValueError(
-                f"drawing.save(path): the ending must be one of {', '.join(_KINDS)}, but "
-                f"{path.name!r} was received."
+                "drawing.save(path): the ending must be one of "
+                f"{', '.join(_KINDS)}, but {path.name!r} was received."
             )
         content = self._content(kind)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,14 +114,15 @@ def draw(
 ) -> Drawing:
     """Draw the graph behind ``y``; with a ``leaf``, the routes of the gradient to it.
 
-    ``gates`` and ``gradient`` are those of ``explain``. ``direction`` is LR, TB, RL or BT,
-    ``theme`` light or dark. ``open`` names modules, composites and fused operations to be
-    drawn from the inside; beyond ``max_nodes`` boxes, the operations farthest from ``y`` are
-    folded into one. ``title`` may have several lines. ``tiles`` shows the values of small
-    tensors. ``symbols`` maps names to arrays: a gradient that equals one of them is called so.
+    ``gates`` and ``gradient`` are those of ``explain``. ``direction`` is LR, TB, RL or
+    BT, ``theme`` light or dark. ``open`` names modules, composites and fused operations
+    to be drawn from the inside; beyond ``max_nodes`` boxes, the operations farthest
+    from ``y`` are folded into one. ``title`` may have several lines. ``tiles`` shows
+    the values of small tensors. ``symbols`` maps names to arrays: a gradient that
+    equals one of them is called so.
 
-    Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes, a
-    misshapen ``gradient``; ``RuntimeError`` if a leaf changed since it was used.
+    Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
+    a misshapen ``gradient``; ``RuntimeError`` if a leaf changed since it was used.
     """
     if not isinstance(y, Tensor):
         raise TypeError(
@@ -141,7 +144,8 @@ def draw_routes(
     theme: str = "light",
     title: str | None = None,
 ) -> Drawing:
-    """Draw the routes from ``y`` to ``leaf`` as chains, one below the other, with a total.
+    """Draw the routes from ``y`` to ``leaf`` as chains, one below the other, with a
+    total.
 
     The parameters and the errors are those of ``draw`` and ``explain``.
     """
@@ -154,7 +158,8 @@ def draw_routes(
 def side_by_side(
     *drawings: Drawing, title: str | None = None, theme: str | None = None
 ) -> Drawing:
-    """The drawings as panels of one picture, in the order given, under their own titles.
+    """The drawings as panels of one picture, in the order given, under their own
+    titles.
 
     Raises: ``ValueError`` for no drawings, and for drawings of different directions.
     """

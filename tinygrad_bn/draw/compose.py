@@ -44,7 +44,8 @@ MAX_TILES = 6
 def compose(
     y: Tensor, leaf, gates, gradient, opened, max_nodes: int, tiles: bool, symbols
 ) -> Scene:
-    """The scene of the graph behind ``y``, with the routes to ``leaf`` if one is given."""
+    """The scene of the graph behind ``y``, with the routes to ``leaf`` if one is
+    given."""
     opened = {opened} if isinstance(opened, str) else set(opened)
     wants_gradient = leaf is not None or gradient is not None or y.size == 1
     g = seed(y, gradient) if wants_gradient else None
@@ -100,7 +101,7 @@ class _Composer:
         boxes = [self._box(place) for place in self.keys]
         return Scene(boxes, self._arrows(), self._frames())
 
-    # --- Boxes -------------------------------------------------------------------------
+    # --- Boxes ------------------------------------------------------------------------
 
     def _box(self, place) -> Box:
         if place is REST:
@@ -215,18 +216,14 @@ class _Composer:
         top = "L" if self.graph.y.name is None else typeset(self.graph.y.name)
         return "gradient" if t.name is None else f"∂{top}/∂{typeset(t.name)}"
 
-    # --- Ledgers and bars --------------------------------------------------------------
+    # --- Ledgers and bars -------------------------------------------------------------
 
     def _ledger(self, t: Tensor) -> Ledger:
         total = self.flow.arrived.get(t, np.zeros(t.shape))
         shares = self.flow.shares_of(t) if t is self.leaf else {}
         order = sorted(shares, key=lambda g: (g != DIRECT, g == OTHERS, g))
         largest = max(
-            
-                np.abs(d).max(initial=0)
-                for d in [total, *shares.values()]
-                if d is not None
-            
+            np.abs(d).max(initial=0) for d in [total, *shares.values()] if d is not None
         )
         ledger = Ledger(
             values=_entries(t.data, t.size),
@@ -269,7 +266,7 @@ class _Composer:
             ]
         return bar
 
-    # --- Arrows ------------------------------------------------------------------------
+    # --- Arrows -----------------------------------------------------------------------
 
     def _arrows(self) -> list[Arrow]:
         arrows = {}
@@ -308,7 +305,7 @@ class _Composer:
             streams.append(stream)
         return streams
 
-    # --- Frames ------------------------------------------------------------------------
+    # --- Frames -----------------------------------------------------------------------
 
     def _frames(self) -> Frame:
         top, frames = Frame(""), {}
@@ -328,7 +325,8 @@ class _Composer:
         return top
 
     def _around(self, place) -> list[Scope]:
-        """The open calls around a box, innermost first; parameters go with their users."""
+        """The open calls around a box, innermost first; parameters go with their
+        users."""
         if place is REST:
             return []
         if isinstance(place, Scope):

@@ -30,7 +30,8 @@ def to_dot(
 
 
 def _keep_order(graph: graphviz.Digraph, panels: list[Scene]) -> None:
-    """Graphviz orders panels as it likes; unseen nodes in one rank before them decide."""
+    """Graphviz orders panels as it likes; unseen nodes in one rank before them
+    decide."""
     with graph.subgraph() as rank:
         rank.attr(rank="same")
         for i in range(len(panels)):
@@ -124,7 +125,7 @@ class _Panel:
         return style
 
 
-# --- Heading and legend -------------------------------------------------------------------
+# --- Heading and legend ---------------------------------------------------------------
 
 
 def _title_rows(title: str | None, labels: Labels, size: int) -> list[str]:

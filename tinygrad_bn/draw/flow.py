@@ -1,7 +1,7 @@
 """The gradients of a graph, tensor by tensor and step by step.
 
-A step leads from a tensor to one of the tensors it was made of. Each group of routes that
-takes a step has its own share of the gradient there, None where the step is a cut.
+A step leads from a tensor to one of the tensors it was made of. Each group of routes
+that takes a step has its own share of the gradient there, None where the step is a cut.
 """
 
 from collections import defaultdict
@@ -17,9 +17,9 @@ OTHERS = "other routes"
 
 
 class Flow:
-    """What arrives where. ``arrived`` holds the whole gradient of each tensor, ``steps``
-    the shares ``{(tensor, input): {group: gradient}}``, ``gates`` the names that part
-    routes, ``residue`` the size up to which a gradient is rounding.
+    """What arrives where. ``arrived`` holds the whole gradient of each tensor,
+    ``steps`` the shares ``{(tensor, input): {group: gradient}}``, ``gates`` the names
+    that part routes, ``residue`` the size up to which a gradient is rounding.
     """
 
     def __init__(self, graph: Unfolded, g: np.ndarray | None, symbols: dict | None):
@@ -102,7 +102,8 @@ class Flow:
         return steps
 
     def shares_of(self, leaf: Tensor) -> dict[str, np.ndarray | None]:
-        """What each group brings to ``leaf``; None for groups that are cut on their way."""
+        """What each group brings to ``leaf``; None for groups that are cut on their
+        way."""
         shares: dict[str, np.ndarray | None] = {}
         for (_, x), groups in self.steps.items():
             for group, d_x in groups.items():
@@ -114,7 +115,8 @@ class Flow:
         return shares | {group: None for group in cuts if group not in shares}
 
     def color_group(self, step: tuple, group: str) -> str:
-        """The group by which a stream is colored: before the routes part, all of them."""
+        """The group by which a stream is colored: before the routes part, all of
+        them."""
         return COMMON if group == DIRECT and step in self.common else group
 
     def sums_to_zero(self, g: np.ndarray) -> bool:
@@ -128,7 +130,8 @@ class Flow:
         return bool((np.abs(g) <= self.residue).all())
 
     def in_words(self, g: np.ndarray) -> str:
-        """What a chip says of ``g``: a symbol that equals it, its numbers, or its norm."""
+        """What a chip says of ``g``: a symbol that equals it, its numbers, or its
+        norm."""
         if self.is_zero(g):
             return "0"
         for name, values in self.symbols.items():
@@ -140,7 +143,8 @@ class Flow:
 
 
 def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:
-    """``name`` with a sign, if ``g`` equals it; ``name/N``, if each of its N rows does."""
+    """``name`` with a sign, if ``g`` equals it; ``name/N``, if each of its N rows
+    does."""
     if values.ndim == 0 or g.shape[g.ndim - values.ndim :] != values.shape:
         return ""
     rows = g.reshape(-1, *values.shape)

@@ -17,10 +17,11 @@ _SILENT = {"broadcast_to", "reshape", "astype", "stop_gradient"}
 
 
 class Formulas:
-    """The formula of each tensor in terms of those that have a name or box of their own.
+    """The formula of each tensor in terms of those that have a name or box of their
+    own.
 
-    ``visit`` tensors oldest first. ``definitions`` lead from unfolded operations to what
-    defines them, which has the same formula.
+    ``visit`` tensors oldest first. ``definitions`` lead from unfolded operations to
+    what defines them, which has the same formula.
     """
 
     def __init__(self, definitions: dict[Tensor, Tensor]):
@@ -132,7 +133,8 @@ class Formulas:
 
 
 def together(factors: list[str]) -> str:
-    """Local factors one after the other, in the order in which the gradient meets them."""
+    """Local factors one after the other, in the order in which the gradient meets
+    them."""
     words = [f for f in factors if f and f != "× 1"]
     text = ", ".join(words).replace(", to every", " to every")
     return text or "× 1"

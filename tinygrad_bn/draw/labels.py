@@ -22,10 +22,11 @@ class Labels:
     def ink(self, words: str, size: int = 12, bold: bool = False) -> str:
         return text(words, self.theme.ink, size, bold)
 
-    # --- Boxes -------------------------------------------------------------------------
+    # --- Boxes ------------------------------------------------------------------------
 
     def box(self, box: Box) -> str:
-        """A whole box: title, then whichever of ledger, tiles, bars and lines it has."""
+        """A whole box: title, then whichever of ledger, tiles, bars and lines it
+        has."""
         if box.sheet is not None:
             return self.sheet(box.sheet)
         rows = [self.title(box)]
@@ -111,7 +112,7 @@ class Labels:
             )
         return table(rows, spacing=2)
 
-    # --- The ledger ----------------------------------------------------------------------
+    # --- The ledger -------------------------------------------------------------------
 
     def ledger(self, ledger: Ledger) -> str:
         """Value, one row per group of routes, balance, total, and the verdict."""
@@ -196,7 +197,7 @@ class Labels:
             middle = before + diamond + after
         return table([left + middle + right], padding=0)
 
-    # --- Chains ------------------------------------------------------------------------
+    # --- Chains -----------------------------------------------------------------------
 
     def sheet(self, sheet: Sheet) -> str:
         """A line per route: its name, its boxes, what it brings; then the total."""
@@ -254,13 +255,13 @@ class Labels:
         color = self.theme.of(group)
         dashes = (block(color, 5, 4) + block(None, 3, 4)) * 3
         shaft = table([dashes if broken else block(color, 24, 4)], padding=0)
-        # A table is stretched to its cell, shaft and head apart, unless its size is fixed.
+        # Unless its size is fixed, a table is stretched, and shaft and head part.
         fixed = {"width": 40, "height": 16, "fixedsize": "TRUE"}
         arrow = table([cell(shaft) + cell(text("►", color, 11))], padding=0, **fixed)
         words = [cell(self.quiet(f" {part} ", 9)) for part in factor.split(", ")]
         return table([*words, cell(arrow)], padding=0)
 
-    # --- Arrows ------------------------------------------------------------------------
+    # --- Arrows -----------------------------------------------------------------------
 
     def chip(self, words: str, group: str, factor: str = "") -> str:
         """What travels and what it is multiplied by, clear of the arrow beside it."""

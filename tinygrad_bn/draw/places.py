@@ -41,7 +41,7 @@ class Places:
         self._place_leaves()
         self.hidden = self._fold_the_rest()
 
-    # --- Operations --------------------------------------------------------------------
+    # --- Operations -------------------------------------------------------------------
 
     def _place_operations(self) -> None:
         for t in self.graph.order:
@@ -77,7 +77,8 @@ class Places:
         return module_call(t) is module_call(user) and self.of[user] is user
 
     def factor(self, node: Tensor, slot: int) -> str:
-        """What a gradient is multiplied by on its way out of a box that tells a formula."""
+        """What a gradient is multiplied by on its way out of a box that tells a
+        formula."""
         box, factors = self.of[node], [self.formulas.factor(node, slot)]
         while node is not box:
             if not is_tensor(box) or len(self.users[node]) > 1:
@@ -124,7 +125,7 @@ class Places:
             else is_container(scope.owner)
         )
 
-    # --- Leaves ------------------------------------------------------------------------
+    # --- Leaves -----------------------------------------------------------------------
 
     def _place_leaves(self) -> None:
         users: dict[Tensor, set] = {}
@@ -146,10 +147,11 @@ class Places:
             return False
         return self.as_formula(place) or x.size == 1 or x.dtype.kind != "f"
 
-    # --- Too much ----------------------------------------------------------------------
+    # --- Too much ---------------------------------------------------------------------
 
     def _fold_the_rest(self) -> int:
-        """Put the operations farthest from the output in one place; how many they are."""
+        """Put the operations farthest from the output in one place; how many they
+        are."""
         if len(set(self.of.values())) <= self.max_nodes:
             return 0
         kept = {self.leaf}

@@ -1,8 +1,8 @@
 """DOT text to pictures: who renders, and what is done to an SVG afterwards.
 
 The Graphviz inside the ``pygraphviz`` wheel renders in this process, without a system
-package; where it is missing, the ``dot`` program does. Neither there, the error names the
-ways out.
+package; where it is missing, the ``dot`` program does. Neither there, the error names
+the ways out.
 """
 
 import re
@@ -19,10 +19,10 @@ ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
 
 WAYS_OUT = (
-    "to render a drawing, Graphviz must be there, but neither the Python package pygraphviz "
-    "nor the program dot was found. Any of these will do: on every system "
-    "'python -m pip install pygraphviz' (its wheels contain Graphviz); on Debian or Ubuntu "
-    "'apt install graphviz'; on macOS 'brew install graphviz'; on Windows "
+    "to render a drawing, Graphviz must be there, but neither the Python package "
+    "pygraphviz nor the program dot was found. Any of these will do: on every system "
+    "'python -m pip install pygraphviz' (its wheels contain Graphviz); on Debian or "
+    "Ubuntu 'apt install graphviz'; on macOS 'brew install graphviz'; on Windows "
     "'winget install graphviz'. The DOT text needs none of them: drawing.source, or "
     "drawing.save('picture.dot')."
 )
@@ -68,15 +68,16 @@ def _warn_without_fonts(kind: str) -> None:
     fonts = subprocess.run([lister], capture_output=True, check=False).stdout
     if not fonts.strip():
         warnings.warn(
-            f"a {kind} needs a font on this system, and none is installed: its text will "
-            "be missing. Install one (on Debian or Ubuntu 'apt install fonts-dejavu-core'), "
-            "or save an .svg, which needs none.",
+            f"a {kind} needs a font on this system, and none is installed: its text "
+            "will be missing. Install one (on Debian or Ubuntu "
+            "'apt install fonts-dejavu-core'), or save an .svg, which needs none.",
             stacklevel=4,
         )
 
 
 def svg(source: str) -> str:
-    """The SVG of ``source``, which points to nothing outside and has values as tooltips."""
+    """The SVG of ``source``, which points to nothing outside and has values as
+    tooltips."""
     text = render(source, "svg").decode()
     root = ElementTree.fromstring(re.sub(r"<!DOCTYPE[^>]*>", "", text, count=1))
     # Graphviz's own titles are ids, its tooltips links to nowhere.
@@ -102,7 +103,8 @@ def _titled_group(link: ElementTree.Element) -> ElementTree.Element:
 
 
 def page(picture: str, title: str, background: str, ink: str) -> str:
-    """One HTML file around an SVG: no requests, no scripts; hovering lights one thing."""
+    """One HTML file around an SVG: no requests, no scripts; hovering lights one
+    thing."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

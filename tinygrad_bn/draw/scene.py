@@ -23,7 +23,8 @@ COMMON, DIRECT = "common", "direct"
 
 @dataclass
 class Tiles:
-    """Values as small colored tiles under a heading, with sums over the rows if given."""
+    """Values as small colored tiles under a heading, with sums over the rows if
+    given."""
 
     heading: str
     values: np.ndarray
@@ -32,8 +33,8 @@ class Tiles:
 
 @dataclass
 class Ledger:
-    """The gradient of a leaf: its values, a row ``(group, label, entries)`` per group of
-    routes, None for entries where it is cut, the total, and one sentence.
+    """The gradient of a leaf: its values, a row ``(group, label, entries)`` per group
+    of routes, None for entries where it is cut, the total, and one sentence.
 
     ``of`` names the gradient; ``unit`` says what the entries are, if not the elements.
     """
@@ -49,7 +50,8 @@ class Ledger:
 
 @dataclass
 class Chain:
-    """A route as the boxes it passes: links ``(factor before it, title, gate or kind)``."""
+    """A route as the boxes it passes: links ``(factor before it, title, gate or
+    kind)``."""
 
     label: str
     group: str
@@ -70,7 +72,8 @@ class Sheet:
 
 @dataclass
 class Bar:
-    """A parameter in a folded module: the norm of its gradient, and the parts that cancel."""
+    """A parameter in a folded module: the norm of its gradient, and the parts that
+    cancel."""
 
     name: str
     shape: str
@@ -99,7 +102,8 @@ class Box:
 
 @dataclass
 class Stream:
-    """A gradient on its way back: what travels (``chip``) and what it is multiplied by."""
+    """A gradient on its way back: what travels (``chip``) and what it is multiplied
+    by."""
 
     group: str
     norm: float
@@ -121,7 +125,8 @@ class Arrow:
 
 @dataclass
 class Frame:
-    """A call that is drawn open: its title, the boxes directly in it, the frames in it."""
+    """A call that is drawn open: its title, the boxes directly in it, the frames in
+    it."""
 
     title: str
     note: str = ""
@@ -131,7 +136,8 @@ class Frame:
 
 @dataclass
 class Scene:
-    """A whole drawing. ``top`` is the frame of everything, which is not drawn itself."""
+    """A whole drawing. ``top`` is the frame of everything, which is not drawn
+    itself."""
 
     boxes: list[Box]
     arrows: list[Arrow]

@@ -1,8 +1,8 @@
 """The colors of drawings, light and dark, and the colors of values.
 
-Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, others purple
-(Okabe & Ito's palette, which color-blind readers can tell apart). Color is never the only
-cue: routes are named, cuts are dotted and crossed, what cancels is dashed.
+Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, others
+purple (Okabe & Ito's palette, which color-blind readers can tell apart). Color is never
+the only cue: routes are named, cuts are dotted and crossed, what cancels is dashed.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,8 @@ class Theme:
         return _mix(self.background, color, 0.35)
 
     def tile(self, value: float, largest: float) -> str:
-        """Purple for negative values, green for positive ones, the stronger the larger."""
+        """Purple for negative values, green for positive ones, the stronger the
+        larger."""
         if not np.isfinite(value) or not largest:
             return self.zero
         end = self.positive if value > 0 else self.negative
@@ -80,7 +81,8 @@ DARK = Theme(
 # The letters with which batch norm and its gradients are spelled, then the others.
 _OPERATIONS = {
     "add": "#4477aa", "sub": "#66ccee", "mul": "#ee6677", "power": "#aa3377",
-    "sum_to": "#228833", "broadcast_to": "#ccbb44", "div": "#ee99aa", "matmul": "#ee8866",
+    "sum_to": "#228833", "broadcast_to": "#ccbb44", "div": "#ee99aa",
+    "matmul": "#ee8866",
     "relu": "#bbcc33", "sigmoid": "#bbcc33", "tanh": "#bbcc33", "mean": "#228833",
 }  # fmt: skip
 THEMES = {"light": LIGHT, "dark": DARK}
