@@ -74,8 +74,19 @@ astype = Primitive(
 
 def _scatter_add(x, index, shape):
     y = np.zeros(shape, x.dtype)
-    np.add.at(y, index, x)
+    if _names_each_place_once(index):
+        y[index] = x
+    else:
+        np.add.at(y, index, x)
     return y
+
+
+def _names_each_place_once(index) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        isinstance(part, int | slice | np.integer | type(None) | type(Ellipsis))
+        for part in parts
+    )
 
 
 getitem = Primitive(
@@ -131,7 +142,11 @@ _BROADCASTABLE = (
 
 
 def _on_one_shape(operation, inputs):
-    shapes = {x.shape for x in inputs if isinstance(x, Tensor | np.ndarray)}
+    shapes = {
+        x.shape if isinstance(x, Tensor | np.ndarray) else np.shape(x)
+        for x in inputs
+        if not isinstance(x, Number)
+    }
     if len(shapes) < 2 or not state.recording:
         return inputs
     try:
@@ -286,7 +301,9 @@ def axes_of(x, axis) -> tuple[int, ...]:
 
     Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
     """
-    axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    if axis is None:
+        axis = range(x.ndim)
+    axes = (axis,) if isinstance(axis, int | np.integer) else axis
     found = tuple(sorted(i + x.ndim if i < 0 else i for i in axes))
     if len(set(found)) < len(found) or not all(0 <= i < x.ndim for i in found):
         raise ValueError(
@@ -345,11 +362,7 @@ def concatenate(tensors: Sequence, axis: int = 0):
 
     Raises: ``ValueError`` for no tensors, or shapes that differ elsewhere.
     """
-    tensors = tuple(tensors)
-    if not tensors:
-        raise ValueError(
-            "concatenate: at least one tensor must be given, received none."
-        )
+    tensors = _at_least_one("concatenate", tensors)
     (axis,) = axes_of(tensors[0], axis)
     return _concatenate(*tensors, axis=axis)
 
@@ -359,17 +372,24 @@ def stack(tensors: Sequence, axis: int = 0):
 
     Raises: ``ValueError`` for no tensors, or shapes that differ.
     """
-    tensors = tuple(tensors)
-    if len({np.shape(x) for x in tensors}) > 1:
+    tensors = _at_least_one("stack", tensors)
+    shape = tensors[0].shape
+    if any(x.shape != shape for x in tensors):
         raise ValueError(
             "stack: all tensors must have one shape. Received: "
             f"{', '.join(describe(x) for x in tensors)}."
         )
-    shape = np.shape(tensors[0]) if tensors else ()
     place = axis if axis >= 0 else axis + len(shape) + 1
-    return concatenate(
-        [reshape(x, shape=(*shape[:place], 1, *shape[place:])) for x in tensors], place
-    )
+    longer = (*shape[:place], 1, *shape[place:])
+    return concatenate([reshape(x, shape=longer) for x in tensors], place)
+
+
+def _at_least_one(function: str, tensors: Sequence) -> tuple:
+    if not (tensors := tuple(tensors)):
+        raise ValueError(
+            f"{function}: at least one tensor must be given, received none."
+        )
+    return tuple(x if isinstance(x, Tensor) else np.asarray(x) for x in tensors)
 
 
 # --- The operators and methods of Tensor ----------------------------------------------
@@ -382,11 +402,15 @@ def _constant_index(index):
     return np.array(index) if isinstance(index, Tensor | np.ndarray | list) else index
 
 
+def _unpacked(numbers: tuple) -> tuple:
+    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
+    single = len(numbers) == 1 and not isinstance(numbers[0], int | np.integer)
+    return tuple(numbers[0]) if single else numbers
+
+
 def _shape_with_blank(x, shape):
     """The shape with its -1, if any, replaced by what is left over."""
-    shape = (
-        tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    )
+    shape = _unpacked(shape)
     known = math.prod(n for n in shape if n != -1)
     if shape.count(-1) == 1 and known and x.size % known == 0:
         shape = tuple(x.size // known if n == -1 else n for n in shape)
@@ -399,8 +423,8 @@ def _shape_with_blank(x, shape):
 
 
 def _transpose(x, *axes):
-    axes = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-    axes = tuple(i % x.ndim for i in axes) if axes else tuple(reversed(range(x.ndim)))
+    axes = _unpacked(axes) or range(x.ndim)[::-1]
+    axes = tuple(i + x.ndim if i < 0 else i for i in axes)
     if sorted(axes) != list(range(x.ndim)):
         raise ValueError(
             f"transpose: each of the {x.ndim} axes must be named once, but "

@@ -212,9 +212,9 @@ def refuse_unrecorded(function: str, y: Tensor) -> None:
     """Raise if there is no graph behind ``y``, and say why that may be."""
     if y.op is None:
         raise ValueError(
-            f"{function}(y): y must be computed from something that requires a gradient, "
-            f"but nothing was recorded for {describe(y)}. Was it computed under no_grad(), "
-            "detached, or made of tensors without requires_grad=True?"
+            f"{function}(y): y must be computed from something that requires a "
+            f"gradient, but nothing was recorded for {describe(y)}. Was it computed "
+            "under no_grad(), detached, or made of tensors without requires_grad=True?"
         )
 
 

@@ -68,7 +68,7 @@ class Tensor:
                 f"Tensor(data): data must be numbers, but {describe(data)} is a tensor "
                 "already. Use it as it is, or data.detach() for one without history."
             )
-        if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
+        if _contains_tensors(data):
             raise TypeError(
                 "Tensor(data): data must be numbers, but this sequence contains "
                 "tensors. Use tg.stack(tensors), which keeps their gradients."
@@ -348,6 +348,7 @@ class Operation:
             return data, saved
         if type(data) is not np.ndarray:
             data = np.asarray(data)
+        needs_grad = needs_grad and data.dtype.kind == "f"
         y = Tensor.__new__(Tensor)
         if recorded and state.recording:
             if not needs_grad:
@@ -355,7 +356,8 @@ class Operation:
             inputs = tuple(x if isinstance(x, _AS_IT_IS) else Tensor(x) for x in inputs)
             _fill(y, data, needs_grad, None, self, inputs, params, saved)
         else:
-            _fill(y, _unshared(data))
+            data = _unshared(data)
+            _fill(y, data)
         data.setflags(write=False)
         return y, saved
 
@@ -364,8 +366,10 @@ class Operation:
         kind = next(
             k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)
         )
+        demands = self.demands if kind is ValueError else None
+        demands = demands or f"{error}."
         received = ", ".join(describe(x) for x in inputs)
-        return kind(f"{self.name}: {self.demands or error} Received: {received}.")
+        return kind(f"{self.name}: {demands} Received: {received}.")
 
 
 class Primitive(Operation):
@@ -588,6 +592,12 @@ def _fill(
     tensor.scope = state.scope
     tensor.moment = tick()
     return tensor
+
+
+def _contains_tensors(data) -> bool:
+    return isinstance(data, list | tuple) and any(
+        isinstance(x, Tensor) or _contains_tensors(x) for x in data
+    )
 
 
 def _unshared(data: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1034 @@
+"""The engine: the twelve points of its design, each with tests that need it."""
+
+import gc
+import sys
+import weakref
+
+import numpy as np
+import pytest
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor, nn, ops, optim
+from tinygrad_bn.tensor import describe, state, tape, tick
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def leaf(values, name=None):
+    return Tensor(values, requires_grad=True, name=name)
+
+
+@pytest.fixture
+def no_collector():
+    """Whatever is freed in such a test is freed because nothing refers to it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def small_network():
+    rng = np.random.default_rng(0)
+    return nn.Sequential(
+        nn.Linear(2, 4, bias=False, rng=rng), nn.BatchNorm(4), nn.ReLU(),
+        nn.Linear(4, 3, rng=rng),
+    )  # fmt: skip
+
+
+# --- 1. The tape is data --------------------------------------------------------------
+
+
+def test_parents_keep_their_order_and_their_multiplicity():
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 5.0])
+    assert (a - b).inputs == (a, b) and (b - a).inputs == (b, a)
+    assert (a + a).inputs == (a, a)
+    np.testing.assert_array_equal(tg.grad((a + a).sum(), a).data, [2, 2])
+    np.testing.assert_array_equal(tg.grad((a * a * a).sum(), a).data, [3, 12])
+
+
+def test_the_tape_says_what_was_done_with_what_and_how():
+    x = leaf(draw(2, 3))
+    y = x.sum(axis=0, keepdims=True)
+    assert (y.op, y.inputs, y.params) == (ops.sum_to, (x,), {"shape": (1, 3)})
+    assert (x.op, x.inputs) == (None, ())
+
+
+def test_numbers_stay_numbers_on_the_tape_and_arrays_become_leaves():
+    x, array = leaf([1.0, 2.0]), np.array([3.0, 4.0])
+    assert (x * 2).inputs == (x, 2) and (2.5 - x).inputs == (2.5, x)
+    assert (x**-0.5).inputs == (x, -0.5)
+    data = (x * array).inputs[1]
+    assert isinstance(data, Tensor) and data.op is None and not data.requires_grad
+
+
+def test_an_array_that_is_changed_later_does_not_change_the_graph():
+    x, array = leaf([1.0, 2.0]), np.array([3.0, 4.0])
+    y = (x * array).sum()
+    array[...] = 0
+    np.testing.assert_array_equal(tg.grad(y, x).data, [3, 4])
+
+
+def test_a_tensor_copies_its_data():
+    array = np.array([1.0, 2.0])
+    x = Tensor(array)
+    array[...] = 0
+    np.testing.assert_array_equal(x.data, [1, 2])
+
+
+def test_a_tensor_has_slots_and_no_dictionary():
+    with pytest.raises(AttributeError):
+        Tensor(1.0).color = "red"
+
+
+def test_a_graph_is_freed_the_moment_its_last_tensor_goes(no_collector):
+    x = leaf(draw(3))
+    hidden = tg.exp(x)
+    loss = (hidden * hidden).sum()
+    loss.backward()
+    array = weakref.ref(hidden.numpy())
+    del hidden
+    assert array() is not None
+    del loss
+    assert array() is None
+
+
+def test_no_graph_contains_a_reference_cycle(no_collector):
+    model, x = small_network(), leaf(draw(6, 2), name="x")
+    loss = nn.cross_entropy(model(x), np.array([0, 1, 2, 0, 1, 2]))
+    loss.backward()
+    d_x = tg.grad(loss, x, create_graph=True)
+    (tg.concatenate([d_x, d_x[[0, 0]]]) * 2).max().backward()
+    gc.collect()  # The modules themselves may have cycles.
+    del loss, d_x
+    assert gc.collect() == 0
+
+
+def test_a_thousand_training_steps_leave_memory_flat(no_collector):
+    model = small_network()
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    x, labels = Tensor(draw(8, 2)), np.arange(8) % 3
+
+    def train(steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+
+    train(10)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    train(1000)
+    # Collecting empties Python's free lists; it must find no garbage.
+    assert gc.collect() == 0
+    # One leaked object per step would be a thousand.
+    assert sys.getallocatedblocks() - before < 100
+
+
+# --- 2. One set of rules, two algebras ------------------------------------------------
+
+
+def test_a_rule_moves_arrays_in_a_backward_pass_and_tensors_with_create_graph():
+    seen = []
+
+    def rule(g, y, x):
+        seen.append({type(g), type(y), type(x)})
+        return g * y
+
+    exp, x = tg.Primitive("my_exp", np.exp, rule), leaf([0.5, 1.0])
+    exp(x).backward(gradient=[1.0, 2.0])
+    plain = tg.grad(exp(x), x, gradient=[1.0, 2.0])
+    recorded = tg.grad(exp(x), x, gradient=[1.0, 2.0], create_graph=True)
+    assert seen == [{np.ndarray}, {np.ndarray}, {Tensor}]
+    np.testing.assert_array_equal(plain.data, recorded.data)
+    np.testing.assert_array_equal(plain.data, x.grad)
+    assert plain.op is None and recorded.op is ops.mul
+
+
+def test_a_backward_pass_makes_no_tensor():
+    """Each tensor takes a tick of the clock that dates them."""
+    model = small_network()
+    loss = nn.cross_entropy(model(Tensor(draw(6, 2))), np.arange(6) % 3)
+    before = tick()
+    loss.backward()
+    assert tick() == before + 1
+
+
+def test_the_gradient_with_create_graph_can_be_differentiated_again_and_again():
+    x = leaf(2.0)
+    y = x**5
+    for expected in (5 * 16, 20 * 8, 60 * 4, 120 * 2, 120, 0):
+        y = tg.grad(y, x, create_graph=True)
+        assert y.item() == expected
+
+
+def test_the_gradient_without_create_graph_is_a_leaf():
+    x = leaf(2.0)
+    d_x = tg.grad(x**3, x)
+    assert d_x.op is None and not d_x.requires_grad
+
+
+def test_the_cotangent_can_be_a_tensor_to_differentiate_by():
+    x, g = leaf(draw(3)), leaf(draw(3, seed=1), name="g")
+    d_x = tg.grad(tg.exp(x), x, gradient=g, create_graph=True)
+    np.testing.assert_allclose(tg.grad(d_x.sum(), g).data, np.exp(x.data))
+
+
+# --- 3. Only what is needed is computed -----------------------------------------------
+
+
+def counting_product(calls):
+    def rule(i):
+        def pullback(g, y, a, b):
+            calls.append(i)
+            return g * (a, b)[1 - i]
+
+        return pullback
+
+    return tg.Primitive("product", np.multiply, rule(0), rule(1))
+
+
+def test_the_gradient_of_data_is_never_computed():
+    calls = []
+    w, data = leaf([2.0]), Tensor([3.0])
+    counting_product(calls)(data, w).backward()
+    assert calls == [1]
+
+
+def test_grad_computes_only_what_leads_to_the_tensors_asked_for():
+    calls = []
+    product = counting_product(calls)
+    a, b, c = leaf([2.0]), leaf([3.0]), leaf([5.0])
+    y = product(product(a, b), c)
+    assert tg.grad(y, c).item() == 6 and calls == [1]
+    calls.clear()
+    assert tg.grad(y, b).item() == 10 and calls == [0, 1]
+    calls.clear()
+    assert tg.grad(y, [a, c])[0].item() == 15 and sorted(calls) == [0, 0, 1]
+
+
+def test_grad_does_not_walk_below_the_tensors_asked_for():
+    calls = []
+    product = counting_product(calls)
+    a, b = leaf([2.0]), leaf([3.0])
+    h = product(a, b)
+    assert tg.grad(product(h, h), h).item() == 12
+    assert calls == [0, 1]
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_cotangent_arrives_complete_where_paths_of_different_length_meet(
+    create_graph,
+):
+    calls = []
+    square = tg.Primitive(
+        "square", np.square, lambda g, y, x: (calls.append(1), g * 2 * x)[1]
+    )
+    x = leaf(3.0)
+    h = square(x)
+    y = h + tg.exp(h * 0) * h + (h + h)
+    assert tg.grad(y, x, create_graph=create_graph).item() == 4 * 6
+    assert calls == [1]
+
+
+def test_a_fused_backward_is_told_which_inputs_need_a_gradient():
+    told = []
+
+    def backward(g, saved, needs, a, b):
+        told.append(list(needs))
+        return g * b, g * a
+
+    product = tg.Fused("product", lambda a, b: (a * b, None), backward, ops.mul)
+    a, b = leaf([2.0]), leaf([3.0])
+    y = product(a, b)
+    assert tg.grad(y, b).item() == 2
+    product(a, Tensor([7.0])).backward()
+    y.backward()
+    assert told == [[False, True], [True, False], [True, True]]
+    assert (a.grad, b.grad) == ([7 + 3], [2])
+
+
+# --- 4. Broadcasting is an operation --------------------------------------------------
+
+
+def test_broadcasting_is_on_the_tape_of_a_tensor_that_needs_a_gradient():
+    u, b = leaf(draw(4, 3)), leaf(draw(3))
+    y = u + b
+    stretched = y.inputs[1]
+    assert y.inputs[0] is u
+    assert stretched.op is ops.broadcast_to and stretched.inputs == (b,)
+    assert stretched.params == {"shape": (4, 3)}
+
+
+def test_broadcasting_is_not_on_the_tape_for_data():
+    u, b = leaf(draw(4, 3)), leaf(draw(3))
+    data = Tensor(draw(3, seed=1))
+    assert (u + data).inputs == (u, data)
+    assert (u * 2).inputs == (u, 2)
+    y = Tensor(draw(4, 3)) + b
+    assert [x.op for x in y.inputs] == [None, ops.broadcast_to]
+
+
+def test_the_gradient_graph_of_a_broadcast_bias_says_sum_over_the_batch():
+    b = leaf(draw(3))
+    d_b = tg.grad(
+        Tensor(draw(4, 3)) + b, b, gradient=leaf(draw(4, 3)), create_graph=True
+    )
+    assert d_b.op is ops.sum_to and d_b.params == {"shape": (3,)}
+
+
+# --- 5. Closed under differentiation (test_ops.py: each primitive) --------------------
+
+
+def test_a_network_has_derivatives_of_third_order():
+    w, v = draw(2, 3), draw(3, 1, seed=1)
+    x = draw(4, 2, seed=2)
+    tg.check_gradients(
+        lambda w, v: tg.tanh(tg.sigmoid(x @ w) @ v).mean(), w, v, order=3
+    )
+
+
+# --- 6. Walks never recurse -----------------------------------------------------------
+
+
+def test_100_000_operations_go_forward_and_backward_and_are_freed(no_collector):
+    x = leaf(1.0)
+    y = x
+    for _ in range(100_000):
+        y = y + x
+    y.backward()
+    assert x.grad == 100_001
+    assert len(tape(y)[0]) == 100_000
+    first = weakref.ref(y.numpy())
+    del y
+    assert first() is None
+
+
+def test_20_000_operations_can_be_differentiated_twice():
+    x = leaf(1.0)
+    y = x * x
+    for _ in range(20_000):
+        y = y * 1
+    d_x = tg.grad(y, x, create_graph=True)
+    assert tg.grad(d_x, x).item() == 2
+
+
+# --- 7. grad and backward -------------------------------------------------------------
+
+
+def test_grad_mutates_nothing():
+    x, w = leaf(draw(3), name="x"), leaf(draw(3, seed=1), name="w")
+    y = (tg.exp(x) * w).sum()
+    tensors = [x, w, y, *tape(y)[0]]
+
+    def snapshot():
+        return [
+            (t.grad, t.moment, t.name, t.requires_grad, t.op, t.inputs, t.data.tolist())
+            for t in tensors
+        ]
+
+    before = snapshot()
+    tg.grad(y, [x, w])
+    tg.grad(y, [x, w], create_graph=True)
+    assert snapshot() == before
+    assert x.grad is None and y.grad is None
+
+
+def test_grad_returns_a_tensor_for_a_tensor_and_a_list_for_a_sequence():
+    a, b = leaf(2.0), leaf(3.0)
+    single, several = tg.grad(a * b, a), tg.grad(a * b, (b, a, b))
+    assert isinstance(single, Tensor) and single.item() == 3
+    assert [g.item() for g in several] == [2, 3, 2]
+    assert tg.grad(a * b, []) == []
+
+
+def test_grad_can_be_asked_for_what_lies_between_and_for_the_output_itself():
+    x = leaf([1.0, 2.0])
+    h = x * 3
+    y = (h * h).sum()
+    d_y, d_h, d_x = tg.grad(y, [y, h, x])
+    assert d_y.item() == 1
+    np.testing.assert_array_equal(d_h.data, [6, 12])
+    np.testing.assert_array_equal(d_x.data, [18, 36])
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_grad_is_zero_for_what_the_output_does_not_depend_on(create_graph):
+    x, other = leaf(2.0), Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    d_x, d_other = tg.grad(x * x, [x, other], create_graph=create_graph)
+    assert d_x.item() == 4
+    assert d_other.dtype == np.float32
+    np.testing.assert_array_equal(d_other.data, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_grad_is_zero_if_the_output_depends_on_nothing(create_graph):
+    x = leaf([1.0, 2.0])
+    for y in (Tensor(3.0), tg.no_grad()(lambda: x.sum())(), tg.stop_gradient(x).sum()):
+        d_x = tg.grad(y, x, create_graph=create_graph)
+        np.testing.assert_array_equal(d_x.data, [0, 0])
+
+
+def test_backward_adds_to_the_gradient_of_leaves_only():
+    x = leaf([1.0, 2.0])
+    h = x * 3
+    h.sum().backward()
+    np.testing.assert_array_equal(x.grad, [3, 3])
+    assert type(x.grad) is np.ndarray
+    assert h.grad is None
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(x.grad, [3 + 2, 3 + 4])
+
+
+def test_a_second_backward_adds_the_same_again():
+    model, labels = small_network(), np.arange(6) % 3
+    loss = nn.cross_entropy(model(Tensor(draw(6, 2))), labels)
+    loss.backward()
+    once = [p.grad.copy() for p in model.parameters()]
+    loss.backward()
+    for p, g in zip(model.parameters(), once):
+        np.testing.assert_array_equal(p.grad, 2 * g)
+
+
+def test_backward_from_a_leaf_gives_it_the_cotangent():
+    x = leaf([1.0, 2.0])
+    x.backward(gradient=Tensor([3.0, 4.0]))
+    np.testing.assert_array_equal(x.grad, [3, 4])
+
+
+def test_a_cotangent_is_only_dispensable_for_a_single_number():
+    x = leaf([[3.0]])
+    (x * x).backward()
+    np.testing.assert_array_equal(x.grad, [[6]])
+
+
+def test_backward_of_several_numbers_names_both_remedies():
+    y = leaf(draw(2, 3)) * 2
+    message = (
+        "a gradient starts from one number, but 'y'(2, 3) has 6. Reduce it first, for "
+        "example with .sum() or .mean(), or pass gradient=, an array of shape (2, 3)."
+    )
+    for ask in (y.named("y").backward, lambda: tg.grad(y, y)):
+        with pytest.raises(ValueError) as error:
+            ask()
+        assert str(error.value) == message
+
+
+def test_a_cotangent_of_another_shape_is_an_error():
+    y = leaf(draw(2, 3)) * 2
+    with pytest.raises(ValueError) as error:
+        y.backward(gradient=np.ones(3))
+    assert str(error.value) == (
+        "gradient must have the shape of the tensor it arrives at, but tensor(2, 3) "
+        "got one of shape (3,)."
+    )
+
+
+def test_backward_of_what_depends_on_no_leaf_is_an_error():
+    with pytest.raises(RuntimeError) as error:
+        (Tensor([2.0], name="data") * 3).named("y").backward()
+    assert str(error.value) == (
+        "backward() must start from a tensor that depends on a leaf with "
+        "requires_grad=True, but 'y'(1,) does not. Was it computed under no_grad(), "
+        "detached, or made of data only?"
+    )
+
+
+def test_a_gradient_of_what_requires_none_is_an_error():
+    x, data = leaf([1.0]), Tensor([2.0], name="data")
+    with pytest.raises(ValueError) as error:
+        tg.grad(x * data, data)
+    assert str(error.value) == (
+        "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded how y "
+        "depends on it, but 'data'(1,) (float64) does not. Make it with "
+        "Tensor(..., requires_grad=True)."
+    )
+
+
+def test_a_gradient_of_what_is_no_tensor_is_an_error():
+    x = leaf([1.0])
+    with pytest.raises(TypeError) as error:
+        tg.grad(x * 2, [x, "w"])
+    assert str(error.value) == (
+        "grad(y, wrt): wrt must be tensors, but it contains 'w'."
+    )
+
+
+# --- 8. no_grad, stop_gradient, detach ------------------------------------------------
+
+
+def test_no_grad_records_nothing_inside_and_records_again_after():
+    x = leaf([1.0, 2.0])
+    with tg.no_grad():
+        y = x * 2
+        with tg.no_grad():
+            pass
+        z = x * 3
+    for t in (y, z):
+        assert t.op is None and not t.requires_grad
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_decorates_functions():
+    @tg.no_grad()
+    def double(x):
+        return x * 2
+
+    x = leaf([1.0])
+    for _ in range(2):
+        assert double(x).op is None
+        assert (x * 2).op is ops.mul
+    assert double.__name__ == "double"
+
+
+def test_no_grad_ends_where_an_exception_leaves_it():
+    x = leaf([1.0])
+    with pytest.raises(KeyError), tg.no_grad():
+        raise KeyError
+    assert (x * 2).requires_grad
+
+
+def test_gradients_can_be_computed_and_recorded_inside_no_grad():
+    x = leaf([2.0])
+    y = (x**3).sum()
+    with tg.no_grad():
+        y.backward()
+        d_x = tg.grad(y, x, create_graph=True)
+        assert (x * 2).op is None
+    assert x.grad == [12]
+    assert tg.grad(d_x, x).item() == 12
+
+
+def test_stop_gradient_stays_on_the_tape_as_a_visible_cut():
+    x = leaf([2.0])
+    cut = tg.stop_gradient(x)
+    assert cut.op is tg.stop_gradient and cut.inputs == (x,)
+    assert not cut.requires_grad
+    np.testing.assert_array_equal(cut.data, x.data)
+
+
+def test_operations_behind_a_cut_are_recorded_and_backward_does_not_follow_them():
+    x = leaf([2.0])
+    behind = tg.stop_gradient(x) * 5
+    assert behind.op is ops.mul and not behind.requires_grad
+    y = behind * x
+    assert tg.grad(y, x).item() == 10
+    operations, found = tape(y)
+    assert operations == [y] and found == {y, x}
+
+
+def test_detach_leaves_the_graph_with_a_copy():
+    x = leaf([2.0], name="x")
+    y = x * 3
+    away = y.detach()
+    assert away.op is None and away.inputs == () and not away.requires_grad
+    x_away = x.detach()
+    x[0] = 7.0
+    assert (away.data, x_away.data, x_away.name) == ([6], [2], "x")
+
+
+# --- 9. Nothing goes silently wrong ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        tg.exp,
+        lambda x: x.reshape(6),
+        lambda x: x.T,
+        lambda x: x[0],
+        lambda x: x[...],
+        lambda x: x[0, 0],
+        lambda x: x.sum(),
+        lambda x: x.sum(axis=()),
+        lambda x: x.max(axis=()),
+        lambda x: ops.broadcast_to(x, shape=(4, 2, 3)),
+        lambda x: ops.broadcast_to(x, shape=(2, 3)),
+        lambda x: ops.sum_to(x, shape=(2, 3)),
+        lambda x: x.astype(float),
+        lambda x: tg.concatenate([x]),
+        tg.stop_gradient,
+        tg.fused_batch_norm,
+        lambda x: nn.cross_entropy(x, np.array([0, 1])),
+        tg.no_grad()(tg.exp),
+        tg.no_grad()(lambda x: x.reshape(6)),
+        tg.no_grad()(tg.stop_gradient),
+    ],
+)
+def test_the_output_of_an_operation_is_a_read_only_array_and_its_input_is_not(f):
+    x = leaf(draw(2, 3))
+    y = f(x)
+    assert type(y.data) is np.ndarray
+    assert not y.data.flags.writeable
+    assert x.data.flags.writeable and x.data is not y.data
+    with pytest.raises(ValueError, match="read-only"):
+        y.data[...] = 0
+
+
+def test_what_is_not_watched_shares_no_memory_with_a_leaf():
+    """A leaf may change; only graphs that are run backward notice."""
+    x = leaf([1.0, 2.0])
+    with tg.no_grad():
+        unrecorded = x.reshape(2, 1)
+    cut = tg.stop_gradient(x.reshape(2, 1))
+    x[0] = 7.0
+    assert unrecorded.data.tolist() == cut.data.tolist() == [[1], [2]]
+
+
+def test_assigning_to_the_output_of_an_operation_is_an_error():
+    y = (leaf(draw(2, 3)) * 2).named("y")
+    message = (
+        "only leaves can be assigned to, but 'y'(2, 3) is the output of 'mul'. Compute "
+        "a new tensor, or change a leaf and run the forward pass again."
+    )
+    with pytest.raises(TypeError) as error:
+        y.data = np.zeros((2, 3))
+    assert str(error.value) == message
+    with pytest.raises(TypeError) as error:
+        y[0] = 1.0
+    assert str(error.value) == message
+
+
+def test_assigning_data_copies_into_the_array_that_is_there():
+    x = leaf([1.0, 2.0])
+    array, values = x.data, np.array([3.0, 4.0])
+    x.data = values
+    assert x.data is array and x.data is not values
+    np.testing.assert_array_equal(array, [3, 4])
+    x.data = [5, 6]
+    np.testing.assert_array_equal(array, [5, 6])
+
+
+@pytest.mark.parametrize(
+    "values, received",
+    [(np.zeros(2), "(2,) float64"), (np.zeros(3, "f4"), "(3,) float32")],
+)
+def test_assigning_data_of_another_shape_or_dtype_is_an_error(values, received):
+    x = leaf(draw(3), name="x")
+    before = x.data.copy()
+    with pytest.raises(ValueError) as error:
+        x.data = values
+    assert str(error.value) == (
+        "tensor.data = values: shape and dtype must agree, but 'x'(3,) is float64 and "
+        f"the values are {received}. Make a new Tensor instead."
+    )
+    np.testing.assert_array_equal(x.data, before)
+
+
+def change_data(x):
+    x.data = x.data + 1
+
+
+def change_an_element(x):
+    x[0] = 5.0
+
+
+def take_a_step(x):
+    optimizer = optim.SGD([x], lr=0.1)
+    x.grad[...] = 1
+    optimizer.step()
+
+
+STALE = (
+    "a graph runs backward only with the values it was recorded with, but {} was "
+    "changed after 'mul' had used it. Run the forward pass again after changing a leaf "
+    "(an optimizer's step() changes its parameters)."
+)
+
+
+@pytest.mark.parametrize("change", [change_data, change_an_element, take_a_step])
+@pytest.mark.parametrize("name, called", [("w", "'w'(2,)"), (None, "tensor(2,)")])
+def test_a_leaf_changed_after_it_was_used_is_an_error_that_names_it(
+    change, name, called
+):
+    w = leaf([1.0, 2.0], name=name)
+    y = tg.exp(w * w).sum()
+    y.backward()
+    change(w)
+    for ask in (
+        y.backward,
+        lambda: tg.grad(y, w),
+        lambda: tg.grad(y, w, create_graph=True),
+    ):
+        with pytest.raises(RuntimeError) as error:
+            ask()
+        assert str(error.value) == STALE.format(called)
+
+
+def test_data_changed_after_it_was_used_is_an_error_that_names_it():
+    w, data = leaf([1.0, 2.0]), Tensor([3.0, 4.0], name="data")
+    y = (w * data).sum()
+    data[0] = 7.0
+    with pytest.raises(RuntimeError) as error:
+        tg.grad(y, w)
+    assert str(error.value) == STALE.format("'data'(2,)")
+
+
+def test_a_leaf_of_a_fused_operation_that_changed_is_an_error():
+    x, gamma = leaf(draw(4, 2), name="x"), leaf([1.0, 2.0], name="gamma")
+    y = tg.fused_batch_norm(x, gamma).sum()
+    gamma[0] = 3.0
+    for create_graph in (False, True):
+        with pytest.raises(RuntimeError, match=r"but 'gamma'\(2,\) was changed after"):
+            tg.grad(y, x, create_graph=create_graph)
+
+
+def test_a_gradient_that_fails_for_a_changed_leaf_adds_nothing():
+    a, b = leaf([1.0]), leaf([2.0])
+    y = (a * a) * 3 + b
+    a[0] = 5.0
+    with pytest.raises(RuntimeError):
+        y.backward()
+    assert a.grad is None and b.grad is None
+
+
+def test_a_changed_leaf_can_be_used_again():
+    w = leaf([1.0])
+    w * w
+    w[0] = 3.0
+    assert tg.grad(w * w, w).item() == 6
+
+
+def test_a_leaf_changed_in_another_part_of_the_graph_does_no_harm():
+    a, b = leaf([1.0]), leaf([2.0])
+    h = a * a
+    y = h * 3 + b * b
+    b[0] = 5.0
+    assert tg.grad(h * 3, a).item() == 6
+    assert tg.grad(y, h).item() == 3
+
+
+def test_adoption_by_an_optimizer_is_no_change():
+    w = leaf([1.0, 2.0])
+    y = (w * w).sum()
+    optim.SGD([w], lr=0.1)
+    y.backward()
+    np.testing.assert_array_equal(w.grad, [2, 4])
+
+
+def test_the_docstring_of_data_says_that_element_writes_cannot_be_seen():
+    assert "cannot be seen" in Tensor.data.__doc__
+
+
+@pytest.mark.parametrize("values", [[1, 2], [True, False]])
+def test_integers_and_booleans_cannot_require_a_gradient(values):
+    dtype = np.array(values).dtype
+    message = (
+        "only floating-point tensors can require a gradient, but 'labels'(2,) is "
+        f"{dtype}. Pass dtype=float, or leave requires_grad off."
+    )
+    with pytest.raises(TypeError) as error:
+        Tensor(values, requires_grad=True, name="labels")
+    assert str(error.value) == message
+    x = Tensor(values, name="labels")
+    with pytest.raises(TypeError) as error:
+        x.requires_grad = True
+    assert str(error.value) == message
+    assert Tensor(values, requires_grad=True, dtype=float).requires_grad
+
+
+def test_requires_grad_can_be_set_on_leaves_only():
+    x = Tensor([1.0])
+    x.requires_grad = True
+    y = x * 2
+    with pytest.raises(TypeError) as error:
+        y.requires_grad = False
+    assert str(error.value) == (
+        "requires_grad can be set on leaves only, but tensor(1,) is the output of "
+        "'mul'. Use .detach() or tg.stop_gradient() to stop gradients."
+    )
+
+
+def test_the_truth_of_several_numbers_is_an_error():
+    with pytest.raises(ValueError) as error:
+        bool(Tensor([1.0, 2.0], name="x"))
+    assert str(error.value) == (
+        "the truth of a tensor is defined for one element only, but 'x'(2,) has 2. Use "
+        ".data.any() or .data.all()."
+    )
+    with pytest.raises(ValueError, match=r"but tensor\(0,\) has 0"):
+        bool(Tensor([]))
+    assert bool(Tensor([[2.0]])) is True and bool(Tensor(0)) is False
+
+
+@pytest.mark.parametrize(
+    "data, reads",
+    [
+        ("abc", "'abc' as dtype <U3"),
+        (1j, "1j as dtype complex128"),
+        (None, "None as dtype object"),
+    ],
+)
+def test_data_that_are_not_real_numbers_are_an_error(data, reads):
+    with pytest.raises(TypeError) as error:
+        Tensor(data)
+    assert str(error.value) == (
+        f"Tensor(data): data must be real numbers, but NumPy reads {reads}."
+    )
+
+
+def test_a_tensor_made_of_a_tensor_is_an_error():
+    with pytest.raises(TypeError) as error:
+        Tensor(Tensor([1.0], name="x"))
+    assert str(error.value) == (
+        "Tensor(data): data must be numbers, but 'x'(1,) is a tensor already. Use it "
+        "as it is, or data.detach() for one without history."
+    )
+
+
+@pytest.mark.parametrize("nest", [lambda x: [x, 2.0], lambda x: [[x, x], [x, x]]])
+def test_a_sequence_with_tensors_is_an_error_because_it_would_lose_gradients(nest):
+    with pytest.raises(TypeError) as error:
+        Tensor(nest(leaf(1.0)))
+    assert str(error.value) == (
+        "Tensor(data): data must be numbers, but this sequence contains tensors. Use "
+        "tg.stack(tensors), which keeps their gradients."
+    )
+
+
+def test_no_backward_pass_writes_into_a_cotangent_that_it_shares():
+    """The two batch norms receive the same array from the addition."""
+    x, gamma = leaf(draw(6, 3)), leaf(draw(3))
+    weights = draw(6, 3, seed=1)
+
+    def gradients(y):
+        return [g.data for g in tg.grad(y, [x, gamma], gradient=weights)]
+
+    one, two = (tg.fused_batch_norm(x, gamma, eps=eps) for eps in (1e-5, 0.1))
+    apart = [a + b for a, b in zip(gradients(one), gradients(two))]
+    for together, expected in zip(gradients(one + two), apart):
+        np.testing.assert_allclose(together, expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("make", [tg.fused_batch_norm, tg.batch_norm, tg.exp, tg.relu])
+def test_a_backward_pass_writes_neither_into_its_cotangent_nor_into_what_was_saved(
+    make,
+):
+    x, weights = leaf(draw(6, 3)), draw(6, 3, seed=1)
+    before = weights.copy()
+    y = make(x)
+    first, second = (tg.grad(y, x, gradient=weights).data for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(weights, before)
+
+
+def test_the_gradient_of_a_sum_arrives_read_only_and_that_is_enough():
+    x, labels = leaf(draw(6, 3)), np.arange(6) % 3
+    w, b = leaf(draw(3, 3, seed=1)), leaf(draw(3, seed=2))
+    loss = tg.fused_batch_norm(nn.fused_linear(x, w, b)).sum()
+    (loss * nn.cross_entropy(x, labels)).backward()
+    assert all(np.isfinite(t.grad).all() for t in (x, w, b))
+
+
+def test_grad_is_a_writable_array_of_its_own():
+    a, b, weights = leaf([1.0, 2.0]), leaf([3.0, 4.0]), np.array([5.0, 6.0])
+    (a + b).backward(gradient=weights)
+    a.grad[...] = 0
+    assert a.grad.flags.writeable
+    np.testing.assert_array_equal(b.grad, [5, 6])
+    np.testing.assert_array_equal(weights, [5, 6])
+
+
+# --- What one expects of numbers ------------------------------------------------------
+
+
+def test_a_tensor_converts_to_arrays_and_numbers():
+    x = Tensor([[2.5]])
+    assert x.numpy() is x.data and np.asarray(x) is x.data
+    assert np.array(x) is not x.data
+    assert np.asarray(x, dtype=np.float32).dtype == np.float32
+    assert (x.item(), float(x), int(x), f"{x:.3f}") == (2.5, 2.5, 2, "2.500")
+    assert [10, 11, 12][Tensor(1)] == 11
+    assert len(Tensor(draw(4, 2))) == 4
+    assert (x.shape, x.ndim, x.size, x.dtype) == ((1, 1), 2, 1, np.float64)
+
+
+def test_the_single_value_of_several_numbers_is_an_error():
+    for convert in (Tensor.item, float, lambda x: f"{x:.3f}"):
+        with pytest.raises(ValueError) as error:
+            convert(Tensor([1.0, 2.0], name="x"))
+        assert str(error.value) == (
+            "a single value must be asked of a tensor of one element, but 'x'(2,) has "
+            "2. Index it or reduce it first."
+        )
+
+
+def test_repr_says_values_shape_dtype_name_operation_and_requires_grad():
+    x = leaf([1.5, 2.0], name="x")
+    assert repr(x) == (
+        "Tensor([1.5, 2. ], shape=(2,), dtype=float64, name='x', requires_grad=True)"
+    )
+    assert repr(x.sum()) == (
+        "Tensor(3.5, shape=(), dtype=float64, op='sum_to', requires_grad=True)"
+    )
+    assert repr(Tensor([1], dtype=np.int8)) == "Tensor([1], shape=(1,), dtype=int8)"
+    assert len(repr(Tensor(draw(1000, 1000)))) < 1000
+    assert f"{x}" == repr(x)
+
+
+def test_the_default_dtype_is_numpys():
+    for data in (1, 1.0, True, [1, 2], np.float32(1), np.ones(2, np.float16)):
+        assert Tensor(data).dtype == np.asarray(data).dtype
+    assert Tensor([1, 2], dtype=np.float32).dtype == np.float32
+
+
+# --- 10. float32 stays float32 --------------------------------------------------------
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("optimizer", [optim.SGD, optim.Adam])
+def test_a_float32_network_stays_float32_through_training(fused, optimizer):
+    bn = nn.BatchNorm(3, fused=fused)
+    model = nn.Sequential(nn.Linear(2, 3), bn, nn.Sigmoid(), nn.Linear(3, 2))
+    optimizer = optimizer(model.parameters(), lr=0.1)
+    x = Tensor(draw(6, 2).astype(np.float32))
+    logits = model(x)
+    loss = nn.cross_entropy(logits, np.arange(6) % 2) + (logits**2).mean() * 0.1
+    loss.backward()
+    optimizer.step()
+    seen = {loss.dtype, logits.dtype, bn.running_mean.dtype, bn.running_var.dtype}
+    seen |= {t.dtype for t in tape(loss)[1]}
+    for p in model.parameters():
+        seen |= {p.dtype, p.grad.dtype}
+    assert seen == {np.dtype(np.float32)}
+    assert model.eval()(x).dtype == np.float32
+
+
+# --- 11. Composites -------------------------------------------------------------------
+
+
+def test_the_operations_of_a_composite_remember_its_name_and_those_around_it():
+    @tg.composite
+    def inner(x):
+        return x * 2
+
+    @tg.composite
+    def outer(x):
+        """What it does."""
+        return inner(x) + 1
+
+    x = leaf([1.0])
+    y = outer(x)
+    product = y.inputs[0]
+    assert y.scope.name == "outer" and y.scope.parent is None and y.scope.owner is None
+    assert product.scope.name == "inner" and product.scope.parent is y.scope
+    assert x.scope is None and (x * 2).scope is None
+    assert outer.__name__ == "outer" and outer.__doc__ == "What it does."
+
+
+def test_two_calls_of_a_composite_are_two_scopes():
+    x = leaf(draw(2, 3))
+    one, two = x.mean(), x.mean()
+    assert one.scope.name == two.scope.name == "mean"
+    assert one.scope is not two.scope
+
+
+def test_a_module_is_a_scope_that_knows_its_module():
+    model = small_network()
+    y = model(Tensor(draw(4, 2)))
+    assert y.op is nn.fused_linear
+    assert (y.scope.name, y.scope.owner) == ("3", model[3])
+    assert y.scope.parent.owner is model
+    tensor = y.inputs[1]
+    assert tensor.name == "3.weight"
+
+
+def test_a_named_tensor_of_a_module_is_called_by_its_qualified_name():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm(3, fused=False))
+    y = model(Tensor(draw(4, 2)))
+    named = {describe(t) for t in tape(y)[1] if t.name is not None}
+    assert {"'1.E[x]'(1, 3)", "'1.Var[x]'(1, 3)", "'0.weight'(2, 3)"} <= named
+
+
+def test_a_scope_ends_where_an_exception_leaves_it():
+    @tg.composite
+    def fails(x):
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fails(leaf([1.0]))
+    assert state.scope is None
+
+
+def test_a_composite_adds_nothing_to_the_tape():
+    def plain(x):
+        return tg.exp(x) * x
+
+    x = leaf([1.0])
+    one, two = plain(x), tg.composite(plain)(x)
+    assert [t.op for t in tape(one)[0]] == [t.op for t in tape(two)[0]]
+    assert two.moment - one.moment == 2
+
+
+# --- 12. Fused operations -------------------------------------------------------------
+
+
+def counting_cube(calls):
+    def definition(x):
+        calls.append("definition")
+        return x * x * x
+
+    def forward(x):
+        return x**3, x**2
+
+    def backward(g, x_squared, needs, x):
+        calls.append("backward")
+        return (g * 3 * x_squared,)
+
+    return tg.Fused("cube", forward, backward, tg.composite(definition))
+
+
+def test_a_fused_operation_runs_its_own_backward_at_first_order():
+    calls, x = [], leaf([2.0])
+    y = counting_cube(calls)(x)
+    y.backward()
+    assert (y.data, x.grad, calls) == ([8], [12], ["backward"])
+    assert len(tape(y)[0]) == 1
+
+
+def test_a_fused_operation_runs_its_definition_again_with_create_graph():
+    calls, x = [], leaf([2.0])
+    y = counting_cube(calls)(x)
+    d_x = tg.grad(y, x, create_graph=True)
+    assert (d_x.item(), calls) == (12, ["definition"])
+    dd_x = tg.grad(d_x, x, create_graph=True)
+    assert (dd_x.item(), tg.grad(dd_x, x).item()) == (12, 6)
+    assert calls == ["definition"]
+
+
+def test_the_definition_runs_under_the_scope_in_which_the_fused_operation_ran():
+    calls, x = [], leaf([2.0])
+    cube = counting_cube(calls)
+
+    @tg.composite
+    def layer(x):
+        return cube(x)
+
+    y = layer(x)
+    again = y.op.unfold(y)
+    assert again.scope.name == "definition" and again.scope.parent is y.scope
+    assert y.scope.name == "layer" and state.scope is None
+    np.testing.assert_array_equal(again.data, y.data)
+
+
+def test_a_fused_operation_among_others_has_derivatives_of_third_order():
+    cube = counting_cube([])
+    tg.check_gradients(lambda x: tg.exp(cube(tg.tanh(x)) * x), draw(3), order=3)
+
+
+def test_a_fused_operation_of_a_tensor_and_what_was_made_of_it_is_right_twice():
+    """The walk of the definition must stop at its inputs, though one made the other."""
+    product = tg.Fused(
+        "product",
+        lambda a, b: (a * b, None),
+        lambda g, saved, needs, a, b: (g * b, g * a),
+        definition=ops.mul,
+    )
+    tg.check_gradients(lambda x: product(x, tg.exp(x)), draw(3), order=3)
+    tg.check_gradients(lambda x: product(x, x), draw(3))
+
+
+def test_operations_say_what_they_are():
+    assert repr(ops.add) == "<elementwise add>"
+    assert repr(counting_cube([])) == "<fused cube>"
