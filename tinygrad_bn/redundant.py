@@ -58,17 +58,20 @@ def check_redundant(model: Module, x) -> Findings:
     y = twin(Tensor(values, dtype=np.float64 if values.dtype.kind == "f" else None))
     refuse_unrecorded("check_redundant", y)
     g = np.random.default_rng(0).standard_normal(y.shape)
-    gradients = pull_back(y, g)
-    largest = max((np.abs(d).max(initial=0) for d in gradients.values()), default=0.0)
+    gradients, scaled = pull_back(y, g), pull_back(y, 3 * g)
     found = []
     for name, parameter in twin.named_parameters():
         d = gradients.get(parameter)
         if d is None:
-            found.append(
-                Finding(name, "is not connected: the output does not depend on it")
-            )
-        elif np.abs(d).max(initial=0) <= SMALL * largest:
-            found.append(Finding(name, _reason(name, d, what_cancels(y, parameter, g))))
+            reason = "is not connected: the output does not depend on it"
+            found.append(Finding(name, reason))
+        # A gradient grows with the cotangent from which it comes; rounding does not.
+        elif np.abs(scaled[parameter] - 3 * d).max() >= 1e-3 * np.abs(d).max():
+            routes = what_cancels(y, parameter, g)
+            if routes is None or routes.scale <= SMALL * np.abs(g).max():
+                # Behind another dead end nothing arrives: ask with a cotangent nearby.
+                routes = what_cancels(y, parameter)
+            found.append(Finding(name, _reason(name, d, routes)))
     return Findings(found)
 
 
@@ -87,7 +90,7 @@ def _reason(name: str, d: np.ndarray, routes: Explanation | None) -> str:
             f"receives rounding noise only (up to {np.abs(d).max():.0e}): what arrives "
             "cancels, by routes that nobody named"
         )
-    direct, through = routes[0], routes[-1]
+    direct, through = (route for route in routes if not route.cut)
     i = np.unravel_index(np.abs(direct.gradient).argmax(), d.shape)
     module, _, gate = through.gates[0].rpartition(".")
     where = f"batch norm `{module}`" if module else "a batch norm"

@@ -20,6 +20,7 @@ names.
 """
 
 import html
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -83,7 +84,8 @@ class Explanation:
 
     @property
     def total(self) -> np.ndarray:
-        return sum((r.gradient for r in self.routes), np.zeros(self.leaf.shape))
+        nothing = np.zeros(self.leaf.shape, self.leaf.dtype)
+        return sum((r.gradient for r in self.routes), nothing)
 
     @property
     def scale(self) -> float:
@@ -176,36 +178,50 @@ def explain(
     Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
     gradient, a gate that is not there, a missing or misshapen ``gradient``.
     """
-    if not isinstance(leaf, Tensor) or not leaf.requires_grad:
-        raise ValueError(
-            "explain(y, leaf): the leaf must be a tensor that requires a gradient, but "
-            f"{describe(leaf)} was received. Make it with requires_grad=True."
-        )
+    refuse_unexplainable("explain", leaf)
     refuse_unrecorded("explain", y)
     ways = Ways(Unfolded(y), leaf)
     names = ways.gates(gates)
-    arrived = carry(ways, names, seed(y, gradient))[leaf]
+    arrived, merged = carry(ways, names, seed(y, gradient))
     order = {name: -i for i, name in enumerate(names.values())}
-    routes = sorted(
-        (
-            Route(
-                key.gates, np.zeros(leaf.shape) if g is None else g, key.cut, key.merged
-            )
-            for key, g in arrived.items()
-        ),
-        key=lambda r: (r.merged > 1, len(r.gates), [order[name] for name in r.gates]),
+    routes = [
+        Route(key.gates, _share(g, leaf), key.cut, merged if key.rest else 1)
+        for key, g in arrived[leaf].items()
+    ]
+    routes.sort(
+        key=lambda r: (r.merged > 1, len(r.gates), [order[g] for g in r.gates], r.cut)
     )
     return Explanation(y, leaf, tuple(routes))
 
 
 def what_cancels(y: Tensor, leaf: Tensor, gradient=None) -> Explanation | None:
-    """The routes that cancel at ``leaf``, told by the gate nearest to it; else None."""
-    names = Ways(Unfolded(y), leaf).gates(None)
-    if not names:
+    """The routes that cancel at ``leaf``, told by the gate nearest to it; else None.
+
+    They are followed from the tensor at which they part. There arrives a random
+    cotangent, or what arrives of ``gradient``, the cotangent of ``y``.
+    """
+    graph = Unfolded(y)
+    ways = Ways(graph, leaf)
+    if not (gates := list(ways.gates(None).items())):
         return None
-    nearest = list(names.values())[-1]
-    routes = explain(y, leaf, gradient, gates=(nearest,))
+    nearest, name = gates[-1]
+    parting = ways.parting(nearest)
+    if gradient is None:
+        g = np.random.default_rng(0).standard_normal(parting.shape)
+    else:
+        arrived, _ = carry(Ways(graph, parting), {}, seed(y, gradient))
+        g = sum(d for d in arrived[parting].values() if d is not None)
+    routes = explain(parting, leaf, g, gates=(name,))
     return routes if routes.cancels else None
+
+
+def refuse_unexplainable(function: str, leaf: Tensor) -> None:
+    """Raise if there is no gradient of ``leaf`` to tell about."""
+    if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+        raise ValueError(
+            f"{function}(y, leaf): the leaf must be a tensor that requires a gradient, "
+            f"but {describe(leaf)} was received. Make it with requires_grad=True."
+        )
 
 
 def refuse_unrecorded(function: str, y: Tensor) -> None:
@@ -322,6 +338,22 @@ class Ways:
         from_y, to_target, every = self.count_routes()
         return {node for node in self.steps if from_y[node] * to_target[node] == every}
 
+    def parting(self, gate: Tensor) -> Tensor:
+        """The last tensor before ``gate`` that every route passes."""
+        every = self._passed_by_every_route()
+        before = itertools.takewhile(lambda node: node is not gate, self.steps)
+        return [node for node in before if node in every][-1]
+
+    def gates_ahead(self, names: dict[Tensor, str]) -> dict[Tensor, set]:
+        """The gates that may come next on the way from each tensor, None for none."""
+        ahead: dict[Tensor, set] = {target: {None} for target in self.targets}
+        for node, steps in reversed(self.steps.items()):
+            if node not in self.targets:
+                ahead[node] = set().union(
+                    *({x} if x in names else ahead[x] for x in steps)
+                )
+        return ahead
+
     def count_routes(self) -> tuple[dict, dict, int]:
         """How many routes lead to each tensor, how many on from it, and all in all."""
         from_y = dict.fromkeys(self.steps, 0) | {self.y: 1}
@@ -336,62 +368,107 @@ class Ways:
 
 
 @dataclass(frozen=True)
-class _Key:
-    """What tells apart the cotangents that arrive at one tensor."""
+class Key:
+    """What tells apart the cotangents that arrive at one tensor.
+
+    ``rest`` marks the one that stands for all routes that are not told one by one.
+    """
 
     gates: tuple[str, ...] = ()
     cut: bool = False
-    merged: int = 1
+    rest: bool = False
 
 
-def carry(ways: Ways, names: dict[Tensor, str], g: np.ndarray, observe=None) -> dict:
-    """A backward pass with one cotangent per route: what arrives at each target.
+def carry(
+    ways: Ways, names: dict[Tensor, str], g: np.ndarray, observe=None
+) -> tuple[dict[Tensor, dict], int]:
+    """A backward pass with one cotangent per route, None where a route is cut.
 
-    ``names`` are the gates. ``observe(node, x, key, d_x)``, if given, is told each
-    step.
+    ``names`` are the gates. ``observe(node, x, key, d_x)``, if given, is told of each
+    step. Returns what arrives at each target, and how many routes are in the rest.
     """
-    carried = {ways.y: {_Key(): g}}
+    carried = {ways.y: {Key(): g}}
+    put_together: list[tuple[Tensor, tuple]] = []
     for node in ways.steps:
         routes = (
             carried.get(node, {}) if node in ways.targets else carried.pop(node, {})
         )
         if node in names:
             routes = {_passing(key, names[node]): d_y for key, d_y in routes.items()}
-        for key, d_y in _largest(routes).items():
+        routes, small = _largest(routes)
+        put_together += [(node, key.gates) for key in small]
+        for key, d_y in routes.items():
             for x, d_x in ways.pull(node, d_y):
-                onward = _Key(key.gates, key.cut or d_x is None, key.merged)
+                onward = Key(key.gates, key.cut or d_x is None, key.rest)
                 _put(carried.setdefault(x, {}), onward, d_x)
                 if observe is not None:
                     observe(node, x, onward, d_x)
-    return {x: _largest(carried.get(x, {})) for x in ways.targets}
+    arrived = {x: carried.get(x, {}) for x in ways.targets}
+    if len(ways.targets) > 1 or not names:
+        return arrived, 0
+    (target,) = ways.targets
+    routes = _whole(arrived[target], put_together, ways.gates_ahead(names), names)
+    told = {key.gates for key in routes if not key.rest}
+    return {target: routes}, _count(ways, names) - len(told)
 
 
-def _passing(key: _Key, gate: str) -> _Key:
-    return key if key.merged > 1 else _Key((*key.gates, gate), key.cut)
+def _share(g: np.ndarray | None, leaf: Tensor) -> np.ndarray:
+    return np.zeros(leaf.shape, leaf.dtype) if g is None else g
 
 
-def _put(routes: dict, key: _Key, g) -> None:
+def _passing(key: Key, gate: str) -> Key:
+    return key if key.rest else Key((*key.gates, gate), key.cut)
+
+
+def _put(routes: dict, key: Key, g) -> None:
     before = routes.get(key)
     routes[key] = g if before is None else before + g
 
 
-def _largest(routes: dict) -> dict:
-    """At most ``MAX_ROUTES`` of the routes; the others become one, which counts
-    them."""
-    if len(routes) <= MAX_ROUTES and sum(k.merged > 1 for k in routes) < 2:
-        return routes
+def _largest(routes: dict) -> tuple[dict, list[Key]]:
+    """At most ``MAX_ROUTES`` routes, and the small ones, which are in the rest now."""
+    if len(routes) <= MAX_ROUTES:
+        return routes, []
     size = {
         k: -1.0 if g is None else float(np.linalg.norm(g)) for k, g in routes.items()
     }
-    order = sorted(
-        (k for k in routes if k.merged == 1), key=lambda k: (-size[k], k.gates)
-    )
-    kept = {k: routes[k] for k in order[: MAX_ROUTES - 1]}
-    rest = [k for k in routes if k not in kept]
-    count = sum(k.merged for k in rest)
-    gradients = [routes[k] for k in rest if routes[k] is not None]
-    kept[_Key(cut=not gradients, merged=count)] = sum(gradients) if gradients else None
+    told = sorted((k for k in routes if not k.rest), key=lambda k: (-size[k], k.gates))
+    small = told[MAX_ROUTES - 1 :]
+    return _with_rest(routes, small), small
+
+
+def _with_rest(routes: dict, small: Iterable[Key]) -> dict:
+    """The routes, with the small ones added to the rest."""
+    kept = {key: g for key, g in routes.items() if key not in small}
+    for key in small:
+        g = routes[key]
+        _put(kept, Key(cut=g is None, rest=True), g)
+    cut, alive = Key(cut=True, rest=True), Key(rest=True)
+    if cut in kept and alive in kept:
+        del kept[cut]
     return kept
+
+
+def _whole(routes: dict, put_together: list, ahead: dict, names: dict) -> dict:
+    """The routes that arrived whole; one of which a part is in the rest joins it."""
+
+    def is_partial(key: Key) -> bool:
+        return not key.rest and any(
+            key.gates[: len(gates)] == gates
+            and (*key.gates, None)[len(gates)]
+            in {names.get(gate) for gate in ahead[node]}
+            for node, gates in put_together
+        )
+
+    return _largest(_with_rest(routes, [key for key in routes if is_partial(key)]))[0]
+
+
+def _count(ways: Ways, names: dict[Tensor, str]) -> int:
+    """How many routes there are: the ways from gate to gate."""
+    ahead, onward = ways.gates_ahead(names), {None: 1}
+    for node in [*reversed(names), ways.y]:
+        onward[node] = sum(onward[gate] for gate in ahead[node]) if node in ahead else 0
+    return onward[ways.y]
 
 
 __all__ = ["MAX_ROUTES", "Explanation", "Route", "explain"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import graphviz
 
-from ..routes import refuse_unrecorded
+from ..routes import refuse_unexplainable, refuse_unrecorded
 from ..tensor import Tensor, describe
 from .chains import compose_chains
 from .compose import compose
@@ -129,6 +129,8 @@ def draw(
             f"draw(y): y must be a tensor, but {describe(y):.60} was received."
         )
     refuse_unrecorded("draw", y)
+    if leaf is not None:
+        refuse_unexplainable("draw", leaf)
     _check(theme, direction)
     scene = compose(y, leaf, gates, gradient, open, max_nodes, tiles, symbols)
     scene.title = title or ""

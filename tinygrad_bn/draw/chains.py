@@ -79,7 +79,9 @@ def _factor(places: Places, above: Tensor, below: Tensor) -> str:
 
 
 def _title(places: Places, t: Tensor) -> str:
-    return typeset(t.name) if t.name is not None else places.formulas.texts[t][0]
+    if t.name is not None:
+        return typeset(t.name)
+    return "leaf" if t.op is None else places.formulas.texts[t][0]
 
 
 def _entries(values: np.ndarray, many: bool) -> list[float]:

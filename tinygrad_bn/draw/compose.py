@@ -288,7 +288,6 @@ class _Composer:
 
     def _streams(self, node: Tensor, slot: int, x: Tensor) -> list[Stream]:
         step, streams = (node, x), []
-        largest = max(map(np.linalg.norm, self.flow.arrived.values()), default=0) or 1
         for group, d_x in self.flow.steps.get(step, {}).items():
             if d_x is None:
                 streams.append(Stream(group, 0.0, cut=True))
@@ -296,7 +295,7 @@ class _Composer:
             if self.flow.is_zero(d_x) and x is not self.leaf:
                 continue
             color = self.flow.color_group(step, group)
-            stream = Stream(color, float(np.linalg.norm(d_x) / largest))
+            stream = Stream(color, self.flow.relative_norm(d_x))
             stream.cancels = self.flow.sums_to_zero(d_x)
             stream.tooltip = f"{group}: {_tooltip(d_x, self.flow.residue)}"
             if step in self.flow.on_the_way:

@@ -5,6 +5,7 @@ that takes a step has its own share of the gradient there, None where the step i
 """
 
 from collections import defaultdict
+from functools import cached_property
 
 import numpy as np
 
@@ -35,7 +36,9 @@ class Flow:
         if g is not None:
             self.arrived[graph.y] = g
             self._carry_everything()
-        sizes = (np.abs(d).max(initial=0) for d in self.arrived.values())
+        sizes = (
+            np.abs(d[np.isfinite(d)]).max(initial=0) for d in self.arrived.values()
+        )
         eps = float(np.finfo(graph.y.dtype).eps) if graph.y.dtype.kind == "f" else 0.0
         self.residue = 1000 * eps * float(max(sizes, default=0))
 
@@ -92,7 +95,7 @@ class Flow:
 
         def note(node, x, key, d_x):
             passed = (*key.gates, gates[x]) if x in gates else key.gates
-            group = OTHERS if key.merged > 1 else passed[0] if passed else DIRECT
+            group = OTHERS if key.rest else passed[0] if passed else DIRECT
             if d_x is not None:
                 _add(steps[node, x], group, d_x)
             elif node.op is stop_gradient:
@@ -113,6 +116,16 @@ class Flow:
             g for groups in self.steps.values() for g, d in groups.items() if d is None
         )
         return shares | {group: None for group in cuts if group not in shares}
+
+    def relative_norm(self, g: np.ndarray) -> float:
+        """The norm beside the largest in the graph, in [0, 1]; 1 if not finite."""
+        share = float(np.linalg.norm(g)) / self._largest_norm
+        return min(share, 1.0) if np.isfinite(share) else 1.0
+
+    @cached_property
+    def _largest_norm(self) -> float:
+        norms = [float(np.linalg.norm(g)) for g in self.arrived.values()]
+        return max((n for n in norms if np.isfinite(n)), default=0) or 1.0
 
     def color_group(self, step: tuple, group: str) -> str:
         """The group by which a stream is colored: before the routes part, all of

@@ -6,7 +6,7 @@ from ..tensor import Tensor
 from .scene import number, typeset
 
 SUM, PRODUCT, ATOM = range(3)
-LONGEST = 34
+LONGEST, SHORT = 34, 16
 _INFIX = {
     "add": (" + ", SUM),
     "sub": (" − ", SUM),
@@ -28,6 +28,7 @@ class Formulas:
         self.definitions = definitions
         self.texts: dict[Tensor, tuple[str, int]] = {}
         self.folded: set[Tensor] = set()
+        self.shown: set[Tensor] = set()
 
     def visit(self, t: Tensor) -> str:
         """Work out the formula of ``t``, whose inputs were visited before."""
@@ -35,9 +36,8 @@ class Formulas:
         return self.texts[t][0]
 
     def show(self, t: Tensor) -> None:
-        """Give ``t`` a box of its own: it stands as a whole in other formulas."""
-        text, level = self.texts[t]
-        self.texts[t] = (text if level == ATOM else f"({text})", ATOM)
+        """Give ``t`` a box of its own: others refer to it as a whole, and in short."""
+        self.shown.add(t)
 
     def reference(self, x) -> tuple[str, int]:
         """What a formula calls an input: its name, or its formula where it has none."""
@@ -50,7 +50,11 @@ class Formulas:
         if x.op is None:
             return number(x.item(), 3) if x.size == 1 else "c", ATOM
         text, level = self.texts[x]
-        return (text, level) if len(text) <= LONGEST else (f"[{text[:LONGEST]}…]", ATOM)
+        if x not in self.shown:
+            return text, level
+        return (
+            "…" if len(text) > SHORT else text if level == ATOM else f"({text})"
+        ), ATOM
 
     def _in_words(self, t: Tensor) -> tuple[str, int]:
         if t.scope is not None and t.scope.owner is None and t.scope.name == "mean":
@@ -119,7 +123,7 @@ class Formulas:
         return f"× {name}′"
 
     def _times(self, other, inverse: bool) -> str:
-        if isinstance(other, Tensor) and other.size > 1:
+        if isinstance(other, Tensor) and other.size != 1:
             text = _wrap(self.reference(other), PRODUCT)
             return f"× {'1/' if inverse else ''}{_short(text)}"
         value = float(other.data.item()) if isinstance(other, Tensor) else float(other)
@@ -143,7 +147,7 @@ def together(factors: list[str]) -> str:
 def _axes_in_words(verb: str, large: tuple, small: tuple) -> str:
     lead = len(large) - len(small)
     axes = [i for i, n in enumerate(large) if i < lead or n != small[i - lead]]
-    if len(large) == len(axes) and len(large) != 1:
+    if len(large) == len(axes):
         return f"{verb} entry" if verb == "to every" else "sum over all"
     if axes == [0]:
         return f"{verb} row" if verb == "to every" else "sum over batch"

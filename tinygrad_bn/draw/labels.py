@@ -1,5 +1,7 @@
 """What stands in the boxes and on the arrows of a drawing, as HTML-like labels."""
 
+from unicodedata import east_asian_width
+
 import numpy as np
 
 from .markup import block, cell, label, rounded, table, text
@@ -247,7 +249,9 @@ class Labels:
             border, fill = theme.leaf_border, theme.leaf
         elif kind:
             border, color = theme.of(kind), theme.text_of(kind)
-        width, words = 10 + 8 * len(title), text(title, color, 12, bold=True)
+        title = title.replace("\n", " ")
+        wide = sum(east_asian_width(letter) in "WF" for letter in title)
+        width, words = 10 + 8 * (len(title) + wide), text(title, color, 12, bold=True)
         size = {"width": width + 8, "height": 26, "fixedsize": "TRUE"}
         return rounded([cell(words, width=width, height=18)], border, fill, 2, **size)
 

@@ -13,18 +13,19 @@ def escape(text: str) -> str:
     Graphviz expands backslash sequences even there, and XML forbids some characters.
     """
     text = _FORBIDDEN.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return html.escape(text).replace("\\", "&#92;").replace("\n", "<BR/>")
+    return html.escape(text).replace("\\", 2 * "&#92;").replace("\n", "<BR/>")
 
 
 def plain(text: str) -> str:
     """Any text, to stand in a quoted attribute, such as a tooltip, as it is."""
     text = _FORBIDDEN.sub("\ufffd", text) or " "
-    return text.replace("&", "&amp;").replace("\\", "&#92;").replace("\n", "&#10;")
+    return text.replace("&", "&amp;").replace("\\", 4 * "&#92;").replace("\n", "&#10;")
 
 
 def text(words: str, color: str, size: int = 12, bold: bool = False) -> str:
     """Words in a color and size; a space stands for nothing, which Graphviz refuses."""
-    # Spaces at an end are kept only if they do not break.
+    # Graphviz refuses tabs, and spaces at an end are kept only if they do not break.
+    words = words.replace("\t", " ")
     bare = words.strip(" ")
     before, _, after = words.partition(bare) if bare else (words, "", "")
     inner = "\xa0" * len(before) + escape(bare) + "\xa0" * len(after) or " "

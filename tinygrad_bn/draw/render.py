@@ -71,7 +71,7 @@ def _warn_without_fonts(kind: str) -> None:
             f"a {kind} needs a font on this system, and none is installed: its text "
             "will be missing. Install one (on Debian or Ubuntu "
             "'apt install fonts-dejavu-core'), or save an .svg, which needs none.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

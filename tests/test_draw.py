@@ -1,0 +1,745 @@
+"""Drawings: what a scene says, and what becomes of it in DOT and SVG.
+
+The golden files are renewed by ``UPDATE_GOLDEN=1 python -m pytest tests/test_draw.py``.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor, nn
+
+SVG = "{http://www.w3.org/2000/svg}"
+U = np.array([[1, 0, 2], [3, 1, -1], [-2, 4, 0], [2, -1, 3]], float)
+B = np.array([0.5, -1, 2])
+C = np.array([[0.5, -1, 0.25], [-0.25, 0.75, 1], [1, 0.25, -0.5], [-0.5, 1.5, 0.5]])
+G = C.sum(axis=0)
+GAMMA, BETA = np.array([1, 0.5, 2]), np.array([0.1, 0.2, -0.3])
+
+
+def biased_data():
+    b = Tensor(B, requires_grad=True, name="b")
+    return (Tensor(U, name="u") + b).named("x"), b
+
+
+def loss(y):
+    return (y * C).sum().named("L")
+
+
+def centered(treat=lambda mean: mean):
+    x, b = biased_data()
+    mean = x.mean(axis=0, keepdims=True).named("E[x]")
+    return loss((x - treat(mean)).named("x_hat")), b
+
+
+def normalized(normalize=tg.batch_norm, **settings):
+    x, b = biased_data()
+    gamma = Tensor(GAMMA, requires_grad=True, name="gamma")
+    beta = Tensor(BETA, requires_grad=True, name="beta")
+    return loss(normalize(x, gamma, beta, **settings)), b
+
+
+def network(**settings):
+    rng = np.random.default_rng(0)
+    model = nn.Sequential(
+        nn.Linear(3, 4, rng=rng, dtype=float), nn.BatchNorm(4, dtype=float, **settings),
+        nn.ReLU(), nn.Linear(4, 2, rng=rng, dtype=float),
+    )  # fmt: skip
+    y = model(Tensor(U, name="images"))
+    return nn.cross_entropy(y, np.array([0, 1, 1, 0])).named("L"), model
+
+
+def chain(n):
+    a = Tensor([1.0, 2.0], requires_grad=True, name="a")
+    h = a
+    for _ in range(n):
+        h = h * 0.999
+    return h.sum().named("L"), a
+
+
+def scene_of(drawing):
+    (scene,) = drawing.panels
+    return scene
+
+
+def boxes_of(drawing):
+    """The boxes by their titles, or the operations where they have none."""
+    scene = scene_of(drawing)
+    boxes = {box.title or box.operation: box for box in scene.boxes}
+    assert len(boxes) == len(scene.boxes)
+    return boxes
+
+
+def arrows_of(drawing):
+    """``{(tail title, head title): streams by group}``."""
+    scene = scene_of(drawing)
+    titles = {box.key: box.title or box.operation for box in scene.boxes}
+    return {
+        (titles[a.tail], titles[a.head]): {s.group: s for s in a.streams}
+        for a in scene.arrows
+    }
+
+
+def ledger_rows(box):
+    return {
+        group: None if entries is None else np.round(entries, 2).tolist()
+        for group, _, entries in box.ledger.rows
+    }
+
+
+def parsed(drawing):
+    return ElementTree.fromstring(drawing.svg())
+
+
+def tooltips_of(drawing):
+    """What pointing shows; Graphviz makes every second space of a run unbreakable."""
+    titles = (t.text for t in parsed(drawing).iter(f"{SVG}title"))
+    return [title.replace("\xa0", " ") for title in titles]
+
+
+def texts_of(drawing):
+    return [t.text for t in parsed(drawing).iter(f"{SVG}text") if t.text]
+
+
+# --- The pictures' graphs as data -----------------------------------------------------
+
+
+def test_the_centering_graph_has_the_boxes_of_the_picture():
+    boxes = boxes_of(tg.draw(*centered()))
+    assert {title: (b.kind, b.formula, b.note) for title, b in boxes.items()} == {
+        "b": ("leaf", "", "(3,)"),
+        "u": ("data", "", "(4, 3)"),
+        "x": ("op", "u + b", "(4, 3)"),
+        "E[x]": ("op", "mean(x)", "(1, 3)"),
+        "x̂": ("op", "x − E[x]", "(4, 3)"),
+        "L": ("output", "Σ x̂·c", "scalar"),
+    }
+    assert {t for t, b in boxes.items() if b.group} == {"E[x]"}
+    assert boxes["L"].text == ["−5.5"]
+
+
+def test_the_ledger_of_the_centering_graph_reads_as_in_the_picture():
+    ledger = boxes_of(tg.draw(*centered()))["b"].ledger
+    assert ledger.rows == [
+        ("direct", "direct", [0.75, 1.5, 1.25]),
+        ("E[x]", "via E[x]", [-0.75, -1.5, -1.25]),
+    ]
+    assert (ledger.values, ledger.total) == ([0.5, -1, 2], [0, 0, 0])
+    assert (ledger.of, ledger.unit) == ("∂L/∂b", "")
+    assert ledger.verdict == "the two routes cancel exactly"
+
+
+def test_chips_carry_the_symbols_that_the_caller_names():
+    drawing = tg.draw(*centered(), symbols={"c": C, "G": G})
+    chips = {
+        ends: {group: (s.chip, s.factor) for group, s in streams.items()}
+        for ends, streams in arrows_of(drawing).items()
+    }
+    mean, factor = "E[x]", "× 1/4 to every row"
+    assert chips["b", "x"] == {
+        "direct": ("+G", "sum over batch"), mean: ("−G", "sum over batch"),
+    }  # fmt: skip
+    assert chips["x", "E[x]"] == {mean: ("−G/N", factor)}
+    assert chips["E[x]", "x̂"] == {mean: ("−G", "× (−1), sum over batch")}
+    assert chips["x", "x̂"] == {"direct": ("c", "× 1")}
+    assert chips["x̂", "L"]["common"][0] == "c"
+    assert chips["u", "x"] == {}
+
+
+def test_without_symbols_chips_carry_numbers():
+    arrows = arrows_of(tg.draw(*centered()))
+    assert arrows["b", "x"]["direct"].chip == "+0.75  +1.50  +1.25"
+    assert arrows["b", "x"]["E[x]"].chip == "−0.75  −1.50  −1.25"
+    assert arrows["x", "x̂"]["direct"].chip == f"norm {np.linalg.norm(C):.2f}"
+
+
+def test_tiles_show_values_gradients_and_sums_over_the_batch():
+    value, gradient = boxes_of(tg.draw(*centered()))["x"].tiles
+    np.testing.assert_array_equal(value.values, U + B)
+    assert value.heading == "value" and value.sums is None
+    np.testing.assert_allclose(gradient.values, C - C.mean(0), atol=1e-15)
+    assert gradient.heading == "∂L/∂x"
+    np.testing.assert_array_equal(gradient.sums, [0, 0, 0])
+    assert not any(b.tiles for b in scene_of(tg.draw(*centered(), tiles=False)).boxes)
+
+
+def test_stop_gradient_is_drawn_as_a_cut_stream():
+    drawing = tg.draw(*centered(tg.stop_gradient))
+    arrows = arrows_of(drawing)
+    cuts = [(ends, g) for ends, ss in arrows.items() for g, s in ss.items() if s.cut]
+    assert cuts == [(("E[x]", "x̂"), "E[x]")]
+    ledger = boxes_of(drawing)["b"].ledger
+    assert ledger_rows(boxes_of(drawing)["b"]) == {
+        "direct": [0.75, 1.5, 1.25], "E[x]": None,
+    }  # fmt: skip
+    assert ledger.total == [0.75, 1.5, 1.25]
+    assert "cut" in ledger.verdict and "cancels" in ledger.verdict
+    assert drawing.source.count("style=dotted") == 1
+
+
+@pytest.mark.parametrize("normalize", [tg.batch_norm, tg.fused_batch_norm])
+def test_the_ledger_of_batch_norm_reads_as_in_the_picture(normalize):
+    boxes = boxes_of(tg.draw(*normalized(normalize)))
+    assert ledger_rows(boxes["b"]) == {
+        "direct": [0.4, 0.4, 1.58],
+        "E[x]": [-0.4, -0.4, -1.58],
+        "Var[x]": [0, 0, 0],
+    }
+    assert np.round(boxes["b"].ledger.total, 12).tolist() == [0, 0, 0]
+    assert boxes["b"].ledger.verdict == "direct and E[x] cancel"
+    np.testing.assert_allclose(boxes["β"].ledger.total, G, rtol=1e-14)
+    x_hat = (U - U.mean(0)) / np.sqrt(U.var(0) + 1e-5)
+    np.testing.assert_allclose(boxes["γ"].ledger.total, (C * x_hat).sum(0), rtol=1e-12)
+    assert boxes["γ"].ledger.rows == [] and boxes["γ"].ledger.values == [1, 0.5, 2]
+    (frame,) = scene_of(tg.draw(*normalized(normalize))).top.frames
+    assert frame.title == "batch_norm"
+
+
+@pytest.mark.parametrize(
+    ("constants", "rows", "total"),
+    [
+        (("mean",), ["direct", "Var[x]"], [0.4, 0.4, 1.58]),
+        (("var",), ["direct", "E[x]"], [0, 0, 0]),
+        (("mean", "var"), ["direct"], [0.4, 0.4, 1.58]),
+    ],
+)
+def test_cut_statistics_have_a_ledger_row_without_numbers(constants, rows, total):
+    box = boxes_of(tg.draw(*normalized(constants=constants)))["b"]
+    found = ledger_rows(box)
+    assert set(found) == {"direct", "E[x]", "Var[x]"}
+    assert {group for group, entries in found.items() if entries is not None} == set(
+        rows
+    )
+    assert np.abs(np.round(box.ledger.total, 2)).tolist() == total
+
+
+def test_a_gradient_whose_rows_sum_to_zero_is_dashed():
+    drawing = tg.draw(*normalized())
+    streams = arrows_of(drawing)["x", "x − E[x]"]
+    assert streams["Var[x]"].cancels and not streams["direct"].cancels
+    assert "style=dashed" in drawing.source
+    assert "not 0 row by row, but the rows sum to 0" in "".join(texts_of(drawing))
+    alive = tg.draw(*centered())
+    assert not any(s.cancels for a in scene_of(alive).arrows for s in a.streams)
+    assert "style=dashed" not in alive.source
+
+
+def test_a_product_of_a_tensor_with_itself_keeps_two_arrows():
+    a = Tensor([1.0, 2.0], requires_grad=True, name="a")
+    for drawing in (tg.draw((a * a).sum()), tg.draw((a * a).sum(), a)):
+        ends = Counter((arrow.tail, arrow.head) for arrow in scene_of(drawing).arrows)
+        assert ends[0, 1] == 2
+    (box,) = [b for b in scene_of(tg.draw((a * a).sum(), a)).boxes if b.ledger]
+    assert box.ledger.total == [2, 4]
+
+
+# --- Networks -------------------------------------------------------------------------
+
+
+def test_a_network_folds_by_module_with_a_bar_per_parameter():
+    L, model = network()
+    scene = scene_of(tg.draw(L))
+    assert [(b.kind, b.title) for b in scene.boxes if not b.bars] == [
+        ("data", "images"), ("op", "2"), ("output", "L"),
+    ]  # fmt: skip
+    bars = {b.title: {bar.name: bar for bar in b.bars} for b in scene.boxes if b.bars}
+    assert {title: [*names] for title, names in bars.items()} == {
+        "0": ["weight", "bias"], "1": ["γ", "β"], "3": ["weight", "bias"],
+    }  # fmt: skip
+    assert [b.note for b in scene.boxes if b.title == "1"] == ["BatchNorm 4"]
+    gradient = tg.grad(L, model[0].weight).data
+    assert bars["0"]["weight"].shape == "3×4"
+    np.testing.assert_allclose(bars["0"]["weight"].norm, np.linalg.norm(gradient))
+    assert bars["0"]["weight"].parts == []
+
+
+def test_where_routes_of_a_bias_cancel_its_bar_tells_the_parts():
+    L, model = network()
+    (box,) = [b for b in scene_of(tg.draw(L)).boxes if b.title == "0"]
+    bias = box.bars[1]
+    explanation = tg.explain(L, model[0].bias)
+    size = np.linalg.norm(explanation[0].gradient)
+    assert bias.norm == 0
+    assert [group for group, _ in bias.parts] == ["direct", "1.E[x]"]
+    np.testing.assert_allclose([s for _, s in bias.parts], [size, size], rtol=1e-12)
+    texts = texts_of(tg.draw(L))
+    assert "◆" in texts and "0" in texts
+    L, _ = network(constants=("mean",))
+    assert not any(bar.parts for b in scene_of(tg.draw(L)).boxes for bar in b.bars)
+
+
+def test_an_opened_module_is_drawn_from_the_inside_in_its_place():
+    L, _ = network()
+    drawing = tg.draw(L, open=("1",))
+    boxes, arrows = boxes_of(drawing), arrows_of(drawing)
+    assert boxes["E[x]"].formula == "mean(x)" and boxes["E[x]"].group == "1.E[x]"
+    assert boxes["Var[x]"].group == "1.Var[x]"
+    (frame,) = scene_of(drawing).top.frames
+    assert (frame.title, frame.note) == ("1", "BatchNorm 4")
+    inside = {scene_of(drawing).boxes[key].title for key in frame.boxes}
+    assert {"E[x]", "Var[x]", "x̂", "γ", "β"} <= inside
+    assert not {"0", "2", "3", "L"} & inside and {"0", "2", "3", "L"} <= boxes.keys()
+    assert set(arrows["0", "E[x]"]) == {"1.E[x]"}
+    assert set(arrows["E[x]", "x − E[x]"]) == {"1.E[x]"}
+    assert set(arrows["0", "x − E[x]"]) == {"direct", "1.Var[x]"}
+
+
+def test_a_name_alone_opens_and_an_unknown_one_is_refused():
+    L, _ = network()
+    assert tg.draw(L, open="1").source == tg.draw(L, open=("1",)).source
+    with pytest.raises(ValueError) as error:
+        tg.draw(L, open=("bn1",))
+    assert str(error.value) == (
+        "draw(open=): modules, composites or fused operations of the graph must be "
+        "named, but ['bn1'] is not among ['0', '1', '2', '3', 'Sequential', "
+        "'batch_norm', 'linear', 'softmax_cross_entropy']."
+    )
+
+
+def test_a_fused_operation_opens_into_its_definition():
+    L, _ = normalized(tg.fused_batch_norm)
+    folded = [b.operation for b in scene_of(tg.draw(L)).boxes]
+    opened = [b.operation for b in scene_of(tg.draw(L, open=("batch_norm",))).boxes]
+    assert "batch_norm" in folded and "sub" not in folded
+    assert {"sub", "sum_to", "power 2", "power −0.5"} & set(opened) >= {"sub"}
+    assert "batch_norm" not in opened
+
+
+def test_beyond_max_nodes_the_farthest_operations_fold_and_are_counted():
+    L, _ = chain(100)
+    scene = scene_of(tg.draw(L, max_nodes=10))
+    assert len(scene.boxes) <= 10
+    (rest,) = [b for b in scene.boxes if b.kind == "rest"]
+    shown = sum(b.kind in ("op", "output") for b in scene.boxes)
+    assert rest.note == f"{101 - shown} operations folded"
+    assert [b.kind for b in scene_of(tg.draw(L, max_nodes=103)).boxes].count(
+        "rest"
+    ) == 0
+
+
+def test_max_nodes_of_one_leaves_the_ledger():
+    L, b = centered()
+    scene = scene_of(tg.draw(L, b, max_nodes=1))
+    (box,) = scene.boxes
+    assert (box.title, scene.arrows) == ("b", [])
+    assert [row[0] for row in box.ledger.rows] == ["direct", "E[x]"]
+
+
+@pytest.mark.parametrize("with_leaf", [False, True])
+def test_a_loop_of_a_thousand_operations_draws_folded(with_leaf):
+    L, a = chain(1000)
+    drawing = tg.draw(L, a if with_leaf else None)
+    scene = scene_of(drawing)
+    assert len(scene.boxes) <= 40
+    assert any(re.fullmatch(r"[89]\d\d operations folded", b.note) for b in scene.boxes)
+    assert parsed(drawing).tag == f"{SVG}svg"
+
+
+def test_formulas_of_long_chains_stay_readable():
+    L, a = chain(60)
+    formulas = [b.title + b.formula for b in scene_of(tg.draw(L, a)).boxes]
+    assert max(formula.count("(") for formula in formulas) <= 6
+
+
+def test_the_graph_of_a_gradient_draws_with_the_letters_of_batch_norm():
+    L, b = normalized()
+    drawing = tg.draw(tg.grad(L, b, create_graph=True), open=("batch_norm",))
+    boxes = [box.operation for box in scene_of(drawing).boxes]
+    words = {operation.split()[0] for operation in boxes if operation}
+    letters = {"add", "sub", "mul", "power", "sum_to", "broadcast_to", "mean"}
+    assert words and words <= letters
+    assert parsed(drawing).tag == f"{SVG}svg"
+
+
+def test_a_primitive_has_the_same_color_forward_and_in_the_gradient():
+    L, b = normalized()
+    colors = {}
+    for y in (L, tg.grad(L, b, create_graph=True)):
+        source = tg.draw(y, open=("batch_norm",)).source
+        for badge in re.findall(
+            r'BGCOLOR="(#\w{6})"><TR><TD[^>]*>(<FONT.*?</FONT>)', source
+        ):
+            color, text = badge
+            word = re.sub(r"<[^>]*>|\xa0", "", text).split()
+            if word and word[0] in ("mul", "sum_to", "power"):
+                colors.setdefault(word[0], []).append(color)
+    assert colors.keys() == {"mul", "sum_to", "power"}
+    for found in colors.values():
+        assert len(found) > 1 and len(set(found)) == 1
+
+
+# --- Chains ---------------------------------------------------------------------------
+
+
+def test_routes_draw_as_chains_with_what_arrives_and_a_total():
+    (box,) = scene_of(tg.draw_routes(*normalized())).boxes
+    sheet = box.sheet
+    assert [
+        (c.label, np.round(c.entries, 2).tolist(), c.cut) for c in sheet.chains
+    ] == [
+        ("direct", [0.4, 0.4, 1.58], False),
+        ("via E[x]", [-0.4, -0.4, -1.58], False),
+        ("via Var[x]", [0, 0, 0], False),
+        ("via Var[x], then E[x]", [0, 0, 0], False),
+    ]
+    assert np.abs(sheet.total).max() <= sheet.residue and sheet.of == "∂L/∂b"
+    titles = [[title for _, title, _ in chain.links] for chain in sheet.chains]
+    assert all(t[0] == "L" and t[-1] == "b" for t in titles)
+    assert "E[x]" in titles[1] and "Var[x]" not in titles[1]
+    assert titles[3].index("Var[x]") < titles[3].index("E[x]")
+
+
+# --- Any tensor draws -----------------------------------------------------------------
+
+
+def odd_graphs():
+    wild = Tensor([np.nan, np.inf, -np.inf, 1.0], requires_grad=True, name="wild")
+    empty = Tensor(np.zeros((0, 3)), requires_grad=True, name="empty")
+    scalar = Tensor(3.0, requires_grad=True, name="scalar")
+    cube = Tensor(np.ones((2, 3, 4)), requires_grad=True, name="cube")
+    single = Tensor(np.float32([1, 2]), requires_grad=True, name="single")
+    half = Tensor(np.float16([1, 2]), requires_grad=True, name="half")
+    mask, index = Tensor([True, False], name="mask"), Tensor([1, 2], name="index")
+    large = Tensor(np.ones((9, 9), bool), name="large mask")
+    pair = Tensor([1.0, 2.0], requires_grad=True, name="pair")
+    square = Tensor(np.ones((9, 9)), requires_grad=True, name="square")
+    unnamed = Tensor([1.0], requires_grad=True)
+    huge = Tensor([1e300, 1e-300], requires_grad=True, name="huge")
+    return {
+        "nan and inf": ((wild * wild).sum(), wild),
+        "empty": ((empty * empty).sum(), empty),
+        "0-d": (scalar * scalar, scalar),
+        "3-d": ((cube * cube).sum(), cube),
+        "float32": ((single * single).sum(), single),
+        "float16": ((half * half).sum(), half),
+        "bool": (tg.where(mask, pair, 0).sum(), pair),
+        "bool, large": (tg.where(large, square, 0).sum(), square),
+        "int": ((pair * index).sum(), pair),
+        "huge": ((huge * 2).sum(), huge),
+        "unnamed": ((unnamed * unnamed).sum(), unnamed),
+    }
+
+
+@pytest.mark.parametrize("which", odd_graphs())
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_any_tensor_draws(which):
+    y, leaf = odd_graphs()[which]
+    for draw in (lambda: tg.draw(y), lambda: tg.draw(y, leaf)):
+        drawing = draw()
+        # Graphviz aborts the whole process on a width that is no number.
+        assert not re.search(r"(penwidth|WIDTH)=\W?(nan|inf|-)", drawing.source)
+        assert parsed(drawing).tag == f"{SVG}svg"
+    assert parsed(tg.draw_routes(y, leaf)).tag == f"{SVG}svg"
+
+
+def test_not_a_number_and_infinities_are_written_out():
+    leaf = Tensor([np.nan, np.inf, -np.inf, 1.5], requires_grad=True, name="a")
+    (box, *_) = scene_of(tg.draw((leaf * 2).sum())).boxes
+    assert box.title == "a"
+    drawing = tg.draw((leaf * 2).sum())
+    assert {"nan", "∞", "−∞", "1.5"} <= set(
+        re.findall(r">([^<>]+)</FONT>", drawing.source)
+    )
+
+
+def test_a_tensor_that_is_not_scalar_draws_without_gradients():
+    a = Tensor([1.0, 2.0], requires_grad=True, name="a")
+    assert not any(arrow.streams for arrow in scene_of(tg.draw(a * a)).arrows)
+    drawn = tg.draw(a * a, a, gradient=[5, 7])
+    assert boxes_of(drawn)["a"].ledger.total == [10, 28]
+    with pytest.raises(ValueError, match="a gradient starts from one number"):
+        tg.draw(a * a, a)
+
+
+# --- Hostile names --------------------------------------------------------------------
+
+HOSTILE = [
+    '"]; <script>&', r"\N", r"\G\l", r"\E", r"\L\T\H", "\\", r"a\\nb", "<B>", "]]>",
+    "&amp;", "&#65;", "{a|b}", "%n", "'", '"', "-->", "名前 ξ é 🎉", "x" * 300, ".",
+]  # fmt: skip
+REPLACED = {
+    "nul\x00x": "nul\ufffdx", "lone\ud800x": "lone\ufffdx", "end\uffff": "end\ufffd",
+    "esc\x1b": "esc\ufffd",
+}  # fmt: skip
+
+
+def named_graph(name):
+    a = Tensor([1.0, 2.0], requires_grad=True, name=name)
+    gate = (a * a).named(name + "2")
+    return (gate.sum() + a.sum()).named("L"), a
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, *REPLACED])
+def test_a_hostile_name_draws_as_its_very_text_and_nothing_else(name):
+    shown = REPLACED.get(name, name)
+    L, a = named_graph(name)
+    for drawing in (tg.draw(L, title=name), tg.draw(L, a, title=name)):
+        texts = texts_of(drawing)
+        # In titles, and as the name of a box; formulas put more around it.
+        assert texts.count(shown) >= 2
+        assert any(t.startswith(shown + "2") for t in texts)
+        root = parsed(drawing)
+        assert not list(root.iter(f"{SVG}script"))
+    panels = [tg.draw(L, title=f"{name}{i}") for i in range(2)]
+    texts = texts_of(tg.side_by_side(*panels, title=name))
+    assert {shown, f"{shown}0", f"{shown}1"} <= set(texts)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, *REPLACED])
+def test_a_hostile_name_stands_in_tooltips_as_its_very_text(name):
+    L, a = named_graph(name)
+    shown = REPLACED.get(name, name)
+    assert f"{shown}2: [2., 4.]" in tooltips_of(tg.draw(L, a))
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "two\r\nlines", "two\rlines"])
+def test_a_name_of_several_lines_is_drawn_in_several_lines(name):
+    L, a = named_graph(name)
+    for drawing in (tg.draw(L), tg.draw(L, a)):
+        texts = texts_of(drawing)
+        assert "two" in texts and "lines" in texts
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t", "\n", " \t\n", "  a", "a\tb"])
+def test_blank_names_draw_without_complaint_of_graphviz(name, capfd):
+    L, a = named_graph(name)
+    for drawing in (tg.draw(L, title=name), tg.draw(L, a, title=name)):
+        texts = texts_of(drawing)
+        assert "∂L/∂" in "".join(texts)
+    complaints = capfd.readouterr().err
+    assert "rror" not in complaints
+
+
+def test_a_title_has_several_lines():
+    texts = texts_of(tg.draw(*centered(), title="first\nsecond\nthird"))
+    assert texts[:3] == ["first", "second", "third"]
+
+
+# --- DOT and SVG ----------------------------------------------------------------------
+
+SAME = """
+import sys; sys.path.insert(0, "tests")
+import test_draw as t, tinygrad_bn as tg
+L, model = t.network()
+print(tg.draw(*t.normalized()).source)
+print(tg.draw(L, open=("1",)).source)
+print(tg.draw_routes(*t.centered()).source)
+"""
+
+
+def test_dot_text_is_the_same_in_every_process():
+    def text(seed):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        words = [sys.executable, "-c", SAME]
+        root = Path(__file__).parents[1]
+        return subprocess.run(
+            words, env=environment, cwd=root, capture_output=True, check=True
+        ).stdout
+
+    first = text("1")
+    assert len(first) > 1000 and first == text("2")
+
+
+def test_dot_text_is_the_same_for_the_same_graph_built_twice():
+    def build():
+        return tg.draw(*normalized(tg.fused_batch_norm), symbols={"c": C}, title="t")
+
+    assert build().source == build().source
+    assert build().source == build().dot.source
+    assert build().svg() == build().svg()
+
+
+GOLDEN = {
+    "one_operation": lambda: tg.draw(chain(1)[0]),
+    "centering": lambda: tg.draw(*centered(), symbols={"c": C, "G": G}, title="Routes"),
+    "centering_cut": lambda: tg.draw(*centered(tg.stop_gradient), theme="dark"),
+}
+
+
+@pytest.mark.parametrize("which", GOLDEN)
+def test_dot_text_is_that_of_the_golden_file(which):
+    path = Path(__file__).parent / "golden" / "draw" / f"{which}.dot"
+    text = GOLDEN[which]().source
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
+
+
+KINDS = {
+    "values": lambda: tg.draw(normalized()[0]),
+    "routes": lambda: tg.draw(*normalized(), title="t"),
+    "network": lambda: tg.draw(network()[0], open=("1",)),
+    "chains": lambda: tg.draw_routes(*normalized()),
+    "panels": lambda: tg.side_by_side(
+        tg.draw(*centered()), tg.draw(*centered(tg.stop_gradient)), title="both"
+    ),
+    "dark": lambda: tg.draw(*centered(), theme="dark", direction="TB"),
+}
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_an_svg_has_unique_ids_and_points_nowhere(which):
+    text = KINDS[which]().svg()
+    root = ElementTree.fromstring(text)
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids)) > 0
+    assert "<!DOCTYPE" not in text and "href" not in text and "<script" not in text
+    assert "<image" not in text and "url(" not in text
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    assert "://" not in without_namespaces
+
+
+def test_values_stand_in_tooltips_on_boxes_and_streams():
+    titles = tooltips_of(tg.draw(*centered()))
+    assert "[ 0.5, -1. ,  2. ]" in titles
+    assert "direct: [0.75, 1.5 , 1.25]" in titles
+    assert "E[x]: [-0.75, -1.5 , -1.25]" in titles
+    assert not any(re.fullmatch(r"n\d+|n\d+->n\d+", t) for t in titles)
+
+
+def test_every_text_of_the_legend_belongs_to_something_that_is_drawn():
+    def legend(drawing):
+        texts = "".join(texts_of(drawing))
+        signs = "cut by stop_gradient", "trainable", "through E[x]", "through Var[x]"
+        return [sign for sign in signs if sign in texts]
+
+    assert legend(tg.draw(*centered())) == ["trainable", "through E[x]"]
+    assert legend(tg.draw(*centered(tg.stop_gradient))) == [
+        "cut by stop_gradient", "trainable", "through E[x]",
+    ]  # fmt: skip
+    assert legend(tg.draw(*normalized())) == [
+        "trainable", "through E[x]", "through Var[x]",
+    ]  # fmt: skip
+    assert legend(tg.draw(*centered(), gates=())) == ["trainable"]
+
+
+def test_themes_differ_in_colors_only():
+    light, dark = (tg.draw(*centered(), theme=t).source for t in ("light", "dark"))
+    assert 'bgcolor="#ffffff"' in light and 'bgcolor="#ffffff"' not in dark
+    assert light != dark
+    colorless = [re.sub(r"#[0-9a-f]{6}", "#", text) for text in (light, dark)]
+    assert colorless[0] == colorless[1]
+
+
+@pytest.mark.parametrize(("axis", "direction"), [(0, "TB"), (1, "LR")])
+def test_panels_stand_side_by_side_in_the_order_given(axis, direction):
+    names = ["zebra", "apple", "mango"]
+    drawings = [tg.draw(*centered(), title=n, direction=direction) for n in names]
+    for order in ([0, 1, 2], [2, 0, 1]):
+        both = tg.side_by_side(*(drawings[i] for i in order))
+        where = {}
+        for text in parsed(both).iter(f"{SVG}text"):
+            if text.text in names:
+                where[text.text] = (float(text.get("x")), float(text.get("y")))[axis]
+        assert sorted(where, key=where.get) == [names[i] for i in order]
+
+
+def test_panels_take_the_theme_of_the_whole_and_keep_their_data():
+    light, dark = tg.draw(*centered()), tg.draw(*centered(), theme="dark")
+    both = tg.side_by_side(light, dark, title="both")
+    assert both.theme == "light" and 'bgcolor="#0f151c"' not in both.source
+    assert tg.side_by_side(light, light, theme="dark").source == (
+        tg.side_by_side(dark, dark).source
+    )
+    assert both.panels == [*light.panels, *dark.panels]
+    assert light.source == tg.draw(*centered()).source
+
+
+def test_panels_of_panels_are_panels():
+    one = tg.draw(*centered(), title="one")
+    nested = tg.side_by_side(tg.side_by_side(one, one), one)
+    assert len(nested.panels) == 3
+
+
+# --- Errors, and nothing changes ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"theme": "blue"}, "theme must be one of ['dark', 'light'], but 'blue' was"),
+        (
+            {"direction": "up"},
+            "direction must be LR, TB, RL or BT, but 'up' was received",
+        ),
+        ({"gates": ["E[y]"]}, "['E[y]'] is not among ['E[x]', 'x', 'x_hat']"),
+        (
+            {"gradient": [1, 2]},
+            "gradient must have the shape of the tensor it arrives at",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tg.draw(*centered(), **settings)
+
+
+def test_panels_need_drawings_of_one_direction():
+    with pytest.raises(ValueError, match=r"0 with directions \[\] were received"):
+        tg.side_by_side()
+    across, down = (tg.draw(*centered(), direction=d) for d in ("LR", "TB"))
+    with pytest.raises(ValueError, match="2 with directions"):
+        tg.side_by_side(across, down)
+
+
+def test_what_is_unrecorded_or_no_tensor_is_refused():
+    with tg.no_grad():
+        L, b = centered()
+    for draw in (tg.draw, tg.draw_routes):
+        with pytest.raises(ValueError, match=r"nothing was recorded for 'L'\(\)"):
+            draw(L, b)
+    with pytest.raises(TypeError, match=r"draw\(y\): y must be a tensor, but 3 was"):
+        tg.draw(3)
+
+
+@pytest.mark.parametrize("leaf", [Tensor([1.0], name="data"), 3])
+def test_a_leaf_without_gradient_is_refused(leaf):
+    L, _ = centered()
+    for draw in (tg.draw, tg.draw_routes):
+        with pytest.raises(
+            ValueError, match="must be a tensor that requires a gradient"
+        ):
+            draw(L, leaf)
+
+
+def test_a_leaf_changed_since_is_refused():
+    L, b = centered()
+    b[0] = 5.0
+    for draw in (
+        lambda: tg.draw(L),
+        lambda: tg.draw(L, b),
+        lambda: tg.draw_routes(L, b),
+    ):
+        with pytest.raises(RuntimeError, match=r"'b'\(3,\) was changed after"):
+            draw()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_drawing_changes_nothing_in_the_model(fused):
+    L, model = network(fused=fused)
+    L.backward()
+    state = model.state_dict()
+    parameters = model.parameters()
+    grads, names = [p.grad.copy() for p in parameters], [p.name for p in parameters]
+    with tg.no_grad():
+        for drawing in (
+            tg.draw(L), tg.draw(L, open=("1",)), tg.draw(L, parameters[1]),
+            tg.draw_routes(L, parameters[1]),
+        ):  # fmt: skip
+            drawing.svg()
+    after = model.state_dict()
+    for name, value in state.items():
+        np.testing.assert_array_equal(after[name], value)
+    for p, grad, name in zip(parameters, grads, names):
+        np.testing.assert_array_equal(p.grad, grad)
+        assert p.name == name
+    assert model.training

@@ -1,0 +1,242 @@
+"""``check_redundant``: which parameters cannot learn, and the right reason for each."""
+
+import re
+
+import numpy as np
+import pytest
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor, nn
+
+X = np.random.default_rng(0).standard_normal((16, 3))
+
+
+def linear(in_features, out_features, bias=True, seed=1):
+    rng = np.random.default_rng(seed)
+    return nn.Linear(in_features, out_features, bias=bias, rng=rng)
+
+
+def shares(text):
+    """The direct share and the share through a gate that a line tells."""
+    direct, through = re.search(
+        r"direct ([+-]\d+\.\d+), via .* ([+-]\d+\.\d+);", text
+    ).groups()
+    return float(direct), float(through)
+
+
+class Net(nn.Module):
+    """Parameters, and a forward pass given as a function."""
+
+    def __init__(self, forward, **members):
+        for name, member in members.items():
+            setattr(self, name, member)
+        self.compute = forward
+
+    def forward(self, x):
+        return self.compute(self, x)
+
+
+def parameter(*values):
+    return Tensor(np.array(values, np.float32), requires_grad=True)
+
+
+def test_a_bias_in_front_of_batch_norm_is_told_in_one_line():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU(), linear(4, 2))
+    findings = tg.check_redundant(model, X)
+    assert [finding.name for finding in findings] == ["0.bias"]
+    text = str(findings)
+    assert re.fullmatch(
+        r"`0\.bias` feeds batch norm `1`: "
+        r"direct [+-]\d\.\d{3}, via E\[x\] [+-]\d\.\d{3}; use bias=False",
+        text,
+    )
+    direct, through = shares(text)
+    assert direct == -through and abs(direct) > 0.1
+    assert repr(findings) == text == str(findings[0])
+    assert text == f"`{findings[0].name}` {findings[0].reason}"
+
+
+def test_the_shares_are_those_of_the_largest_entry_of_the_gradient():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, affine=False))
+    y = model(Tensor(X, dtype=np.float32))
+    g = np.random.default_rng(0).standard_normal(y.shape)
+    x = X @ model[0].weight.data.astype(float)
+    S = g.sum(0) / np.sqrt(x.var(0) + 1e-5)
+    largest = S[np.abs(S).argmax()]
+    text = str(tg.check_redundant(model, X))
+    assert shares(text) == (round(largest, 3), round(-largest, 3))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(linear(3, 4, bias=False), nn.BatchNorm(4), linear(4, 2)),
+        nn.Sequential(linear(3, 4), nn.ReLU(), nn.BatchNorm(4)),
+        nn.Sequential(linear(3, 4), nn.Tanh(), linear(4, 2)),
+        nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU()).eval(),
+        nn.Sequential(linear(3, 4), nn.BatchNorm(4, constants=("mean",)), linear(4, 2)),
+    ],
+    ids=["no bias", "relu between", "no batch norm", "eval", "mean constant"],
+)  # fmt: skip
+def test_nothing_is_said_of_parameters_that_learn(model):
+    findings = tg.check_redundant(model, X)
+    assert findings == () and str(findings) == ""
+
+
+def test_layer_norm_and_a_skip_connection_keep_the_bias_alive():
+    skip = Net(
+        lambda net, x: net.norm(net.first(x)) + net.first(x),
+        first=linear(3, 3), norm=nn.BatchNorm(3),
+    )  # fmt: skip
+    layer_norm = Net(
+        lambda net, x: tg.batch_norm(net.first(x), axes=(1,)), first=linear(3, 3)
+    )
+    assert tg.check_redundant(skip, X) == ()
+    assert tg.check_redundant(layer_norm, X) == ()
+
+
+@pytest.mark.parametrize("settings", [{"constants": ("var",)}, {"fused": False}])
+def test_the_mean_alone_decides(settings):
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, **settings), linear(4, 2))
+    (finding,) = tg.check_redundant(model, X)
+    direct, through = shares(str(finding))
+    assert finding.name == "0.bias" and direct == -through and abs(direct) > 0.05
+
+
+def test_in_a_chain_of_batch_norms_every_bias_and_the_inner_beta_are_told():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), linear(4, 5), nn.BatchNorm(5))
+    findings = {f.name: str(f) for f in tg.check_redundant(model, X)}
+    assert list(findings) == ["0.bias", "1.beta", "2.bias"]
+    for name, norm in (("0.bias", 1), ("1.beta", 3), ("2.bias", 3)):
+        assert findings[name].startswith(f"`{name}` feeds batch norm `{norm}`: ")
+        advice = "use bias=False" if name.endswith("bias") else "leave it out"
+        assert findings[name].endswith(advice)
+        direct, through = shares(findings[name])
+        # Shares of 0.000 would be rounding noise told as a reason.
+        assert direct == -through and abs(direct) > 0.01
+
+
+def test_parameters_of_nested_modules_have_their_qualified_names():
+    def block():
+        return Net(
+            lambda net, x: x + net.body(x),
+            body=nn.Sequential(linear(3, 3), nn.BatchNorm(3), nn.ReLU()),
+        )
+
+    findings = tg.check_redundant(nn.Sequential(block(), block(), linear(3, 2)), X)
+    assert [f.name for f in findings] == ["0.body.0.bias", "1.body.0.bias"]
+    assert "feeds batch norm `0.body.1`: " in findings[0].reason
+    assert "feeds batch norm `1.body.1`: " in findings[1].reason
+
+
+def test_what_a_dead_relu_cuts_off_receives_exactly_zero():
+    model = Net(
+        lambda net, x: net.second(tg.relu(net.first(x) - 1000)),
+        first=linear(3, 4), second=linear(4, 2),
+    )  # fmt: skip
+    words = "receives exactly 0 from this batch: every way to it is switched off"
+    assert str(tg.check_redundant(model, X)) == "\n".join(
+        f"`{name}` {words}" for name in ("first.weight", "first.bias", "second.weight")
+    )
+
+
+def test_a_parameter_without_connection_is_told_apart_from_one_that_cancels():
+    model = Net(
+        lambda net, x: x @ net.used, used=parameter([1], [2], [3]), spare=parameter(1)
+    )
+    assert str(tg.check_redundant(model, X)) == (
+        "`spare` is not connected: the output does not depend on it"
+    )
+
+
+def test_a_parameter_behind_stop_gradient_is_not_connected():
+    model = Net(
+        lambda net, x: x * net.used + tg.stop_gradient(net.held),
+        used=parameter(1, 2, 3), held=parameter(1, 2, 3),
+    )  # fmt: skip
+    assert [f.name for f in tg.check_redundant(model, X)] == ["held"]
+
+
+def subtract_mean(x, name=None):
+    mean = x.mean(axis=0, keepdims=True)
+    return x - (mean if name is None else mean.named(name))
+
+
+def test_a_gradient_that_cancels_by_unnamed_routes_is_rounding_noise():
+    model = Net(
+        lambda net, x: subtract_mean(x @ net.weight + net.shift) * net.scale,
+        weight=parameter(*np.eye(3)), shift=parameter(1, 2, 3), scale=parameter(2),
+    )  # fmt: skip
+    (finding,) = tg.check_redundant(model, X)
+    assert finding.name == "shift"
+    assert re.fullmatch(
+        r"receives rounding noise only \(up to \de-\d\d\): what arrives cancels, "
+        r"by routes that nobody named",
+        finding.reason,
+    )
+
+
+@pytest.mark.parametrize("name", [None, "E[x]"])
+def test_a_dead_parameter_is_found_also_where_it_is_the_only_one(name):
+    model = Net(
+        lambda net, x: subtract_mean(x + net.shift, name), shift=parameter(1, 2, 3)
+    )
+    (finding,) = tg.check_redundant(model, X)
+    assert finding.name == "shift"
+    expected = (
+        "receives rounding noise only" if name is None else "feeds a batch norm: "
+    )
+    assert finding.reason.startswith(expected)
+
+
+def test_a_gradient_that_vanishes_but_is_not_zero_is_no_finding():
+    layers = [
+        layer for i in range(12) for layer in (linear(3, 3, seed=i), nn.Sigmoid())
+    ]
+    model = nn.Sequential(*layers)
+    for module in layers[::2]:
+        module.weight.data = module.weight.data * np.float32(0.05)
+    y = model(Tensor(X, dtype=np.float32))
+    first = tg.grad(y, model[0].bias, gradient=np.ones(y.shape)).data
+    assert 0 < np.abs(first).max() < 1e-9
+    assert tg.check_redundant(model, X) == ()
+
+
+@pytest.mark.parametrize(
+    "batch", [X, X.astype(np.float32), Tensor(X, dtype=np.float32)]
+)
+def test_inputs_may_be_arrays_or_tensors_of_any_precision(batch):
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU(), linear(4, 2))
+    assert [f.name for f in tg.check_redundant(model, batch)] == ["0.bias"]
+
+
+def test_it_works_under_no_grad():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4))
+    with tg.no_grad():
+        assert [f.name for f in tg.check_redundant(model, X)] == ["0.bias"]
+
+
+def test_a_model_without_parameters_is_refused():
+    with pytest.raises(ValueError, match="nothing was recorded for tensor") as error:
+        tg.check_redundant(nn.Sequential(nn.ReLU()), X)
+    assert str(error.value).startswith("check_redundant(")
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_checking_changes_nothing_in_the_model(fused):
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, fused=fused), linear(4, 2))
+    loss = (model(Tensor(X, dtype=np.float32)) ** 2).sum()
+    loss.backward()
+    state = model.state_dict()
+    grads = [p.grad.copy() for p in model.parameters()]
+    tg.check_redundant(model, X)
+    after = model.state_dict()
+    assert state.keys() == after.keys() and model.training
+    for name, value in state.items():
+        assert after[name].dtype == value.dtype
+        np.testing.assert_array_equal(after[name], value)
+    for parameter_, before in zip(model.parameters(), grads):
+        np.testing.assert_array_equal(parameter_.grad, before)
+        assert parameter_.dtype == np.float32
+    loss.backward()
+    np.testing.assert_array_equal(model[2].weight.grad, 2 * grads[-2])

@@ -1,0 +1,250 @@
+"""Rendering: by pygraphviz, by ``dot``, and by neither."""
+
+import builtins
+import re
+import shutil
+import sys
+import warnings
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor
+from tinygrad_bn.draw import NoRenderer
+
+SVG = "{http://www.w3.org/2000/svg}"
+MAGIC = {
+    "png": b"\x89PNG\r\n\x1a\n",
+    "pdf": b"%PDF-",
+    "svg": b"<svg ",
+    "dot": b"digraph",
+}
+
+
+def drawing(**settings):
+    a = Tensor([1.0, 2.0], requires_grad=True, name="ä <a>")
+    return tg.draw((a * a).sum().named("L"), **settings)
+
+
+def without_pygraphviz(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+
+
+def without_programs(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+
+
+@pytest.fixture(params=["pygraphviz", "dot"])
+def renderer(request, monkeypatch):
+    if request.param == "pygraphviz":
+        pytest.importorskip("pygraphviz")
+        without_programs(monkeypatch)
+    else:
+        if shutil.which("dot") is None:
+            pytest.skip("dot is not installed")
+        without_pygraphviz(monkeypatch)
+    return request.param
+
+
+@pytest.fixture
+def no_renderer(monkeypatch):
+    without_pygraphviz(monkeypatch)
+    without_programs(monkeypatch)
+
+
+def texts_of(svg):
+    root = ElementTree.fromstring(svg)
+    return [text.text for text in root.iter(f"{SVG}text")]
+
+
+@pytest.mark.filterwarnings("ignore:a p.. needs a font")
+@pytest.mark.parametrize("kind", MAGIC)
+def test_both_renderers_save_every_kind(renderer, kind, tmp_path):
+    path = tmp_path / "new folder" / f"picture.{kind.upper()}"
+    assert drawing().save(path) == path
+    assert path.read_bytes().startswith(MAGIC[kind])
+    assert path.stat().st_size > 400
+
+
+def test_both_renderers_make_svg_that_shows_the_names(renderer):
+    text = drawing(title="a title").svg()
+    assert {"a title", "ä <a>", "mul"} <= {t.strip("\xa0") for t in texts_of(text)}
+    assert "<!DOCTYPE" not in text and "href" not in text
+
+
+def test_both_renderers_show_backslashes_as_they_are(renderer):
+    a = Tensor([1.0], requires_grad=True, name=r"\N")
+    assert r"\N" in texts_of(tg.draw((a * a).sum(), title="t").svg())
+
+
+def test_both_renderers_keep_the_order_of_panels(renderer):
+    panels = [drawing(title=title, direction="TB") for title in ("zebra", "apple")]
+    root = ElementTree.fromstring(tg.side_by_side(*panels).svg())
+    x = {t.text: float(t.get("x")) for t in root.iter(f"{SVG}text")}
+    assert x["zebra"] < x["apple"]
+
+
+def test_without_a_renderer_the_error_names_the_ways_out(no_renderer):
+    with pytest.raises(NoRenderer) as error:
+        drawing().svg()
+    assert str(error.value) == (
+        "to render a drawing, Graphviz must be there, but neither the Python package "
+        "pygraphviz nor the program dot was found. Any of these will do: on every "
+        "system 'python -m pip install pygraphviz' (its wheels contain Graphviz); on "
+        "Debian or Ubuntu 'apt install graphviz'; on macOS 'brew install graphviz'; on "
+        "Windows 'winget install graphviz'. The DOT text needs none of them: "
+        "drawing.source, or drawing.save('picture.dot')."
+    )
+
+
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf", "html"])
+def test_without_a_renderer_nothing_is_written(no_renderer, kind, tmp_path):
+    path = tmp_path / f"folder/picture.{kind}"
+    with pytest.raises(NoRenderer):
+        drawing().save(path)
+    assert not path.parent.exists()
+
+
+def test_without_a_renderer_the_dot_text_is_still_to_be_had(no_renderer, tmp_path):
+    picture = drawing()
+    assert picture.source.startswith("digraph tinygrad_bn {")
+    assert picture.dot.source == picture.source
+    path = picture.save(str(tmp_path / "picture.dot"))
+    assert path.read_text(encoding="utf-8") == picture.source
+
+
+def test_without_a_renderer_a_notebook_shows_the_dot_text(no_renderer):
+    picture = drawing()
+    bundle = picture._repr_mimebundle_()
+    assert bundle.keys() == {"text/plain"}
+    first, reason, *_ = bundle["text/plain"].split("\n")
+    assert first == repr(picture) == "<Drawing '': 3 boxes, 3 arrows>"
+    assert reason.startswith("to render a drawing, Graphviz must be there")
+    assert bundle["text/plain"].endswith(picture.source)
+
+
+def test_a_notebook_shows_the_svg(renderer):
+    picture = drawing()
+    bundle = picture._repr_mimebundle_(include=None, exclude=None)
+    assert bundle == {"image/svg+xml": picture.svg(), "text/plain": repr(picture)}
+
+
+def test_a_broken_renderer_does_not_break_a_notebook(monkeypatch):
+    real = builtins.__import__
+
+    def fails(name, *rest):
+        if name == "pygraphviz":
+            raise OSError("libgvc.so: cannot open")
+        return real(name, *rest)
+
+    monkeypatch.delitem(sys.modules, "pygraphviz", raising=False)
+    monkeypatch.setattr(builtins, "__import__", fails)
+    assert "text/plain" in drawing()._repr_mimebundle_()
+
+
+def test_an_unknown_ending_is_refused(tmp_path):
+    with pytest.raises(ValueError) as error:
+        drawing().save(tmp_path / "picture.jpeg")
+    assert str(error.value) == (
+        "drawing.save(path): the ending must be one of svg, png, pdf, dot, html, but "
+        "'picture.jpeg' was received."
+    )
+    with pytest.raises(ValueError, match="but 'picture' was received"):
+        drawing().save(tmp_path / "picture")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes, self.title = [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.title += (
+            data if self.tags[-1:] == ["title"] and "svg" not in self.tags else ""
+        )
+
+
+def test_a_page_is_one_file_without_scripts_or_requests(renderer, tmp_path):
+    path = drawing(title="<b> & co\nsecond line").save(tmp_path / "page.html")
+    text = path.read_text(encoding="utf-8")
+    page = Tags()
+    page.feed(text)
+    assert text.startswith("<!DOCTYPE html>") and page.title.strip() == "<b> & co"
+    assert not {"script", "link", "img", "iframe", "object", "a"} & set(page.tags)
+    names = {name for name, _ in page.attributes}
+    assert not {"src", "href", "xlink:href", "srcset"} & names
+    assert not any(name.startswith("on") for name in names)
+    assert "@import" not in text and "url(" not in text
+    assert "://" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    svg = text[text.index("<svg") : text.index("</svg>") + 6]
+    assert "ä <a>" in texts_of(svg)
+    assert any(
+        t.text == "[1., 2.]" for t in ElementTree.fromstring(svg).iter(f"{SVG}title")
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_has_the_background_of_its_picture(theme, tmp_path):
+    pytest.importorskip("pygraphviz")
+    text = drawing(theme=theme).save(tmp_path / "page.html").read_text(encoding="utf-8")
+    color = {"light": "#ffffff", "dark": "#0f151c"}[theme]
+    assert f"background: {color};" in text and ":hover" in text
+
+
+class Lister:
+    """A stand-in for ``fc-list`` on a system with the given fonts."""
+
+    def __init__(self, folder, monkeypatch, fonts):
+        program = folder / "fc-list"
+        program.write_text(f"#!/bin/sh\nprintf '{fonts}'\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_a_system_without_fonts_is_warned_of(kind, tmp_path, monkeypatch):
+    pytest.importorskip("pygraphviz")
+    Lister(tmp_path, monkeypatch, "")
+    with pytest.warns(UserWarning) as caught:
+        drawing().save(tmp_path / f"picture.{kind}")
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"a {kind} needs a font on this system, and none is installed: its text will "
+        "be missing. Install one (on Debian or Ubuntu 'apt install "
+        "fonts-dejavu-core'), or save an .svg, which needs none."
+    )
+    assert warning.filename == __file__
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+def test_with_fonts_or_for_an_svg_nothing_is_warned_of(tmp_path, monkeypatch):
+    pytest.importorskip("pygraphviz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Lister(tmp_path, monkeypatch, "")
+        drawing().save(tmp_path / "picture.svg")
+        Lister(tmp_path, monkeypatch, "DejaVu Sans")
+        drawing().save(tmp_path / "picture.png")
+
+
+def test_dot_that_refuses_a_source_is_an_error_that_quotes_it(monkeypatch):
+    if shutil.which("dot") is None:
+        pytest.skip("dot is not installed")
+    without_pygraphviz(monkeypatch)
+    picture = drawing()
+    monkeypatch.setattr(type(picture), "source", "digraph { a -> }")
+    with pytest.raises(RuntimeError, match=r"dot cannot draw this: .*syntax error"):
+        picture.svg()
+
+
+def test_repr_counts_what_is_drawn():
+    picture = tg.side_by_side(drawing(), drawing(), title="two")
+    assert repr(picture) == "<Drawing 'two': 6 boxes, 6 arrows>"
