@@ -52,7 +52,7 @@ import math
 
 import numpy as np
 
-from .ops import axes_of, reshape
+from .ops import axes_of, reshape, sum_of_rows
 from .tensor import Fused, Tensor, composite, describe, stop_gradient
 
 
@@ -120,10 +120,10 @@ def fused_batch_norm(
 ) -> Tensor:
     """The same as ``batch_norm`` in one operation, with a backward pass by hand.
 
-    It is faster, keeps x_hat and one number per channel for backward, and centers
-    twice, so that x_hat stays exact when the mean is large beside the standard
-    deviation. Evaluation mode (``mean`` or ``var`` given) is left to the definition,
-    and so are derivatives of second order.
+    It is faster, keeps x_hat and one number per channel for backward, and measures
+    from the first row, so that x_hat stays exact when the mean is large beside the
+    standard deviation. Evaluation mode (``mean`` or ``var`` given) is left to the
+    definition, and so are derivatives of second order.
 
     Shapes, errors: as for ``batch_norm``.
 
@@ -134,51 +134,44 @@ def fused_batch_norm(
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = axes_of(x, axes)
     _check(x, axes, eps, (), from_batch=True)
-    inputs = (
-        x,
-        _per_channel("gamma", gamma, x, axes),
-        _per_channel("beta", beta, x, axes),
-    )
-    y, (_, _, mean, var) = _fused.run(inputs, {"axes": axes, "eps": eps})
+    gamma, beta = (_checked(*v, x, axes) for v in (("gamma", gamma), ("beta", beta)))
+    y, (_, _, mean, var) = _fused.run((x, gamma, beta), {"axes": axes, "eps": eps})
     if running is not None:
         running.update(mean, var, values_per_channel(x, axes))
     return y
 
 
 def _forward(x, gamma, beta, *, axes, eps):
-    m = values_per_channel(x, axes)
-    mean = np.add.reduce(x, axes, keepdims=True) / m
-    x_c = x - mean
-    # A mean of 1e4 is rounded to 1e-3 in float32; centering again removes what is left.
-    rest = np.add.reduce(x_c, axes, keepdims=True) / m
-    x_c -= rest
-    var = np.add.reduce(x_c * x_c, axes, keepdims=True) / m
-    inv_std = (var + eps) ** -0.5
+    rows = _as_rows(x, axes)
+    # Measured from the first row, a mean of 1e4 is not rounded to 1e-3 (in float32).
+    x_c = rows - rows[0]
+    shift = sum_of_rows(x_c) / len(rows)
+    x_c -= shift
+    mean = rows[0] + shift
+    var = sum_of_rows(x_c * x_c) / len(rows)
+    inv_std = 1 / np.sqrt(var + eps)
     x_c *= inv_std
     x_hat = x_c
-    return _scale_and_shift(x_hat, gamma, beta, x, axes), (
-        x_hat,
-        inv_std,
-        mean + rest,
-        var,
-    )
+    y = x_hat * (1 if gamma is None else gamma.reshape(-1))
+    if beta is not None:
+        y += beta.reshape(-1)
+    return _from_rows(y, x, axes), (x_hat, inv_std, mean, var)
 
 
 def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     x_hat, inv_std, _, _ = saved
-    m = values_per_channel(x, axes)
-    sum_g = np.add.reduce(g, axes, keepdims=True)
-    sum_g_x_hat = np.add.reduce(g * x_hat, axes, keepdims=True)
-    d_x = None
+    g = _as_rows(g, axes)
+    d_beta, d_gamma, d_x = sum_of_rows(g), sum_of_rows(g * x_hat), None
     if needs[0]:
-        d_x = x_hat * (sum_g_x_hat / -m)
+        d_x = x_hat * (d_gamma / -len(g))
         d_x += g
-        d_x -= sum_g / m
-        d_x *= inv_std if gamma is None else gamma * inv_std
+        d_x -= d_beta / len(g)
+        d_x *= inv_std if gamma is None else gamma.reshape(-1) * inv_std
+        d_x = _from_rows(d_x, x, axes)
     return (
         d_x,
-        sum_g_x_hat.reshape(gamma.shape) if needs[1] else None,
-        sum_g.reshape(beta.shape) if needs[2] else None,
+        d_gamma.reshape(gamma.shape) if needs[1] else None,
+        d_beta.reshape(beta.shape) if needs[2] else None,
     )
 
 
@@ -208,10 +201,8 @@ class RunningStatistics:
                 "momentum, the weight of the new batch, must be in [0, 1], or None for "
                 f"the average over all batches, but {momentum!r} was received."
             )
-        self.mean, self.var = (
-            np.zeros(num_features, dtype),
-            np.ones(num_features, dtype),
-        )
+        self.mean = np.zeros(num_features, dtype)
+        self.var = np.ones(num_features, dtype)
         self.momentum, self.updates = momentum, np.zeros((), int)
 
     def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
@@ -227,6 +218,25 @@ def values_per_channel(x, axes: tuple[int, ...]) -> int:
     return math.prod(x.shape[i] for i in axes)
 
 
+def _channels_last(x, axes):
+    return (*axes, *(i for i in range(x.ndim) if i not in axes))
+
+
+def _as_rows(x, axes):
+    """``x`` as a matrix: a row for each value averaged, a column for each channel."""
+    if x.ndim == 2 and axes == (0,):
+        return x
+    return x.transpose(_channels_last(x, axes)).reshape(values_per_channel(x, axes), -1)
+
+
+def _from_rows(rows, x, axes):
+    """The matrix in the shape of ``x`` again."""
+    if x.ndim == 2 and axes == (0,):
+        return rows
+    order = _channels_last(x, axes)
+    return rows.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
+
+
 def _scale_and_shift(x_hat, gamma, beta, x, axes):
     y = x_hat
     if gamma is not None:
@@ -238,21 +248,28 @@ def _scale_and_shift(x_hat, gamma, beta, x, axes):
 
 def _per_channel(name, values, x, axes):
     """One value per channel, shaped so that it broadcasts along ``axes``."""
+    values = _checked(name, values, x, axes)
+    leading = axes == tuple(range(len(axes)))
+    if values is None or values.ndim == x.ndim or leading:
+        return values
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    return reshape(values, shape=kept)
+
+
+def _checked(name, values, x, axes):
+    """``values``, if there is one for each channel."""
     if values is None:
         return None
     values = values if isinstance(values, Tensor) else np.asarray(values)
-    shape, kept = (
-        values.shape,
-        tuple(1 if i in axes else n for i, n in enumerate(x.shape)),
-    )
     channels = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-    if shape != channels and shape != kept:
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    if values.shape not in (channels, kept):
         raise ValueError(
             f"batch_norm: {name} must have one value per channel, {channels}, for "
-            f"{describe(x)} with axes={axes}, but {shape} was received. Check the axes."
+            f"{describe(x)} with axes={axes}, but {values.shape} was received. Check "
+            "the axes."
         )
-    broadcasts = shape == kept or axes == tuple(range(len(axes)))
-    return values if broadcasts else reshape(values, shape=kept)
+    return values
 
 
 def _check(x, axes, eps, constants, from_batch):

@@ -42,6 +42,11 @@ def _sum_to(x, shape):
     )
 
 
+def sum_of_rows(x: np.ndarray) -> np.ndarray:
+    """The sum over the first of two axes, as a product: BLAS is faster at it."""
+    return np.ones(len(x), x.dtype).dot(x)
+
+
 broadcast_to = Primitive(
     "broadcast_to",
     lambda x, shape: np.broadcast_to(x, shape),

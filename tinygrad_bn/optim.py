@@ -26,6 +26,8 @@ import numpy as np
 
 from .tensor import Tensor, describe, tick
 
+BLOCK = 32768
+
 
 class Optimizer:
     """What all optimizers share: the flat buffers, their checks, and their state.
@@ -44,6 +46,7 @@ class Optimizer:
             np.zeros(size, self.parameters[0].dtype) for _ in range(2)
         )
         self.scratch = np.empty_like(self.data)
+        self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
         self._adopt()
 
     def _adopt(self) -> None:
@@ -228,20 +231,24 @@ class Adam(Optimizer):
     def _update(self, g):
         self.steps += 1
         beta1, beta2 = self.betas
-        m, v, scratch = self.m, self.v, self.scratch
-        m *= beta1
-        m += np.multiply(g, 1 - beta1, out=scratch)
-        v *= beta2
-        np.multiply(g, 1 - beta2, out=scratch)
-        v += np.multiply(scratch, g, out=scratch)
-        np.sqrt(v, out=scratch)
-        # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): one pass fewer.
         t = int(self.steps)
+        # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): one pass fewer.
         root = math.sqrt(1 - beta2**t)
-        scratch += self.eps * root
-        np.divide(m, scratch, out=scratch)
-        scratch *= self.lr * root / (1 - beta1**t)
-        self.data -= scratch
+        lr, eps = self.lr * root / (1 - beta1**t), self.eps * root
+        # Block by block, so that the values stay in the cache from pass to pass.
+        for block in self.blocks:
+            p, d_p, m, v = (a[block] for a in (self.data, g, self.m, self.v))
+            scratch = self.scratch[: p.size]
+            m *= beta1
+            m += np.multiply(d_p, 1 - beta1, out=scratch)
+            v *= beta2
+            np.multiply(d_p, 1 - beta2, out=scratch)
+            v += np.multiply(scratch, d_p, out=scratch)
+            np.sqrt(v, out=scratch)
+            scratch += eps
+            np.divide(m, scratch, out=scratch)
+            scratch *= lr
+            p -= scratch
 
     def _state(self):
         return {"m": self.m, "v": self.v, "steps": self.steps}

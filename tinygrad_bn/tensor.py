@@ -316,6 +316,8 @@ class Operation:
     ``demands`` says what must hold of the inputs; the error for other inputs quotes it.
     """
 
+    saves = False
+
     def __init__(self, name: str, demands: str | None = None):
         self.name, self.demands = name, demands
 
@@ -341,9 +343,10 @@ class Operation:
             else:
                 arrays.append(x)
         try:
-            data, saved = self.evaluate(arrays, params)
+            result = self.forward(*arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
             raise self.refusal(inputs, error) from error
+        data, saved = result if self.saves else (result, None)
         if not any_tensor:
             return data, saved
         if type(data) is not np.ndarray:
@@ -387,9 +390,6 @@ class Primitive(Operation):
         super().__init__(name, demands)
         self.forward, self.pullbacks = forward, pullbacks
 
-    def evaluate(self, arrays: list, params: dict):
-        return self.forward(*arrays, **params), None
-
     def differentiates(self, i: int) -> bool:
         return self.pullbacks[i] is not None
 
@@ -418,12 +418,11 @@ class Fused(Operation):
     of higher order are left to it.
     """
 
+    saves = True
+
     def __init__(self, name, forward, backward, definition, demands=None):
         super().__init__(name, demands)
         self.forward, self.backward, self.definition = forward, backward, definition
-
-    def evaluate(self, arrays: list, params: dict):
-        return self.forward(*arrays, **params)
 
     def differentiates(self, i: int) -> bool:
         return True

@@ -1,0 +1,99 @@
+"""The command line: ``python -m benchmarks --help``."""
+
+import argparse
+from importlib.util import find_spec
+from statistics import quantiles
+
+from tqdm import tqdm
+
+from .cases import CASES
+from .contestants import PEERS, Engine
+from .handwritten import Handwritten
+from .measure import Times, machine, measure, median_step, rotations
+
+ALLOWED_RATIO = 1.4
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the chosen cases and print a report for each."""
+    options = parse(arguments)
+    contestants = {"handwritten": Handwritten, "engine": Engine}
+    if options.peers:
+        contestants |= {name: peer for name, peer in PEERS.items() if find_spec(name)}
+    print(machine())
+    for name in options.case:
+        case = CASES[name]
+        orders = rotations(list(contestants), options.rounds)
+        progress = tqdm(orders, name, leave=False, disable=None)
+        times = measure(case, contestants, progress, options.steps or case.steps)
+        print(f"\n{name}: {case}\n{report(times)}")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure a training step of the engine beside the same step, "
+        "written by hand in NumPy.",
+    )
+    parser.add_argument(
+        "--case",
+        action="append",
+        choices=CASES,
+        help="measure this case only; may be given several times",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=at_least_one,
+        help="turns for each contestant (30; with --quick 5)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=at_least_one,
+        help="steps in a turn (by default the case decides)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few rounds, for a first impression"
+    )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help=f"measure other libraries too, where installed: {', '.join(PEERS)}",
+    )
+    options = parser.parse_args(arguments)
+    options.case = options.case or list(CASES)
+    options.rounds = options.rounds or (5 if options.quick else 30)
+    return options
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least 1, but {text!r} was received"
+        )
+    return int(text)
+
+
+def report(times: Times) -> str:
+    """A line for each contestant, with its ratio, and the verdict on the engine."""
+    yardstick = times["handwritten"]
+    lines = []
+    for name, rounds in times.items():
+        step = median_step(rounds)
+        ratio = step / median_step(yardstick)
+        lines.append(f"  {name:12} {step * 1e6:9.1f} us   {ratio:5.2f}")
+        if len(rounds) > 1 and rounds is not yardstick:
+            pairs = zip(rounds, yardstick, strict=True)
+            quartiles = quantiles(
+                [median_step([a]) / median_step([b]) for a, b in pairs], n=4
+            )
+            lines[-1] += (
+                f"   ({quartiles[0]:.2f} to {quartiles[2]:.2f} in half the rounds)"
+            )
+    ratio = median_step(times["engine"]) / median_step(yardstick)
+    verdict = "within" if ratio <= ALLOWED_RATIO else "ABOVE"
+    lines.append(f"  engine / handwritten = {ratio:.2f}: {verdict} {ALLOWED_RATIO}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
