@@ -252,9 +252,10 @@ def _draw_tiles(axes, tiles: np.ndarray) -> None:
     tiles = np.pad(tiles, ((0, blank), (0, 1), (0, 1)), constant_values=np.nan)
     rows = tiles.reshape(columns, columns, *tiles.shape[1:])
     sheet = np.block([list(row) for row in rows])
-    limit = np.nanmax(np.abs(sheet))
+    # The few largest weights would leave all others pale.
+    limit = np.nanquantile(np.abs(sheet), 0.995)
     image = axes.imshow(sheet, cmap="PRGn", vmin=-limit, vmax=limit)
-    axes.figure.colorbar(image, ax=axes, label="weight")
+    axes.figure.colorbar(image, ax=axes, label="weight", extend="both", shrink=0.85)
     axes.set_title("First layer: a tile shows the weights of one unit")
     axes.set_axis_off()
 

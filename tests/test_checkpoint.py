@@ -1,0 +1,301 @@
+"""Checkpoints: what was saved comes back, whole or not at all."""
+
+import math
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor, nn, optim
+
+STATE = {
+    "model": {
+        "0.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "inside": {"running_mean": np.array([0.1, np.nan]), "updates": np.array(7)},
+        "nothing": {},
+        "no rows": np.zeros((0, 3)),
+    },
+    "columns first": np.arange(6.0).reshape(3, 2).T,
+    "words": np.array(["ja", "nein"]),
+    "epoch": 3,
+    "lr": 0.1 + 0.2,
+    "large": 2**127 + 1,
+    "endless": -math.inf,
+    "name": 'größer / "ß"',
+    "done": True,
+    "best": None,
+    "file": np.array([True, False]),
+}
+
+
+def assert_same(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, np.ndarray):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_array_equal(a, b)
+    else:
+        assert a == b
+
+
+def test_what_was_saved_comes_back_with_its_types(tmp_path):
+    tg.save(tmp_path / "all.npz", **STATE)
+    assert_same(tg.load(tmp_path / "all.npz"), STATE)
+
+
+def test_numpy_scalars_come_back_as_python_numbers(tmp_path):
+    path = tmp_path / "scalars.npz"
+    tg.save(path, loss=np.float32(0.1), steps=np.int64(5), done=np.bool_(True))
+    assert_same(
+        tg.load(path), {"loss": float(np.float32(0.1)), "steps": 5, "done": True}
+    )
+
+
+def test_a_state_may_contain_something_called_path(tmp_path):
+    tg.save(tmp_path / "p.npz", path="elsewhere", self=1)
+    assert tg.load(tmp_path / "p.npz") == {"path": "elsewhere", "self": 1}
+
+
+@pytest.mark.parametrize("name", ["a", "a.npz", "a.ckpt", "ä b.npy"])
+def test_the_path_is_used_exactly_as_given(tmp_path, name):
+    tg.save(str(tmp_path / name), epoch=1)
+    assert os.listdir(tmp_path) == [name]
+    assert tg.load(str(tmp_path / name)) == {"epoch": 1}
+
+
+def test_numpy_finds_the_arrays_without_pickle(tmp_path):
+    tg.save(tmp_path / "a.npz", **STATE)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert_same(file["model/0.weight"], STATE["model"]["0.weight"])
+        assert_same(file["model/inside/updates"], STATE["model"]["inside"]["updates"])
+
+
+def test_the_same_state_makes_the_same_bytes(tmp_path):
+    for name in "ab":
+        tg.save(tmp_path / name, **STATE)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("optimizer", [optim.Adam, lambda p: optim.SGD(p, 0.1, 0.9)])
+def test_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
+    tmp_path, optimizer
+):
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((8, 3)).astype(np.float32), np.arange(8) % 2
+
+    def build():
+        rng = np.random.default_rng(1)
+        model = nn.Sequential(
+            nn.Linear(3, 4, rng=rng), nn.BatchNorm(4), nn.Linear(4, 2, rng=rng)
+        )
+        return model, optimizer(model.parameters())
+
+    def train(model, optimizer):
+        for _ in range(3):
+            loss = nn.cross_entropy(model(Tensor(x)), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    model, steps = build()
+    train(model, steps)
+    path = tmp_path / "checkpoint.npz"
+    tg.save(path, model=model.state_dict(), optimizer=steps.state_dict(), epoch=3)
+    train(model, steps)
+
+    resumed, resumed_steps = build()
+    state = tg.load(path)
+    resumed.load_state_dict(state["model"])
+    resumed_steps.load_state_dict(state["optimizer"])
+    train(resumed, resumed_steps)
+    assert_same(resumed.state_dict(), model.state_dict())
+    assert_same(resumed_steps.state_dict(), steps.state_dict())
+
+
+# --- Saving that fails ----------------------------------------------------------------
+
+
+def assert_old_checkpoint_is_whole_and_alone(path):
+    assert os.listdir(path.parent) == [path.name]
+    assert_same(tg.load(path), STATE)
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
+    tmp_path, monkeypatch, moment, error
+):
+    path = tmp_path / "a.npz"
+    tg.save(path, **STATE)
+
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, moment, fail)
+        with pytest.raises(type(error)):
+            tg.save(path, epoch=4)
+    assert_old_checkpoint_is_whole_and_alone(path)
+
+
+def test_a_write_that_fails_between_two_arrays_leaves_the_old_checkpoint(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "a.npz"
+    tg.save(path, **STATE)
+    write, written = np.lib.format.write_array, []
+
+    def fail_at_the_second(file, array, **options):
+        if written:
+            raise OSError("disk full")
+        written.append(array)
+        write(file, array, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format, "write_array", fail_at_the_second)
+        with pytest.raises(OSError, match="disk full"):
+            tg.save(path, a=np.ones(3), b=np.ones(3))
+    assert_old_checkpoint_is_whole_and_alone(path)
+
+
+def test_the_new_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor):
+        events.append(("fsync", os.fstat(descriptor).st_size))
+        fsync(descriptor)
+
+    def noted_replace(source, target):
+        events.append(("replace", source.stat().st_size))
+        assert source.parent == target.parent
+        assert_same(tg.load(source), STATE)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    tg.save(tmp_path / "a.npz", **STATE)
+    size = (tmp_path / "a.npz").stat().st_size
+    assert events == [("fsync", size), ("replace", size)]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (Tensor([1.0]), "a Tensor: Tensor([1.], shape=(1,), dtype=float64)"),
+        ([1, 2], "a list: [1, 2]"),
+        ((1, 2), "a tuple: (1, 2)"),
+        (1j, "a complex: 1j"),
+        (np.array([None]), "a ndarray: array([None], dtype=object)"),
+        (np.ma.masked_array([1], [True]), "a MaskedArray: masked_array("),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_by_name_before_anything_is_written(
+    tmp_path, value, what
+):
+    path = tmp_path / "a.npz"
+    tg.save(path, **STATE)
+    with pytest.raises(TypeError) as caught:
+        tg.save(path, epoch=4, model={"inside": {"x": value}})
+    assert str(caught.value).startswith(
+        "save: values must be dictionaries, arrays of numbers or strings, numbers, "
+        f"strings, True, False or None, but 'model/inside/x' is {what}"
+    )
+    assert_old_checkpoint_is_whole_and_alone(path)
+
+
+@pytest.mark.parametrize("key", ["a/b", "a\\b", "a\nb", "a\0b", 3])
+def test_a_key_that_would_be_mistaken_for_another_place_is_refused(tmp_path, key):
+    with pytest.raises(ValueError) as caught:
+        tg.save(tmp_path / "a.npz", model={key: 1})
+    assert str(caught.value) == (
+        f"save: keys must be printable strings without slashes, but {key!r} was "
+        "received in 'model'. Rename it."
+    )
+    assert not os.listdir(tmp_path)
+
+
+def test_saving_into_a_folder_that_does_not_exist_says_so(tmp_path):
+    path = tmp_path / "nowhere" / "a.npz"
+    with pytest.raises(FileNotFoundError) as caught:
+        tg.save(path, epoch=1)
+    assert str(caught.value) == (
+        f"save: {path} must be in a folder that exists. Make it with os.makedirs()."
+    )
+
+
+# --- Loading that fails ---------------------------------------------------------------
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        tg.load(tmp_path / "a")
+    assert str(caught.value) == (
+        f"load: there must be a checkpoint at {tmp_path / 'a'}, but there is no such "
+        "file. Check the path: nothing is appended to it."
+    )
+
+
+def foreign_npz(path):
+    with open(path, "wb") as file:
+        np.savez(file, weights=np.ones(3))
+
+
+def forged_npz(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tinygrad_bn.json", '{"plain": {}, "arrays": ["a"]}')
+        with archive.open("a.npy", "w") as member:
+            np.lib.format.write_array(member, np.array([print]))
+
+
+@pytest.mark.parametrize(
+    ("write", "what"),
+    [
+        (lambda path: path.write_bytes(b""), "File is not a zip file"),
+        (lambda path: path.write_text("hello"), "File is not a zip file"),
+        (lambda path: path.write_bytes(pickle.dumps(3)), "File is not a zip file"),
+        (foreign_npz, "it was written by something else"),
+        (forged_npz, "Object arrays cannot be loaded when allow_pickle=False"),
+    ],
+)
+def test_a_file_that_save_did_not_write_is_refused(tmp_path, write, what):
+    path = tmp_path / "a.npz"
+    write(path)
+    with pytest.raises(ValueError) as caught:
+        tg.load(path)
+    assert str(caught.value) == (
+        f"load: {path} must be a whole checkpoint, written by tg.save, but reading it "
+        f"failed: {what}. Use another one."
+    )
+
+
+def test_no_truncated_checkpoint_is_taken_for_a_whole_one(tmp_path):
+    path = tmp_path / "a.npz"
+    tg.save(path, **STATE)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 13):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"a\.npz must be a whole checkpoint"):
+            tg.load(path)
+
+
+def test_no_damaged_byte_changes_what_is_loaded_unnoticed(tmp_path):
+    path = tmp_path / "a.npz"
+    tg.save(path, weights=np.arange(20.0), epoch=3)
+    whole, refused = path.read_bytes(), 0
+    for i in range(len(whole)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0xFF]) + whole[i + 1 :])
+        try:
+            state = tg.load(path)
+        except ValueError as error:
+            assert str(error).startswith(f"load: {path} must be a whole checkpoint")
+            refused += 1
+        else:
+            assert_same(state, {"epoch": 3, "weights": np.arange(20.0)})
+    assert refused > len(whole) / 2

@@ -1,0 +1,332 @@
+"""The main job: it learns, repeats itself, stops cleanly and goes on exactly."""
+
+import importlib
+import io
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_bn as tg
+from tinygrad_bn import nn
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "train_mlp.py"
+sys.path.insert(0, str(SCRIPT.parent))
+train_mlp = importlib.import_module("train_mlp")
+SMALL = ["--data", "moons", "--layers", "8,4"]
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Half a second each, which only two tests need to spend."""
+    monkeypatch.setattr(train_mlp, "draw_training", lambda *_: None)
+
+
+def run(folder, *options):
+    """The checkpoint after a run of the script in this process."""
+    train_mlp.main([*options, "--out", str(folder)])
+    return tg.load(folder / "checkpoint.npz")
+
+
+def assert_same_run(a, b):
+    for part in ("model", "optimizer"):
+        assert a[part].keys() == b[part].keys()
+        for name in a[part]:
+            np.testing.assert_array_equal(a[part][name], b[part][name])
+    np.testing.assert_array_equal(a["history"], b["history"])
+
+
+# --- It learns ------------------------------------------------------------------------
+
+
+def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
+    tmp_path, capsys, monkeypatch
+):
+    draw = importlib.import_module("data").draw_training
+    monkeypatch.setattr(train_mlp, "draw_training", draw)
+    _, train_accuracy, test_accuracy = run(tmp_path)["history"][-1]
+    assert train_accuracy > 0.999
+    assert test_accuracy >= 0.97
+    assert capsys.readouterr().out == (
+        f"training accuracy {train_accuracy:.2%}, test accuracy {test_accuracy:.2%}\n"
+    )
+    assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_accuracy_told_is_that_of_the_saved_weights(tmp_path):
+    state = run(tmp_path, *SMALL, "--epochs", "3")
+    args = train_mlp.parse(SMALL)
+    moons = train_mlp.load("moons")
+    model = train_mlp.perceptron(args, moons)
+    model.load_state_dict(state["model"])
+    scores = model.eval()(tg.Tensor(moons.test_x)).data
+    assert state["history"].shape == (3, 3)
+    assert np.mean(scores.argmax(axis=1) == moons.test_y) == state["history"][-1, 2]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ["--bn", "none", "--activation", "relu", "--optimizer", "sgd"],
+        ["--bn", "graph", "--activation", "sigmoid", "--optimizer", "adam"],
+        ["--bn", "fused", "--activation", "tanh", "--optimizer", "sgd"],
+    ],
+)
+def test_every_kind_of_network_learns_the_moons(tmp_path, kind):
+    history = run(tmp_path, *SMALL, *kind, "--epochs", "3", "--lr", "0.1")["history"]
+    assert history[-1, 2] > 0.85
+    assert history[-1, 0] < 0.8 * history[0, 0]
+
+
+def test_the_two_definitions_of_batch_norm_train_alike(tmp_path):
+    precise = [*SMALL, "--epochs", "2", "--dtype", "float64", "--optimizer", "sgd"]
+    graph = run(tmp_path / "graph", *precise, "--bn", "graph")["model"]
+    fused = run(tmp_path / "fused", *precise, "--bn", "fused")["model"]
+    assert graph["0.weight"].dtype == np.float64
+    for name in graph:
+        np.testing.assert_allclose(graph[name], fused[name], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("bn", "activation", "kinds"),
+    [
+        ("none", "tanh", [nn.Linear, nn.Tanh] * 2 + [nn.Linear]),
+        ("graph", "relu", [nn.Linear, nn.BatchNorm, nn.ReLU] * 2 + [nn.Linear]),
+        ("fused", "sigmoid", [nn.Linear, nn.BatchNorm, nn.Sigmoid] * 2 + [nn.Linear]),
+    ],
+)
+def test_only_layers_without_batch_norm_behind_them_have_a_bias(bn, activation, kinds):
+    args = train_mlp.parse([*SMALL, "--bn", bn, "--activation", activation])
+    model = train_mlp.perceptron(args, train_mlp.load("moons"))
+    assert [type(module) for module in model] == kinds
+    layers = [module for module in model if isinstance(module, nn.Linear)]
+    assert [layer.weight.shape for layer in layers] == [(2, 8), (8, 4), (4, 2)]
+    biases = [layer.bias is not None for layer in layers]
+    assert biases == [bn == "none", bn == "none", True]
+    norms = [module for module in model if isinstance(module, nn.BatchNorm)]
+    assert all(norm.fused == (bn == "fused") for norm in norms)
+
+
+# 1,200 rows make 20 batches of 60 in each epoch; SGD does not count them.
+@pytest.mark.parametrize(
+    ("name", "lr", "steps"), [("sgd", 0.1, None), ("adam", 0.003, 40)]
+)
+def test_each_optimizer_has_a_learning_rate_of_its_own(tmp_path, name, lr, steps):
+    optimizer = run(tmp_path, *SMALL, "--optimizer", name, "--epochs", "2")["optimizer"]
+    assert (optimizer["lr"], optimizer.get("steps")) == (lr, steps)
+
+
+# --- It repeats itself, and goes on exactly -------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path):
+    runs = [
+        run(tmp_path / str(i), *SMALL, "--epochs", "2", "--seed", seed)
+        for i, seed in enumerate(["1", "1", "2"])
+    ]
+    assert_same_run(runs[0], runs[1])
+    assert (runs[0]["model"]["0.weight"] != runs[2]["model"]["0.weight"]).all()
+
+
+def test_each_epoch_is_shuffled_in_its_own_way(tmp_path, monkeypatch):
+    orders = []
+
+    def noted(x, y, batch_size, rng):
+        orders.append(rng.permutation(5).tolist())
+        return [(x, y)]
+
+    monkeypatch.setattr(train_mlp, "minibatches", noted)
+    run(tmp_path, *SMALL, "--epochs", "3")
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_stopped_and_resumed_ends_like_one_never_stopped(
+    tmp_path, monkeypatch, optimizer
+):
+    options = [*SMALL, "--optimizer", optimizer, "--epochs", "4"]
+    uninterrupted = run(tmp_path / "a", *options)
+    minibatches, epochs = train_mlp.minibatches, []
+
+    def stopping_in_the_third_epoch(*inputs):
+        epochs.append(inputs)
+        for i, batch in enumerate(minibatches(*inputs)):
+            if len(epochs) == 3 and i == 5:
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_mlp, "minibatches", stopping_in_the_third_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "b", *options)
+    assert len(tg.load(tmp_path / "b" / "checkpoint.npz")["history"]) == 2
+    assert_same_run(run(tmp_path / "b", *options, "--resume"), uninterrupted)
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path):
+    run(tmp_path / "a", *SMALL, "--epochs", "1")
+    longer = run(tmp_path / "a", *SMALL, "--epochs", "3", "--resume")
+    assert_same_run(longer, run(tmp_path / "b", *SMALL, "--epochs", "3"))
+
+
+def test_ctrl_c_ends_with_a_sentence_and_the_last_finished_epoch(tmp_path):
+    options = [*SMALL, "--out", str(tmp_path / "a")]
+    # Where tests run in the background, a child would inherit that SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *options, "--epochs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    checkpoint, end = tmp_path / "a" / "checkpoint.npz", time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert out == "\nStopped. --resume goes on from the last finished epoch.\n"
+    stopped = tg.load(checkpoint)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.npz"]
+    epochs = str(len(stopped["history"]))
+    assert_same_run(run(tmp_path / "b", *SMALL, "--epochs", epochs), stopped)
+
+
+def test_resuming_with_other_options_is_refused(tmp_path):
+    run(tmp_path, *SMALL, "--epochs", "1")
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, "--data", "moons", "--lr", "0.5", "--resume")
+    path = tmp_path / "checkpoint.npz"
+    assert caught.value.code == (
+        f"train_mlp.py: error: --resume must keep to what {path} began with: "
+        "{'layers': '[8, 4]', 'lr': '0.003'}."
+    )
+
+
+def test_resuming_from_nothing_or_from_a_damaged_file_says_so(tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL, "--resume")
+    checkpoint = tmp_path / "checkpoint.npz"
+    expected = f"train_mlp.py: error: load: there must be a checkpoint at {checkpoint}"
+    assert caught.value.code.startswith(expected)
+
+    checkpoint.write_text("hello")
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL, "--resume")
+    expected = f"train_mlp.py: error: load: {checkpoint} must be a whole checkpoint"
+    assert caught.value.code.startswith(expected)
+
+
+# --- What it says ---------------------------------------------------------------------
+
+
+def test_without_a_terminal_only_the_closing_line_is_printed(tmp_path):
+    command = [sys.executable, str(SCRIPT), *SMALL, "--epochs", "1"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, check=False, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    line = r"training accuracy \d+\.\d\d%, test accuracy \d+\.\d\d%\n"
+    assert re.fullmatch(line, done.stdout)
+    names = sorted(path.name for path in (tmp_path / "out" / "train_mlp").iterdir())
+    assert names == ["checkpoint.npz", "training.png"]
+
+
+def test_on_a_terminal_a_bar_shows_loss_and_accuracy(tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    loss, _, accuracy = run(tmp_path, *SMALL, "--epochs", "2")["history"][-1]
+    last = terminal.getvalue().split("\r")[-1]
+    assert "2400/2400" in last
+    assert f"accuracy={accuracy:.3g}, loss={loss:.3g}" in last
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [
+        ("--data", "cats", "invalid choice: 'cats'"),
+        (
+            "--layers",
+            "8,,8",
+            "must be a whole number of at least 1, but '' was received",
+        ),
+        (
+            "--layers",
+            "8,0",
+            "must be a whole number of at least 1, but '0' was received",
+        ),
+        ("--activation", "step", "invalid choice: 'step'"),
+        ("--bn", "maybe", "invalid choice: 'maybe'"),
+        ("--optimizer", "rmsprop", "invalid choice: 'rmsprop'"),
+        ("--lr", "fast", "invalid float value: 'fast'"),
+        (
+            "--batch-size",
+            "1",
+            "must be a whole number of at least 2, but '1' was received",
+        ),
+        ("--epochs", "0", "must be a whole number of at least 1, but '0' was received"),
+        (
+            "--epochs",
+            "1.5",
+            "must be a whole number of at least 1, but '1.5' was received",
+        ),
+        ("--seed", "-1", "must be a whole number of at least 0, but '-1' was received"),
+        ("--dtype", "int8", "invalid choice: 'int8'"),
+    ],
+)
+def test_a_nonsensical_option_is_named_with_what_must_hold(capsys, option, value, what):
+    with pytest.raises(SystemExit) as caught:
+        train_mlp.main([option, value])
+    assert caught.value.code == 2
+    assert f"error: argument {option}: {what}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lr", ["-1", "nan", "inf"])
+def test_a_nonsensical_learning_rate_is_refused(tmp_path, lr):
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL, "--lr", lr)
+    assert caught.value.code == (
+        f"train_mlp.py: error: lr must be a number of at least 0, but {float(lr)} was "
+        "received."
+    )
+
+
+def test_a_missing_mnist_is_named(tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        train_mlp.main(["--data", "mnist", "--mnist-dir", str(tmp_path)])
+    expected = f"train_mlp.py: error: MNIST: {tmp_path} must contain train-images-idx3"
+    assert caught.value.code.startswith(expected)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match=r"train_mlp\.py: error: .*/file"):
+        run(tmp_path / "file", *SMALL)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_checkpoint(tmp_path):
+    wild = [*SMALL, "--bn", "none", "--optimizer", "sgd", "--lr", "1e30"]
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *wild)
+    assert caught.value.code == "The loss became nan in epoch 1: lower --lr."
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_the_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit):
+        train_mlp.main(["--help"])
+    shown = capsys.readouterr().out
+    options = re.findall(r"^  (--[a-z-]+)(?: \S+)?\s+(\S+)", shown, re.MULTILINE)
+    assert [name for name, _ in options] == [
+        "--data", "--layers", "--activation", "--bn", "--optimizer", "--lr",
+        "--batch-size", "--epochs", "--seed", "--dtype", "--out", "--resume",
+        "--mnist-dir",
+    ]  # fmt: skip
