@@ -1,4 +1,4 @@
-"""Data sets for every example, in minibatches, and pictures of what was learned.
+"""Data sets for every example, in minibatches.
 
 ====================  ================================================================
 digits                1,797 handwritten digits of 8x8 pixels; part of scikit-learn
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 
 class DataSet(NamedTuple):
@@ -215,58 +214,3 @@ def _read_idx(folder: Path, name: str, axes: int) -> tuple[Path, np.ndarray]:
             f"{len(content)}. Get it again."
         )
     return path, np.frombuffer(content, np.uint8, offset=4 * len(words)).reshape(shape)
-
-
-# --- Pictures -------------------------------------------------------------------------
-
-
-def draw_training(folder, data: DataSet, history, model, predict) -> None:
-    """Save ``training.png``: how a classifier was trained, and what it has learned.
-
-    ``history`` has a row of loss, training accuracy and test accuracy for each epoch.
-    For images, the weights of the linear layer ``model[0]`` are shown; for points in
-    the plane, the class that ``predict(model, x)`` gives to each place.
-    """
-    figure = Figure(figsize=(11, 5.5), layout="constrained")
-    axes = figure.subplot_mosaic([["loss", "learned"], ["accuracy", "learned"]])
-    epochs = np.arange(1, len(history) + 1)
-    loss, train_accuracy, test_accuracy = np.transpose(history)
-    axes["loss"].semilogy(epochs, loss, "o-", label="training")
-    axes["accuracy"].plot(epochs, train_accuracy, "o-", label="training")
-    axes["accuracy"].plot(epochs, test_accuracy, "s--", label="test")
-    for name in ("loss", "accuracy"):
-        axes[name].set(xlabel="epoch", ylabel=name)
-        axes[name].xaxis.get_major_locator().set_params(integer=True)
-        axes[name].legend()
-    if data.image_shape:
-        weights = model[0].weight.data[:, :100]
-        _draw_tiles(axes["learned"], weights.T.reshape(-1, *data.image_shape))
-    else:
-        _draw_regions(axes["learned"], data, lambda x: predict(model, x))
-    figure.savefig(Path(folder) / "training.png", dpi=120)
-
-
-def _draw_tiles(axes, tiles: np.ndarray) -> None:
-    columns = math.ceil(math.sqrt(len(tiles)))
-    blank = columns**2 - len(tiles)
-    tiles = np.pad(tiles, ((0, blank), (0, 1), (0, 1)), constant_values=np.nan)
-    rows = tiles.reshape(columns, columns, *tiles.shape[1:])
-    sheet = np.block([list(row) for row in rows])
-    # The few largest weights would leave all others pale.
-    limit = np.nanquantile(np.abs(sheet), 0.995)
-    image = axes.imshow(sheet, cmap="PRGn", vmin=-limit, vmax=limit)
-    axes.figure.colorbar(image, ax=axes, label="weight", extend="both", shrink=0.85)
-    axes.set_title("First layer: a tile shows the weights of one unit")
-    axes.set_axis_off()
-
-
-def _draw_regions(axes, data: DataSet, predict) -> None:
-    line = np.linspace(1.1 * data.test_x.min(), 1.1 * data.test_x.max(), 300)
-    plane = np.stack(np.meshgrid(line, line), axis=-1).astype(data.test_x.dtype)
-    classes = predict(plane.reshape(-1, 2)).reshape(plane.shape[:2])
-    colors = {"cmap": "PRGn", "vmin": 0, "vmax": data.num_classes - 1}
-    axes.pcolormesh(line, line, classes, alpha=0.4, **colors)
-    x1, x2 = data.test_x.T
-    axes.scatter(x1, x2, s=14, c=data.test_y, edgecolors="black", lw=0.5, **colors)
-    axes.set(xlabel="first feature", ylabel="second feature", aspect="equal")
-    axes.set_title("Predicted class of each place, and the test points")

@@ -1,6 +1,6 @@
 """Train a multilayer perceptron with batch norm on real digits, and see what it learns.
 
-A picture and a checkpoint go to out/train_mlp/. Ctrl-C keeps the last finished epoch;
+Pictures and a checkpoint go to out/train_mlp/. Ctrl-C keeps the last finished epoch;
 --resume goes on from there as if nothing had happened.
 """
 
@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from data import NAMES, draw_training, load, minibatches
+from data import NAMES, load, minibatches
+from report import draw_training
 from tqdm import tqdm
 
 import tinygrad_bn as tg
@@ -41,8 +42,8 @@ def perceptron(args, data):
 def train(args, data, model, optimizer, history):
     """Train until the history has a row of loss and accuracies for every epoch."""
     rows = len(data.train_y)
-    done, total = len(history) * rows, args.epochs * rows
-    with tqdm(initial=done, total=total, unit=" rows", disable=None) as bar:
+    extent = {"initial": len(history) * rows, "total": args.epochs * rows}
+    with tqdm(**extent, unit=" rows", disable=None) as bar:
         for epoch in range(len(history) + 1, args.epochs + 1):
             # Each epoch has its own generator, so that a resumed run shuffles alike.
             rng = np.random.default_rng([args.seed, epoch])
@@ -79,8 +80,7 @@ def predict(model, x):
 
 def resume(args, model, optimizer):
     """Load the checkpoint into the model and the optimizer; return its history."""
-    path = args.out / "checkpoint.npz"
-    state = tg.load(path)
+    state = tg.load(path := args.out / "checkpoint.npz")
     then = state.get("options", {})
     if then != args.decisive:
         changed = dict(sorted(then.items() - args.decisive.items()))
@@ -121,8 +121,8 @@ def parse(arguments):
     add("--mnist-dir", type=Path, help="folder of MNIST's files; else $MNIST_DIR")
     args = parser.parse_args(arguments)
     args.lr = LEARNING_RATES[args.optimizer] if args.lr is None else args.lr
-    others = ["epochs", "out", "resume", "mnist_dir"]
-    args.decisive = {k: str(v) for k, v in vars(args).items() if k not in others}
+    free = ["epochs", "out", "resume", "mnist_dir"]
+    args.decisive = {k: str(v) for k, v in vars(args).items() if k not in free}
     return args
 
 

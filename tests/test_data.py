@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 data = importlib.import_module("data")
+report = importlib.import_module("report")
 
 # --- Built in -------------------------------------------------------------------------
 
@@ -288,7 +289,7 @@ def test_the_real_mnist_is_read_as_it_is():
 def test_each_tile_shows_the_weights_of_one_unit():
     weights = np.random.default_rng(0).standard_normal((6, 5))
     axes = Figure().subplots()
-    data._draw_tiles(axes, weights.T.reshape(5, 2, 3))
+    report._draw_tiles(axes, weights.T.reshape(5, 2, 3))
     sheet = axes.images[0].get_array().filled(np.nan)
     assert sheet.shape == (9, 12)
     for i in range(5):
@@ -304,7 +305,7 @@ def test_each_tile_shows_the_weights_of_one_unit():
 def test_each_place_shows_the_class_that_is_predicted_there():
     points = data.load("moons")
     axes = Figure().subplots()
-    data._draw_regions(axes, points, lambda x: (x[:, 0] > 3 * x[:, 1]).astype(int))
+    report._draw_regions(axes, points, lambda x: (x[:, 0] > 3 * x[:, 1]).astype(int))
     mesh, dots = axes.collections
     classes = mesh.get_array()
     corners = mesh.get_coordinates()

@@ -47,7 +47,7 @@ def assert_same_run(a, b):
 def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
     tmp_path, capsys, monkeypatch
 ):
-    draw = importlib.import_module("data").draw_training
+    draw = importlib.import_module("report").draw_training
     monkeypatch.setattr(train_mlp, "draw_training", draw)
     _, train_accuracy, test_accuracy = run(tmp_path)["history"][-1]
     assert train_accuracy > 0.999
@@ -56,6 +56,9 @@ def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
         f"training accuracy {train_accuracy:.2%}, test accuracy {test_accuracy:.2%}\n"
     )
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
+    drawing = (tmp_path / "network.svg").read_text(encoding="utf-8")
+    assert "BatchNorm 100" in drawing
+    assert "Linear 64 → 100, bias=False" in drawing
 
 
 def test_the_accuracy_told_is_that_of_the_saved_weights(tmp_path):
@@ -235,7 +238,7 @@ def test_without_a_terminal_only_the_closing_line_is_printed(tmp_path):
     line = r"training accuracy \d+\.\d\d%, test accuracy \d+\.\d\d%\n"
     assert re.fullmatch(line, done.stdout)
     names = sorted(path.name for path in (tmp_path / "out" / "train_mlp").iterdir())
-    assert names == ["checkpoint.npz", "training.png"]
+    assert names == ["checkpoint.npz", "network.svg", "training.png"]
 
 
 def test_on_a_terminal_a_bar_shows_loss_and_accuracy(tmp_path, monkeypatch):

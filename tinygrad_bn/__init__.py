@@ -4,7 +4,7 @@ from . import nn, optim
 from .batchnorm import batch_norm, fused_batch_norm
 from .check import check_gradients
 from .checkpoint import load, save
-from .draw import Drawing, draw, draw_routes, side_by_side
+from .draw import Drawing, NoRenderer, draw, draw_routes, side_by_side
 from .ops import (
     absolute,
     concatenate,
@@ -34,6 +34,7 @@ from .tensor import (
 __all__ = [
     "Drawing",
     "Fused",
+    "NoRenderer",
     "Primitive",
     "Tensor",
     "absolute",

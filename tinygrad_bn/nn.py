@@ -79,7 +79,7 @@ def softmax_cross_entropy(logits, labels) -> Tensor:
 
 
 def _softmax_cross_entropy_forward(logits, labels):
-    # A row per class: NumPy's inner loops then run over the batch, not over few classes.
+    # A row per class, so that NumPy's inner loops run over the batch.
     z = logits.T - np.maximum.reduce(logits.T)
     columns = np.arange(len(logits))
     of_label = z[labels, columns]

@@ -5,10 +5,13 @@ package; where it is missing, the ``dot`` program does. Neither there, the error
 the ways out.
 """
 
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 import warnings
+from contextlib import contextmanager
 from xml.etree import ElementTree
 
 from .markup import escape
@@ -35,18 +38,26 @@ class NoRenderer(RuntimeError):
 def render(source: str, kind: str) -> bytes:
     """The picture of ``source`` as ``svg``, ``png`` or ``pdf``.
 
-    Raises: ``NoRenderer``; ``RuntimeError`` where Graphviz refuses the source.
+    Raises: ``NoRenderer``; ``RuntimeError`` where Graphviz complains of the source.
     """
     if kind != "svg":
         _warn_without_fonts(kind)
     try:
         from pygraphviz import AGraph  # optional, and heavy to load
     except ImportError:
-        return _by_program(source, kind)
-    return AGraph(string=source).draw(format=kind, prog="dot")
+        picture, complaints = _by_program(source, kind)
+    else:
+        with _complaints() as told:
+            picture = AGraph(string=source).draw(format=kind, prog="dot")
+            told.seek(0)
+            complaints = told.read()
+    if not picture or b"Error:" in complaints:
+        words = complaints.decode(errors="replace")
+        raise RuntimeError(f"Graphviz cannot draw this: {words}")
+    return picture
 
 
-def _by_program(source: str, kind: str) -> bytes:
+def _by_program(source: str, kind: str) -> tuple[bytes, bytes]:
     program = shutil.which("dot")
     if program is None:
         raise NoRenderer(WAYS_OUT)
@@ -54,11 +65,23 @@ def _by_program(source: str, kind: str) -> bytes:
     done = subprocess.run(
         words, input=source.encode(), capture_output=True, check=False
     )
-    if done.returncode or not done.stdout:
-        raise RuntimeError(
-            f"dot cannot draw this: {done.stderr.decode(errors='replace')}"
-        )
-    return done.stdout
+    return done.stdout, done.stderr
+
+
+@contextmanager
+def _complaints():
+    """Catch what Graphviz, a C library, writes to the error stream of the process.
+
+    It does not raise, and its fonts complain of newer configurations than theirs.
+    """
+    with tempfile.TemporaryFile() as told:
+        stream = os.dup(2)
+        os.dup2(told.fileno(), 2)
+        try:
+            yield told
+        finally:
+            os.dup2(stream, 2)
+            os.close(stream)
 
 
 def _warn_without_fonts(kind: str) -> None:
