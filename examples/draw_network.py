@@ -6,6 +6,8 @@ be seen: a diamond between two bars marks a gradient whose routes cancel, and
 check_redundant says it in words. Opened, the first batch norm shows the routes inside.
 """
 
+from itertools import pairwise
+
 import easel
 import numpy as np
 from data import load
@@ -20,7 +22,7 @@ def network(data, hidden=(32, 32), seed=0) -> nn.Sequential:
     rng = np.random.default_rng(seed)
     sizes = [data.train_x.shape[1], *hidden]
     layers = []
-    for fan_in, fan_out in zip(sizes, sizes[1:]):
+    for fan_in, fan_out in pairwise(sizes):
         linear = nn.Linear(fan_in, fan_out, rng=rng, dtype=float)
         layers += [linear, nn.BatchNorm(fan_out, dtype=float), nn.ReLU()]
     last = nn.Linear(sizes[-1], data.num_classes, rng=rng, dtype=float)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PICTURES, GOLDEN = ROOT / "examples" / "pictures", ROOT / "tests" / "golden" / "gallery"
 sys.path.insert(0, str(ROOT / "examples"))
 
-import gallery  # noqa: E402
+import gallery
 
 DRAWINGS = gallery.drawings()
 
