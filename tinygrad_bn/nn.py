@@ -21,7 +21,7 @@ import numpy as np
 from . import ops
 from .batchnorm import RunningStatistics, batch_norm, fused_batch_norm
 from .ops import axes_of
-from .tensor import Fused, Scope, Tensor, composite, describe
+from .tensor import Fused, Scope, Tensor, composite, describe, state
 
 # --- Fused operations, each below its definition --------------------------------------
 
@@ -205,8 +205,12 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
     def __call__(self, *inputs):
-        with Scope(self.path, self):
+        around = state.scope
+        state.scope = Scope(self.path, self, around)
+        try:
             return self.forward(*inputs)
+        finally:
+            state.scope = around
 
     def __setattr__(self, name: str, value) -> None:
         object.__setattr__(self, name, value)

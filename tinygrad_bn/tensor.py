@@ -266,16 +266,8 @@ class Scope:
 
     __slots__ = ("name", "owner", "parent")
 
-    def __init__(self, name: str, owner=None):
-        self.name, self.owner = name, owner
-
-    def __enter__(self):
-        self.parent = state.scope
-        state.scope = self
-        return self
-
-    def __exit__(self, *_):
-        state.scope = self.parent
+    def __init__(self, name: str, owner, parent: "Scope | None"):
+        self.name, self.owner, self.parent = name, owner, parent
 
 
 def composite(function: Callable) -> Callable:
@@ -284,8 +276,12 @@ def composite(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def remembered(*inputs, **params):
-        with Scope(name):
+        around = state.scope
+        state.scope = Scope(name, None, around)
+        try:
             return function(*inputs, **params)
+        finally:
+            state.scope = around
 
     return remembered
 
@@ -329,8 +325,8 @@ class Operation:
 
     def run(self, inputs: tuple, params: dict):
         """The output, and whatever the forward pass saved for the backward pass."""
-        any_tensor = needs_grad = recorded = False
-        arrays = []
+        arrays, foreign = [], False
+        any_tensor = recorded = needs_grad = False
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor):
                 any_tensor = True
@@ -341,6 +337,7 @@ class Operation:
                 elif x.op is not None:
                     recorded = True
             else:
+                foreign = foreign or not isinstance(x, _AS_IT_IS)
                 arrays.append(x)
         try:
             result = self.forward(*arrays, **params)
@@ -352,16 +349,18 @@ class Operation:
         if type(data) is not np.ndarray:
             data = np.asarray(data)
         needs_grad = needs_grad and data.dtype.kind == "f"
+        if not (needs_grad and state.recording):
+            data = _unshared(data)
+        data.setflags(write=False)
         y = Tensor.__new__(Tensor)
         if recorded and state.recording:
-            if not needs_grad:
-                data = _unshared(data)
-            inputs = tuple(x if isinstance(x, _AS_IT_IS) else Tensor(x) for x in inputs)
+            if foreign:
+                inputs = tuple(
+                    x if isinstance(x, _AS_IT_IS) else Tensor(x) for x in inputs
+                )
             _fill(y, data, needs_grad, None, self, inputs, params, saved)
         else:
-            data = _unshared(data)
             _fill(y, data)
-        data.setflags(write=False)
         return y, saved
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
