@@ -57,14 +57,15 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
         **style,
     )
     opened = tg.draw(
-        fused, open=LETTERS, title="The fused one, opened\nits definition", **style
+        fused, open=LETTERS, title="The fused one, opened\nthe same operations", **style
     )
     gradient = tg.draw(
         tg.grad(loss, x, create_graph=True).named("∂L/∂x"),
         open=LETTERS,
         max_nodes=60,
         title="The gradient of batch norm, drawn as the graph that it is\n"
-        "It is spelled with the same letters as batch norm itself.",
+        "In the frame, what it takes from the forward pass; the rest is the gradient, "
+        "in the same letters.",
         **style,
     )
     title = "Batch norm, defined twice"

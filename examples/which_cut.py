@@ -11,6 +11,7 @@ Hinton, arXiv 1607.06450, section 3.
 """
 
 import easel
+import numpy as np
 
 import tinygrad_bn as tg
 from tinygrad_bn import Drawing, Tensor
@@ -33,7 +34,9 @@ def evaluation_mode() -> tuple[Tensor, Tensor]:
 def relu_between() -> tuple[Tensor, Tensor]:
     """Behind a ReLU, the bias no longer moves all rows alike."""
     x, b = easel.biased_data()
-    return easel.loss(tg.batch_norm(tg.relu(x + 1.5), *easel.gamma_and_beta())), b
+    return easel.loss(
+        tg.batch_norm(tg.relu(x - np.array([0, -1.5, 3])), *easel.gamma_and_beta())
+    ), b
 
 
 def skip_connection() -> tuple[Tensor, Tensor]:
@@ -81,7 +84,7 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
             "The same batch norm, with the gradient cut: only E[x] matters for b.",
         ),
         "bias_alive": ledgers(
-            alive, "Where the bias is alive\nNothing takes from every row what b adds."
+            alive, "Where the bias is alive\nNo batch mean removes all that b adds."
         ),
     }
 

@@ -17,6 +17,8 @@ import easel
 import tinygrad_bn as tg
 from tinygrad_bn import Drawing, Tensor
 
+GIVEN = "x = u + b     L = Σ c·x̂     G = sum of c over the batch     N = 4 samples"
+
 
 def centered(treat: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The loss of ``x - treat(E[x])``, and the bias."""
@@ -45,11 +47,12 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
         )
         for title, treat in panels.items()
     ]  # fmt: skip
-    title = "Why a bias in front of batch norm gets no gradient"
+    title = "Why a bias in front of batch norm gets no gradient\n" + GIVEN
     one = tg.draw(
         *centered(inside),
-        title="Every number on the two routes\nG = sum of c over the batch",
+        title="Every number on the two routes\n" + GIVEN,
         symbols=symbols,
+        direction="TB",
         theme=theme,
     )
     return {"why_bias_cancels": tg.side_by_side(*drawn, title=title), "centering": one}

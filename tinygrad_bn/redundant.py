@@ -53,6 +53,11 @@ def check_redundant(model: Module, x) -> Findings:
 
     Raises: ``ValueError`` if nothing in the output requires a gradient.
     """
+    if not isinstance(model, Module):
+        raise TypeError(
+            "check_redundant(model, x): a module and one batch of inputs must be "
+            f"given, but {type(model).__name__} and {type(x).__name__} were received."
+        )
     twin = _in_float64(model)
     values = x.data if isinstance(x, Tensor) else np.asarray(x)
     y = twin(Tensor(values, dtype=np.float64 if values.dtype.kind == "f" else None))

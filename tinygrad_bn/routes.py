@@ -39,6 +39,7 @@ from .tensor import (
 )
 
 MAX_ROUTES = 16
+MANY = 6
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Explanation:
     @property
     def residue(self) -> float:
         """The size up to which an entry is rounding, not gradient."""
-        return 1000 * float(np.finfo(self.leaf.dtype).eps) * self.scale
+        return rounding(self.leaf.dtype, self.scale)
 
     @property
     def cancels(self) -> bool:
@@ -110,16 +111,16 @@ class Explanation:
             yield str(route), ["cut"] if route.cut else self._entries(route.gradient)
         yield "total", self._entries(self.total)
 
-    def _entries(self, gradient) -> list[str]:
-        if gradient.size > 6:
-            size = float(np.linalg.norm(gradient))
-            return [f"norm {size:.4g}" if size > self.residue else "0"]
-        return [self._entry(v) for v in gradient.ravel()]
+    def _entries(self, gradient: np.ndarray) -> list[str]:
+        sign = "norm " if gradient.size > MANY else ""
+        return [self._entry(v, sign) for v in entries(gradient)]
 
-    def _entry(self, v: float) -> str:
+    def _entry(self, v: float, norm: str) -> str:
         if abs(v) <= self.residue:
             return "0"
-        return f"{v:+.4f}" if abs(v) >= 5e-4 else f"{v:+.1e}"
+        if norm:
+            return f"norm {v:.4g}"
+        return f"{v:+.4f}" if 5e-4 <= abs(v) < 1e4 else f"{v:+.1e}"
 
     @property
     def heading(self) -> str:
@@ -132,8 +133,9 @@ class Explanation:
             return (
                 f"no route: {describe(self.y)} does not depend on {describe(self.leaf)}"
             )
-        entries = np.abs([r.gradient for r in self.routes if not r.cut] + [self.total])
-        hidden = entries[entries <= self.residue].max(initial=0)
+        shown = [r.gradient for r in self.routes if not r.cut] + [self.total]
+        values = np.abs([v for gradient in shown for v in entries(gradient)])
+        hidden = values[values <= self.residue].max(initial=0)
         if hidden > 1e-12 * self.scale:
             return f"0 stands for rounding residue of up to {hidden:.1g}"
         return ""
@@ -163,6 +165,21 @@ class Explanation:
         return f"<table>{''.join(lines)}</table>{remark}"
 
 
+def entries(gradient: np.ndarray) -> list[float]:
+    """The columns of a table: each value, or the norm where there are many."""
+    if gradient is None:
+        return None
+    many = np.size(gradient) > MANY
+    return [float(np.linalg.norm(gradient))] if many else np.ravel(gradient).tolist()
+
+
+def rounding(dtype: np.dtype, scale: float) -> float:
+    """The size up to which sums of numbers as large as ``scale`` may be rounding."""
+    return (
+        1000 * float(np.finfo(dtype).eps) * float(scale) if dtype.kind == "f" else 0.0
+    )
+
+
 def explain(
     y: Tensor, leaf: Tensor, gradient=None, gates: Iterable[str] | None = None
 ) -> Explanation:
@@ -178,8 +195,8 @@ def explain(
     Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
     gradient, a gate that is not there, a missing or misshapen ``gradient``.
     """
-    refuse_unexplainable("explain", leaf)
     refuse_unrecorded("explain", y)
+    refuse_unexplainable("explain", leaf)
     ways = Ways(Unfolded(y), leaf)
     names = ways.gates(gates)
     arrived, merged = carry(ways, names, seed(y, gradient))
@@ -226,6 +243,15 @@ def refuse_unexplainable(function: str, leaf: Tensor) -> None:
 
 def refuse_unrecorded(function: str, y: Tensor) -> None:
     """Raise if there is no graph behind ``y``, and say why that may be."""
+    if not isinstance(y, Tensor):
+        raise TypeError(
+            f"{function}(y): y must be a tensor, but {describe(y):.60} was received."
+        )
+    if y.op is None and y.requires_grad:
+        raise ValueError(
+            f"{function}(y): y must be computed from something, but {describe(y)} is a "
+            f"leaf. The order is {function}(y, leaf)."
+        )
     if y.op is None:
         raise ValueError(
             f"{function}(y): y must be computed from something that requires a "
@@ -283,19 +309,24 @@ class Ways:
                 reaches.add(node)
                 if node.op is stop_gradient or not beyond_cut.isdisjoint(inputs):
                     beyond_cut.add(node)
-        self.steps: dict[Tensor, dict[Tensor, bool]] = {}
-        for node in graph.order:
-            if node in reaches:
-                cuts = {
-                    x: not self._flows(node, x)
-                    for x in graph.inputs(node)
-                    if x in reaches
-                }
-                self.steps[node] = {
-                    x: cut
-                    for x, cut in cuts.items()
-                    if not cut or x in beyond_cut or node.op is stop_gradient
-                }
+        self.steps: dict[Tensor, dict[Tensor, bool]] = {
+            node: self._steps_from(node, reaches, beyond_cut)
+            for node in graph.order
+            if node in reaches
+        }
+
+    def _steps_from(self, node: Tensor, reaches: set, beyond_cut: set) -> dict:
+        """The steps on from ``node``, and whether each is a cut.
+
+        A step without a gradient counts only where ``stop_gradient`` is to blame;
+        others, such as the step into a mask, are no way at all.
+        """
+        inputs = (x for x in self.graph.inputs(node) if x in reaches)
+        steps = {x: not self._flows(node, x) for x in inputs}
+        blamed = node.op is stop_gradient
+        return {
+            x: cut for x, cut in steps.items() if not cut or blamed or x in beyond_cut
+        }
 
     def _flows(self, node: Tensor, x: Tensor) -> bool:
         if node in self.graph.definitions:
@@ -388,7 +419,7 @@ def carry(
     step. Returns what arrives at each target, and how many routes are in the rest.
     """
     carried = {ways.y: {Key(): g}}
-    put_together: list[tuple[Tensor, tuple]] = []
+    merged_at: list[tuple[Tensor, tuple]] = []
     for node in ways.steps:
         routes = (
             carried.get(node, {}) if node in ways.targets else carried.pop(node, {})
@@ -396,7 +427,7 @@ def carry(
         if node in names:
             routes = {_passing(key, names[node]): d_y for key, d_y in routes.items()}
         routes, small = _largest(routes)
-        put_together += [(node, key.gates) for key in small]
+        merged_at += [(node, key.gates) for key in small]
         for key, d_y in routes.items():
             for x, d_x in ways.pull(node, d_y):
                 onward = Key(key.gates, key.cut or d_x is None, key.rest)
@@ -407,7 +438,7 @@ def carry(
     if len(ways.targets) > 1 or not names:
         return arrived, 0
     (target,) = ways.targets
-    routes = _whole(arrived[target], put_together, ways.gates_ahead(names), names)
+    routes = _whole(arrived[target], merged_at, ways.gates_ahead(names), names)
     told = {key.gates for key in routes if not key.rest}
     return {target: routes}, _count(ways, names) - len(told)
 
@@ -449,16 +480,20 @@ def _with_rest(routes: dict, small: Iterable[Key]) -> dict:
     return kept
 
 
-def _whole(routes: dict, put_together: list, ahead: dict, names: dict) -> dict:
-    """The routes that arrived whole; one of which a part is in the rest joins it."""
+def _whole(routes: dict, merged_at: list, ahead: dict, names: dict) -> dict:
+    """The routes that arrived whole; one of which a part was merged joins the rest.
+
+    It would otherwise be told with too small a gradient.
+    """
 
     def is_partial(key: Key) -> bool:
-        return not key.rest and any(
-            key.gates[: len(gates)] == gates
-            and (*key.gates, None)[len(gates)]
-            in {names.get(gate) for gate in ahead[node]}
-            for node, gates in put_together
-        )
+        for node, gates in merged_at:
+            if key.gates[: len(gates)] == gates:
+                following = key.gates[len(gates) :]
+                nexts = {names.get(gate) for gate in ahead[node]}
+                if (following[0] if following else None) in nexts:
+                    return not key.rest
+        return False
 
     return _largest(_with_rest(routes, [key for key in routes if is_partial(key)]))[0]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import graphviz
 
 from ..routes import refuse_unexplainable, refuse_unrecorded
-from ..tensor import Tensor, describe
+from ..tensor import Tensor
 from .chains import compose_chains
 from .compose import compose
 from .dot import to_dot
@@ -36,12 +36,8 @@ class Drawing:
     def __init__(
         self, panels: list[Scene], theme: str, direction: str, title: str | None
     ):
-        self.panels, self.theme, self.direction, self.title = (
-            panels,
-            theme,
-            direction,
-            title,
-        )
+        self.panels, self.theme = panels, theme
+        self.direction, self.title = direction, title
         self.dot: graphviz.Digraph = to_dot(panels, THEMES[theme], title, direction)
 
     @property
@@ -124,10 +120,6 @@ def draw(
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
     a misshapen ``gradient``; ``RuntimeError`` if a leaf changed since it was used.
     """
-    if not isinstance(y, Tensor):
-        raise TypeError(
-            f"draw(y): y must be a tensor, but {describe(y):.60} was received."
-        )
     refuse_unrecorded("draw", y)
     if leaf is not None:
         refuse_unexplainable("draw", leaf)
@@ -151,6 +143,8 @@ def draw_routes(
 
     The parameters and the errors are those of ``draw`` and ``explain``.
     """
+    refuse_unrecorded("draw_routes", y)
+    refuse_unexplainable("draw_routes", leaf)
     _check(theme, "LR")
     scene = compose_chains(y, leaf, gates, gradient)
     scene.title = title or ""
@@ -165,6 +159,11 @@ def side_by_side(
 
     Raises: ``ValueError`` for no drawings, and for drawings of different directions.
     """
+    if not all(isinstance(drawing, Drawing) for drawing in drawings):
+        raise TypeError(
+            "side_by_side: drawings must be given, such as tg.draw(...) returns, but "
+            f"{', '.join(type(d).__name__ for d in drawings)} were received."
+        )
     directions = {drawing.direction for drawing in drawings}
     if len(directions) != 1:
         raise ValueError(

@@ -2,9 +2,7 @@
 
 from collections import defaultdict
 
-import numpy as np
-
-from ..routes import Route, Unfolded, Ways, explain
+from ..routes import Route, Unfolded, Ways, entries, explain
 from ..tensor import Tensor
 from .places import Places
 from .scene import DIRECT, Box, Chain, Frame, Scene, Sheet, typeset
@@ -17,19 +15,18 @@ def compose_chains(y: Tensor, leaf: Tensor, gates, gradient) -> Scene:
     ways = Ways(graph, leaf)
     names = ways.gates(gates)
     places = Places(graph, leaf, names, set(), max_nodes=len(graph.order) * 3)
-    many = leaf.size > 6
     chains = [
         Chain(
             str(route),
             route.gates[0] if route.gates else DIRECT,
             _links(places, ways, names, route),
-            _entries(route.gradient, many),
+            entries(route.gradient),
             route.cut,
         )
         for route in routes
     ]
     of = f"∂{typeset(y.name or 'L')}/∂{typeset(leaf.name or 'leaf')}"
-    sheet = Sheet(chains, _entries(routes.total, many), routes.residue, of)
+    sheet = Sheet(chains, entries(routes.total), routes.residue, of)
     return Scene([Box(0, "output", "", sheet=sheet)], [], Frame("", boxes=[0]))
 
 
@@ -82,11 +79,3 @@ def _title(places: Places, t: Tensor) -> str:
     if t.name is not None:
         return typeset(t.name)
     return "leaf" if t.op is None else places.formulas.texts[t][0]
-
-
-def _entries(values: np.ndarray, many: bool) -> list[float]:
-    return (
-        [float(np.linalg.norm(values))]
-        if many
-        else [float(v) for v in np.ravel(values)]
-    )

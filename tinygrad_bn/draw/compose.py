@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..routes import Unfolded, Ways, what_cancels
-from ..tensor import Scope, Tensor, seed
+from ..routes import MANY, Unfolded, Ways, entries, rounding, what_cancels
+from ..tensor import Fused, Scope, Tensor, seed
 from .flow import OTHERS, Flow
 from .places import (
     REST,
@@ -37,8 +37,6 @@ from .scene import (
     shape_text,
     typeset,
 )
-
-MAX_TILES = 6
 
 
 def compose(
@@ -67,7 +65,7 @@ def compose(
 
 def _refuse_unknown(opened: set[str], graph: Unfolded) -> None:
     known = {call_name(call) for t in graph.order for call in scopes(t)}
-    known |= {t.op.name for t in graph.order if hasattr(t.op, "definition")}
+    known |= {t.op.name for t in graph.order if isinstance(t.op, Fused)}
     if unknown := opened - known:
         raise ValueError(
             "draw(open=): modules, composites or fused operations of the graph must be "
@@ -112,7 +110,8 @@ class _Composer:
         return self._leaf_box(place) if place.op is None else self._operation_box(place)
 
     def _leaf_box(self, t: Tensor) -> Box:
-        name = "constant" if t.name is None else typeset(t.name)
+        unnamed = "leaf" if t.requires_grad else "constant"
+        name = unnamed if t.name is None else typeset(t.name)
         name = name.rpartition(".")[2] if self._around(t) else name
         box = Box(self.keys[t], "leaf" if t.requires_grad else "data", name)
         box.note, box.tooltip = (
@@ -151,9 +150,7 @@ class _Composer:
             tooltip=_tooltip(last.data, self._value_residue),
         )
         if call.owner is not None:
-            kind = type(call.owner).__name__
-            words = f"{kind} {call.owner.extra_repr()}".strip()
-            box.title, box.note = (call.name, words) if call.name else (words, "")
+            box.title, box.note = _frame_title(call)
             box.bars = self._bars(call)
             return box
         box.operation, box.title = call.name, ""
@@ -176,7 +173,7 @@ class _Composer:
     def _tell_values(self, box: Box, t: Tensor) -> None:
         """Give a box its tiles, or words where the tensor is too large for them."""
         g = self.flow.arrived.get(t)
-        small = 0 < t.ndim <= 2 and t.size > 0 and max(t.shape) <= MAX_TILES
+        small = 0 < t.ndim <= 2 and t.size > 0 and max(t.shape) <= MANY
         if t.ndim == 0:
             box.text = [number(t.item(), 3)]
         elif not self.tiles_wanted:
@@ -220,26 +217,22 @@ class _Composer:
 
     def _ledger(self, t: Tensor) -> Ledger:
         total = self.flow.arrived.get(t, np.zeros(t.shape))
-        shares = self.flow.shares_of(t) if t is self.leaf else {}
+        shares = {}
+        if t is self.leaf:
+            shares = self.flow.shares(self.places.users[t])
+            shares = dict.fromkeys(self.flow.cut_groups()) | shares
         order = sorted(shares, key=lambda g: (g != DIRECT, g == OTHERS, g))
-        largest = max(
-            np.abs(d).max(initial=0) for d in [total, *shares.values()] if d is not None
-        )
+        alive = [d for d in [total, *shares.values()] if d is not None]
         ledger = Ledger(
-            values=_entries(t.data, t.size),
-            rows=[
-                (group, _route(group), _entries(shares[group], t.size))
-                for group in order
-            ],
-            total=_entries(total, t.size),
-            residue=1000 * float(np.finfo(t.dtype).eps) * float(largest),
+            values=entries(t.data),
+            rows=[(group, _route(group), entries(shares[group])) for group in order],
+            total=entries(total),
+            residue=rounding(t.dtype, max(np.abs(d).max(initial=0) for d in alive)),
             of=self._gradient_of(t),
-            unit="norm" if t.size > MAX_TILES else "",
+            unit="norm" if t.size > MANY else "",
         )
         if t is self.leaf:
             ledger.verdict = _verdict(shares, total, ledger.residue)
-        if len(ledger.rows) < 2:
-            ledger.rows = []
         return ledger
 
     def _bars(self, place) -> list[Bar]:
@@ -269,7 +262,7 @@ class _Composer:
     # --- Arrows -----------------------------------------------------------------------
 
     def _arrows(self) -> list[Arrow]:
-        arrows = {}
+        uses = defaultdict(list)
         for node in reversed(self.graph.order):
             for slot, x in enumerate(self.graph.inputs(node)):
                 if not is_tensor(x):
@@ -280,27 +273,29 @@ class _Composer:
                 # Between operations each use has its arrow (a * a has two); into or out
                 # of a folded call one for each tensor is enough.
                 whole = is_tensor(tail) and is_tensor(head)
-                use = (tail, head, node, slot) if whole else (tail, head, x)
-                if use not in arrows:
-                    streams = self._streams(node, slot, x)
-                    arrows[use] = Arrow(self.keys[tail], self.keys[head], streams)
-        return list(arrows.values())
+                arrow = (tail, head, node, slot) if whole else (tail, head, x)
+                uses[arrow].append((node, slot))
+        return [
+            Arrow(self.keys[tail], self.keys[head], self._streams(steps))
+            for (tail, head, *_), steps in uses.items()
+        ]
 
-    def _streams(self, node: Tensor, slot: int, x: Tensor) -> list[Stream]:
-        step, streams = (node, x), []
-        for group, d_x in self.flow.steps.get(step, {}).items():
+    def _streams(self, uses: list[tuple[Tensor, int]]) -> list[Stream]:
+        node, slot = uses[0]
+        x, streams = self.graph.inputs(node)[slot], []
+        for group, d_x in self.flow.shares(uses).items():
             if d_x is None:
                 streams.append(Stream(group, 0.0, cut=True))
                 continue
             if self.flow.is_zero(d_x) and x is not self.leaf:
                 continue
-            color = self.flow.color_group(step, group)
+            color = self.flow.color_group((node, x), group)
             stream = Stream(color, self.flow.relative_norm(d_x))
             stream.cancels = self.flow.sums_to_zero(d_x)
             stream.tooltip = f"{group}: {_tooltip(d_x, self.flow.residue)}"
-            if step in self.flow.on_the_way:
+            if (node, x) in self.flow.on_the_way:
                 stream.chip = self.flow.in_words(d_x)
-                stream.factor = self.places.factor(node, slot)
+                stream.factor = self.places.factor(node, slot) if len(uses) == 1 else ""
             streams.append(stream)
         return streams
 
@@ -332,10 +327,12 @@ class _Composer:
             return list(outward(place.parent))
         if place.op is not None:
             return list(scopes(self.graph.definitions.get(place, place)))
-        if not place.requires_grad or place is self.leaf:
+        if not place.requires_grad or place is self.leaf or len(self._uses(place)) > 1:
             return []
-        first, *others = (list(scopes(user)) for user, _ in self.places.users[place])
-        return [call for call in first if all(call in other for other in others)]
+        return list(scopes(self._uses(place)[0]))
+
+    def _uses(self, leaf: Tensor) -> list[Tensor]:
+        return [user for user, _ in self.places.users[leaf]]
 
     def _is_framed(self, call: Scope, boxes: set) -> bool:
         if call.owner is not None:
@@ -355,36 +352,24 @@ def _route(group: str) -> str:
     return group if group in (DIRECT, OTHERS) else f"via {typeset(group)}"
 
 
-def _entries(values, size: int):
-    """The columns of a ledger: each value, or the norm where they are many."""
-    if values is None:
-        return None
-    many = size > MAX_TILES
-    return (
-        [float(np.linalg.norm(values))]
-        if many
-        else [float(v) for v in np.ravel(values)]
-    )
-
-
 def _verdict(shares: dict, total: np.ndarray, residue: float) -> str:
     """One sentence about a leaf: what cancels, what is cut."""
     alive = [
-        group
-        for group, d in shares.items()
-        if d is not None and np.abs(d).max(initial=0) > residue
+        g for g, d in shares.items() if d is not None and (np.abs(d) > residue).any()
     ]
     cut = [group for group, d in shares.items() if d is None]
-    zero = bool((np.abs(total) <= residue).all())
+    zero = np.abs(total) <= residue
     if not alive:
         return "nothing arrives"
-    if zero and len(shares) == 2 and not cut:
+    if zero.all() and len(shares) == 2 and not cut:
         return "the two routes cancel exactly"
-    if zero:
+    if zero.all():
         return f"{' and '.join(alive)} {'still ' if cut else ''}cancel"
     if cut:
         return f"{' and '.join(map(typeset, cut))} cut: nothing cancels"
-    return "the routes do not cancel" if len(shares) > 1 else ""
+    if len(shares) == 1:
+        return "one route, and nothing against it"
+    return "the routes cancel in part" if zero.any() else "the routes do not cancel"
 
 
 def _operation(t: Tensor) -> str:

@@ -7,7 +7,7 @@ from .markup import cell, label, plain, table, text
 from .scene import COMMON, DIRECT, Arrow, Frame, Scene, Stream, typeset
 from .theme import Theme
 
-FONT = "Helvetica,Arial,Liberation Sans,sans-serif"
+FONT = "Helvetica,Arial,Arimo,Liberation Sans,Nimbus Sans,FreeSans,sans-serif"
 
 
 def to_dot(
@@ -149,7 +149,11 @@ def _legend(panels: list[Scene], labels: Labels) -> list[str]:
     theme = labels.theme
     boxes = [box for scene in panels for box in scene.boxes]
     streams = [s for scene in panels for arrow in scene.arrows for s in arrow.streams]
-    groups = list(dict.fromkeys(g for scene in panels for g in scene.groups()))
+    ledgers = [box.ledger for box in boxes if box.ledger and box.ledger.rows]
+    parts = [group for box in boxes for bar in box.bars for group, _ in bar.parts]
+    chains = [chain for box in boxes if box.sheet for chain in box.sheet.chains]
+    groups = {s.group for s in streams} | {chain.group for chain in chains}
+    groups |= {row[0] for ledger in ledgers for row in ledger.rows}
     routed = any(group not in (COMMON, DIRECT) for group in groups)
     words = {
         COMMON: "gradient, all routes",
@@ -163,20 +167,27 @@ def _legend(panels: list[Scene], labels: Labels) -> list[str]:
 
     if any(scene.arrows for scene in panels):
         tell("→", theme.arrow, "data forward")
-    for group in groups:
+    for group in sorted(groups, key=lambda g: (g != COMMON, g != DIRECT, g)):
         last = typeset(group.rpartition(".")[2])
         tell("◄▬", theme.of(group), words.get(group, f"gradient through {last}"))
+    for group in parts:
+        if group != DIRECT and group not in groups:
+            last = typeset(group.rpartition(".")[2])
+            tell("■", theme.of(group), f"the part through {last}")
     if any(s.cancels for s in streams):
         tell("◄╌╌", theme.ink, "not 0 row by row, but the rows sum to 0")
-    if any(s.cut for s in streams):
-        tell("···✕···", theme.ink, "cut by stop_gradient")
-    if any(box.kind == "leaf" or box.bars for box in boxes):
+    if chains:
+        tell("▬ ▬►", theme.ink, "brings 0, or is cut")
+    cut = any(row[2] is None for ledger in ledgers for row in ledger.rows)
+    if cut or any(s.cut for s in streams):
+        tell("···✕", theme.ink, "cut by stop_gradient")
+    if chains or any(box.kind == "leaf" or box.bars for box in boxes):
         tell("■", theme.leaf_border, "trainable")
-    if any(box.ledger and box.ledger.rows for box in boxes) or any(
-        bar.parts for box in boxes for bar in box.bars
-    ):
+    if ledgers or parts:
         tell("◆", theme.ink, "what the routes leave")
     if any(box.tiles for box in boxes):
         tell("■", theme.negative, "negative")
         tell("■", theme.positive, "positive")
+    if any("±" in line for box in boxes for line in box.text):
+        tell("a ± b", theme.quiet, "mean and standard deviation")
     return entries

@@ -4,12 +4,13 @@ A step leads from a tensor to one of the tensors it was made of. Each group of r
 that takes a step has its own share of the gradient there, None where the step is a cut.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
 
-from ..routes import Unfolded, Ways, carry
+from ..routes import Unfolded, Ways, carry, rounding
 from ..tensor import Scope, Tensor, stop_gradient
 from .places import is_tensor, scopes
 from .scene import COMMON, DIRECT, number
@@ -39,26 +40,19 @@ class Flow:
         sizes = (
             np.abs(d[np.isfinite(d)]).max(initial=0) for d in self.arrived.values()
         )
-        eps = float(np.finfo(graph.y.dtype).eps) if graph.y.dtype.kind == "f" else 0.0
-        self.residue = 1000 * eps * float(max(sizes, default=0))
+        self.residue = rounding(graph.y.dtype, max(sizes, default=0))
 
     def _carry_everything(self) -> None:
-        leaves = (
-            x for t in self.graph.order for x in self.graph.inputs(t) if is_tensor(x)
-        )
-        leaves = [x for x in dict.fromkeys(leaves) if x.op is None and x.requires_grad]
-
-        def note(node, x, key, d_x):
-            if d_x is not None:
-                _add(self.arrived, x, d_x)
-                _add(self.steps[node, x], DIRECT, d_x)
-
+        inputs = (x for t in self.graph.order for x in self.graph.inputs(t))
+        tensors = dict.fromkeys(filter(is_tensor, inputs))
+        leaves = [x for x in tensors if x.op is None and x.requires_grad]
         if leaves:
-            carry(Ways(self.graph, *leaves), {}, self.g, note)
+            self.steps = self._routed(Ways(self.graph, *leaves), {})
+        for (_, x, _), shares in self.steps.items():
+            if shares[DIRECT] is not None:
+                _add(self.arrived, x, shares[DIRECT])
 
-    def tell_routes_to(
-        self, leaf: Tensor, gates: dict[Tensor, str], ways: Ways
-    ) -> None:
+    def tell_routes_to(self, leaf: Tensor, gates: dict[Tensor, str], ways: Ways):
         """Tell apart the routes to ``leaf`` by the gates that they pass."""
         self.gates = gates
         self.steps |= self._routed(ways, gates)
@@ -85,37 +79,44 @@ class Flow:
             ways = Ways(self.graph, *entering)
             gates = {t: name for t, name in ways.gates(None).items() if t in inside}
             self.gates = self.gates | gates
-            routed = self._routed(ways, gates)
-            self.steps |= {
-                step: shares for step, shares in routed.items() if step[0] in inside
-            }
+            routed = self._routed(ways, gates).items()
+            self.steps |= {step: shares for step, shares in routed if step[0] in inside}
 
     def _routed(self, ways: Ways, gates: dict[Tensor, str]) -> dict[tuple, dict]:
-        steps = defaultdict(dict)
+        steps, uses = defaultdict(dict), Counter()
 
         def note(node, x, key, d_x):
+            # The uses of one input come in the order of the slots.
+            use, uses[node, x, key] = uses[node, x, key], uses[node, x, key] + 1
             passed = (*key.gates, gates[x]) if x in gates else key.gates
             group = OTHERS if key.rest else passed[0] if passed else DIRECT
             if d_x is not None:
-                _add(steps[node, x], group, d_x)
+                _add(steps[node, x, use], group, d_x)
             elif node.op is stop_gradient:
-                steps[node, x].setdefault(group, None)
+                steps[node, x, use].setdefault(group, None)
 
         carry(ways, gates, self.g, note)
         return steps
 
-    def shares_of(self, leaf: Tensor) -> dict[str, np.ndarray | None]:
-        """What each group brings to ``leaf``; None for groups that are cut on their
-        way."""
-        shares: dict[str, np.ndarray | None] = {}
-        for (_, x), groups in self.steps.items():
-            for group, d_x in groups.items():
-                if x is leaf and d_x is not None:
-                    _add(shares, group, d_x)
-        cuts = (
-            g for groups in self.steps.values() for g, d in groups.items() if d is None
-        )
-        return shares | {group: None for group in cuts if group not in shares}
+    def shares(
+        self, uses: Iterable[tuple[Tensor, int]]
+    ) -> dict[str, np.ndarray | None]:
+        """What each group brings by these uses, ``(tensor, slot of its input)``."""
+        total: dict[str, np.ndarray | None] = {}
+        for node, slot in uses:
+            inputs = self.graph.inputs(node)
+            use = sum(x is inputs[slot] for x in inputs[:slot])
+            for group, d_x in self.steps.get((node, inputs[slot], use), {}).items():
+                if d_x is None:
+                    total.setdefault(group, None)
+                else:
+                    _add(total, group, d_x)
+        return total
+
+    def cut_groups(self) -> list[str]:
+        """The groups with a route that is cut somewhere."""
+        every = (share for shares in self.steps.values() for share in shares.items())
+        return list(dict.fromkeys(group for group, d_x in every if d_x is None))
 
     def relative_norm(self, g: np.ndarray) -> float:
         """The norm beside the largest in the graph, in [0, 1]; 1 if not finite."""

@@ -47,6 +47,8 @@ class Formulas:
             return typeset(x.name.rpartition(".")[2] or x.name), ATOM
         if x in self.folded:
             return "x", ATOM
+        if x.op is None and x.requires_grad:
+            return "leaf", ATOM
         if x.op is None:
             return number(x.item(), 3) if x.size == 1 else "c", ATOM
         text, level = self.texts[x]
@@ -62,7 +64,7 @@ class Formulas:
             if source.op is not None and source.scope is t.scope:
                 return self.texts[source]
             return f"mean({self.reference(source)[0]})", ATOM
-        if t in self.definitions:
+        if t in self.definitions and self.definitions[t] not in self.folded:
             return self.reference(self.definitions[t])
         args = [self.reference(x) for x in t.inputs]
         name = t.op.name
@@ -147,16 +149,15 @@ def together(factors: list[str]) -> str:
 def _axes_in_words(verb: str, large: tuple, small: tuple) -> str:
     lead = len(large) - len(small)
     axes = [i for i, n in enumerate(large) if i < lead or n != small[i - lead]]
+    spread = verb == "to every"
+    if not axes:
+        return ""
     if len(large) == len(axes):
-        return f"{verb} entry" if verb == "to every" else "sum over all"
+        return "to every entry" if spread else "sum over all"
     if axes == [0]:
-        return f"{verb} row" if verb == "to every" else "sum over batch"
+        return "to every row" if spread else "sum over batch"
     where = " and ".join(map(str, axes))
-    return (
-        f"{verb} {'place of axis' if verb == 'to every' else 'axis'} {where}"
-        if axes
-        else ""
-    )
+    return f"{verb} place of axis {where}" if spread else f"{verb} axis {where}"
 
 
 def _wrap(text_and_level: tuple[str, int], at_least: int) -> str:

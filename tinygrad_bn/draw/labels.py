@@ -70,7 +70,7 @@ class Labels:
         badge = rounded(
             [cell(self.ink(f" {box.operation} ", 11, bold=True))], fill, fill
         )
-        cells = [name, badge, note] if name else [badge, note]
+        cells = [name + self.quiet("  "), badge, note] if name else [badge, note]
         return table(["".join(map(cell, cells))], spacing=2, padding=0)
 
     def tiles(self, tiles: Tiles) -> str:
@@ -191,10 +191,11 @@ class Labels:
         right = block(None, HALF_BAR - sum(w for _, w in up))
         before, after = ("".join(block(*part) for part in side) for side in (down, up))
         diamond = cell(self.ink("◆", 10), width=9, height=14)
+        zero = block(self.theme.quiet, 1, 14)
         if net * HALF_BAR >= 1:
-            middle = before + after + diamond
+            middle = before + zero + after + diamond
         elif net * HALF_BAR <= -1:
-            middle = diamond + before + after
+            middle = diamond + before + zero + after
         else:
             middle = before + diamond + after
         return table([left + middle + right], padding=0)
@@ -213,7 +214,7 @@ class Labels:
             )
         columns = len(sheet.total)
         line = table([block(self.theme.ink, 64 * columns, 2)], padding=0)
-        rows.append(cell() * 2 + cell(line, colspan=columns))
+        rows.append(cell() + cell() + cell(line, colspan=columns))
         total = (self.ink(self._entry(v, sheet), 14, bold=True) for v in sheet.total)
         of = self.ink(f"{sheet.of}   ", 14, bold=True)
         rows.append(cell() + cell(of, RIGHT) + "".join(cell(e, RIGHT) for e in total))
@@ -252,8 +253,9 @@ class Labels:
         title = title.replace("\n", " ")
         wide = sum(east_asian_width(letter) in "WF" for letter in title)
         width, words = 10 + 8 * (len(title) + wide), text(title, color, 12, bold=True)
+        inner = cell(words, width=width + 4, height=22, fixedsize="TRUE")
         size = {"width": width + 8, "height": 26, "fixedsize": "TRUE"}
-        return rounded([cell(words, width=width, height=18)], border, fill, 2, **size)
+        return rounded([inner], border, fill, 2, padding=0, **size)
 
     def _joint(self, factor: str, group: str, broken: bool) -> str:
         color = self.theme.of(group)
@@ -262,8 +264,10 @@ class Labels:
         # Unless its size is fixed, a table is stretched, and shaft and head part.
         fixed = {"width": 40, "height": 16, "fixedsize": "TRUE"}
         arrow = table([cell(shaft) + cell(text("►", color, 11))], padding=0, **fixed)
-        words = [cell(self.quiet(f" {part} ", 9)) for part in factor.split(", ")]
-        return table([*words, cell(arrow)], padding=0)
+        words = [cell(self.quiet(f"  {part}  ", 9)) for part in factor.split(", ")]
+        # As much room below as above: the arrow is at the height of the boxes.
+        below = cell(height=12 * len(words))
+        return table([*words, cell(arrow), below], padding=0)
 
     # --- Arrows -----------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ container           a module with modules inside, which are drawn in its stead
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from ..nn import Module
 from ..routes import Unfolded
@@ -34,6 +35,7 @@ class Places:
         self.max_nodes = max_nodes
         self.gates = set(gates)
         self.around_gates = {scope for gate in self.gates for scope in scopes(gate)}
+        self.fused_around_gates = {graph.within.get(gate) for gate in self.gates}
         self.formulas = Formulas(graph.definitions)
         self.of: dict[Tensor, object] = {}
         self.users: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
@@ -96,7 +98,7 @@ class Places:
             s in self.opened_calls for s in outward(scope)
         )
 
-    @property
+    @cached_property
     def opened_calls(self) -> list[Scope]:
         """The calls of modules that the caller wants open."""
         found = dict.fromkeys(s for t in self.graph.order for s in scopes(t))
@@ -112,8 +114,7 @@ class Places:
 
     def _definition_is_open(self, fused: Tensor) -> bool:
         """Whether the definition of a fused operation is drawn in its stead."""
-        inside = (t for t, f in self.graph.within.items() if f is fused)
-        return opens(fused, self.opened) or any(t in self.gates for t in inside)
+        return opens(fused, self.opened) or fused in self.fused_around_gates
 
     def _is_open(self, scope: Scope) -> bool:
         """Whether the boxes inside a call are drawn, rather than one for all of it."""

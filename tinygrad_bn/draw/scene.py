@@ -143,17 +143,6 @@ class Scene:
     arrows: list[Arrow]
     top: Frame
     title: str = ""
-    direction: str = "LR"
-
-    def groups(self) -> list[str]:
-        """The groups of the streams, in the order in which a legend names them."""
-        used = {s.group for arrow in self.arrows for s in arrow.streams}
-        used |= {row[0] for box in self.boxes if box.ledger for row in box.ledger.rows}
-        used |= {g for box in self.boxes for bar in box.bars for g, _ in bar.parts}
-        used |= {
-            chain.group for box in self.boxes if box.sheet for chain in box.sheet.chains
-        }
-        return sorted(used, key=lambda g: (g != COMMON, g != DIRECT, g))
 
 
 def number(value: float, places: int = 2, sign: bool = False) -> str:
