@@ -296,13 +296,13 @@ def test_no_inputs_is_an_error():
     with pytest.raises(ValueError) as error:
         check_gradients(tg.exp)
     assert str(error.value) == (
-        "check_gradients(exp): there must be an input, and order must be at least 1, "
-        "but 0 inputs and order=2 were received."
+        "check_gradients(exp): there must be an input, and order and directions must "
+        "be at least 1, but 0 inputs, order=2 and directions=3 were received."
     )
 
 
 def test_an_order_below_one_is_an_error():
-    with pytest.raises(ValueError, match="but 1 inputs and order=0 were received"):
+    with pytest.raises(ValueError, match="but 1 inputs, order=0"):
         check_gradients(tg.exp, draw(3), order=0)
 
 

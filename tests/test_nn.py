@@ -824,7 +824,7 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.BatchNorm(3, constants=("std",))(LOGITS),
             ValueError,
-            "batch_norm: constants may contain 'mean' and 'var', but ['std'] was "
+            "BatchNorm: constants may contain 'mean' and 'var', but ['std'] was "
             "received.",
             id="an unknown constant",
         ),

@@ -261,7 +261,7 @@ def test_rules_give_arrays_from_arrays_and_the_same_in_tensors_from_tensors(case
                 tensor = rule(Tensor(g), node, *node.inputs, **node.params)
                 assert isinstance(array, np.ndarray | np.generic)
                 assert isinstance(tensor, Tensor)
-                np.testing.assert_allclose(tensor.data, array, rtol=1e-15)
+                np.testing.assert_allclose(tensor.data, array, rtol=1e-13)
 
 
 def test_every_primitive_has_a_gradient_test_or_is_declared_constant():
@@ -455,7 +455,7 @@ UNARY = [
 ]
 BINARY = [
     *(np.add, np.subtract, np.multiply, np.divide, np.true_divide, np.maximum),
-    *(np.power, np.float_power),
+    np.power,
 ]
 
 
@@ -475,7 +475,18 @@ def test_a_numpy_function_of_two_tensors_is_a_tensor_with_gradients(ufunc):
 
 
 def test_the_table_of_numpy_functions_has_no_entry_that_is_not_tested():
-    assert set(ops._UFUNCS) == {*UNARY, *BINARY, np.matmul}
+    assert set(ops._UFUNCS) == {*UNARY, *BINARY, np.matmul, np.sign}
+
+
+def test_numpy_sign_of_a_tensor_is_a_constant():
+    x = Tensor([-2.0, 0.0, 3.0], requires_grad=True)
+    assert np.sign(x).data.tolist() == [-1, 0, 1]
+    assert not np.sign(x).requires_grad
+
+
+def test_questions_to_numpy_are_answered_with_arrays():
+    logits = Tensor([[1.0, 3.0], [2.0, 0.0]], requires_grad=True)
+    assert np.argmax(logits, axis=1).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -486,7 +497,6 @@ def test_the_table_of_numpy_functions_has_no_entry_that_is_not_tested():
         (np.var, "tensor.var()"),
         (np.max, "tensor.max()"),
         (np.transpose, "tensor.transpose()"),
-        (np.sign, "tensor > 0 and tensor < 0"),
         (np.log1p, "a composition of the functions of tg"),
         (np.sort, "a composition of the functions of tg"),
     ],

@@ -52,7 +52,7 @@ import math
 
 import numpy as np
 
-from .ops import axes_of, reshape, sum_of_rows
+from .ops import axes_of, dropped, kept, reshape, sum_of_rows
 from .tensor import Fused, Tensor, composite, describe, stop_gradient
 
 
@@ -87,7 +87,9 @@ def batch_norm(
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = axes_of(x, axes)
-    _check(x, axes, eps, constants, from_batch=mean is None or var is None)
+    check_settings("batch_norm", eps, constants)
+    if mean is None or var is None:
+        _check_batch(x, axes)
     given_mean, given_var = mean, var
 
     mean = _per_channel("mean", mean, x, axes)
@@ -102,9 +104,10 @@ def batch_norm(
         var = stop_gradient(var) if "var" in constants else var
     x_hat = (x_c * (var + eps) ** -0.5).named("x_hat")
 
+    y = _scale_and_shift(x_hat, gamma, beta, x, axes)
     if running is not None and given_mean is None and given_var is None:
         running.update(mean.data, var.data, values_per_channel(x, axes))
-    return _scale_and_shift(x_hat, gamma, beta, x, axes)
+    return y
 
 
 def fused_batch_norm(
@@ -121,7 +124,7 @@ def fused_batch_norm(
     """The same as ``batch_norm`` in one operation, with a backward pass by hand.
 
     It is faster, keeps x_hat and one number per channel for backward, and measures
-    from the first row, so that x_hat stays exact when the mean is large beside the
+    from the first row, so that x_hat stays accurate when the mean is large beside the
     standard deviation. Evaluation mode (``mean`` or ``var`` given) is left to the
     definition, and so are derivatives of second order.
 
@@ -133,7 +136,8 @@ def fused_batch_norm(
         return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = axes_of(x, axes)
-    _check(x, axes, eps, (), from_batch=True)
+    check_settings("batch_norm", eps)
+    _check_batch(x, axes)
     gamma, beta = (_checked(*v, x, axes) for v in (("gamma", gamma), ("beta", beta)))
     y, (_, _, mean, var) = _fused.run((x, gamma, beta), {"axes": axes, "eps": eps})
     if running is not None:
@@ -146,7 +150,7 @@ def _forward(x, gamma, beta, *, axes, eps):
     # Measured from the first row, a mean of 1e4 is not rounded to 1e-3 (in float32).
     x_c = rows - rows[0]
     shift = sum_of_rows(x_c) / len(rows)
-    x_c -= shift
+    x_c = x_c - shift
     mean = rows[0] + shift
     var = sum_of_rows(x_c * x_c) / len(rows)
     inv_std = 1 / np.sqrt(var + eps)
@@ -252,8 +256,7 @@ def _per_channel(name, values, x, axes):
     leading = axes == tuple(range(len(axes)))
     if values is None or values.ndim == x.ndim or leading:
         return values
-    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    return reshape(values, shape=kept)
+    return reshape(values, shape=kept(x, axes))
 
 
 def _checked(name, values, x, axes):
@@ -261,9 +264,8 @@ def _checked(name, values, x, axes):
     if values is None:
         return None
     values = values if isinstance(values, Tensor) else np.asarray(values)
-    channels = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-    if values.shape not in (channels, kept):
+    channels = dropped(x, axes)
+    if values.shape not in (channels, kept(x, axes)):
         raise ValueError(
             f"batch_norm: {name} must have one value per channel, {channels}, for "
             f"{describe(x)} with axes={axes}, but {values.shape} was received. Check "
@@ -272,18 +274,22 @@ def _checked(name, values, x, axes):
     return values
 
 
-def _check(x, axes, eps, constants, from_batch):
-    if not eps >= 0:
+def check_settings(function: str, eps: float, constants=()) -> None:
+    """Raise for settings that make no sense."""
+    if not 0 <= eps < math.inf:
         raise ValueError(
-            f"batch_norm: eps must be at least 0, but {eps!r} was received."
+            f"{function}: eps must be at least 0, but {eps!r} was received."
         )
     names = {constants} if isinstance(constants, str) else set(constants)
     if unknown := names - {"mean", "var"}:
         raise ValueError(
-            "batch_norm: constants may contain 'mean' and 'var', but "
+            f"{function}: constants may contain 'mean' and 'var', but "
             f"{sorted(unknown)} was received."
         )
-    if from_batch and values_per_channel(x, axes) < 2:
+
+
+def _check_batch(x, axes):
+    if values_per_channel(x, axes) < 2:
         raise ValueError(
             "batch_norm: at least two values per channel must be averaged, because of "
             "a single one nothing is left when its mean is subtracted: "

@@ -10,7 +10,7 @@ scale                 the sum of the absolute values of all terms on the way to 
                       where terms cancel, the slope is small and the scale is not
 ====================  ==================================================================
 
-This file comes after ``tensor.py`` in the reading order and needs nothing else.
+This file comes after ``ops.py`` in the reading order.
 
 Left out on purpose: float32 (too coarse for differences), a search for the best step,
 whole Jacobians (a random projection sees every entry at once).
@@ -61,10 +61,11 @@ def check_gradients(
     differences Fornberg, Math. Comp. 51 (1988), table 1.
     """
     name = getattr(f, "__name__", None) or getattr(f, "name", type(f).__name__)
-    if order < 1 or not inputs:
+    if order < 1 or directions < 1 or not inputs:
         raise ValueError(
-            f"check_gradients({name}): there must be an input, and order must be at "
-            f"least 1, but {len(inputs)} inputs and order={order!r} were received."
+            f"check_gradients({name}): there must be an input, and order and "
+            f"directions must be at least 1, but {len(inputs)} inputs, order={order!r} "
+            f"and directions={directions!r} were received."
         )
     leaves = _leaves(f, name, inputs)
     # A seed that no data were drawn with: for a cotangent g = x, batch norm's d_x is 0.

@@ -85,7 +85,8 @@ def load(path) -> dict:
 def _flatten(state: dict, folder: str = "") -> Iterator[tuple[str, object]]:
     """The values with their places; an empty dictionary counts as a value."""
     for key, value in state.items():
-        if not isinstance(key, str) or not key.isprintable() or {*key} & {"/", "\\"}:
+        printable = isinstance(key, str) and key.isprintable() and key
+        if not printable or {*key} & {"/", "\\"}:
             raise ValueError(
                 "save: keys must be printable strings without slashes, but "
                 f"{key!r} was received{f' in {folder!r}' if folder else ''}. Rename it."

@@ -19,8 +19,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from . import ops
-from .batchnorm import RunningStatistics, batch_norm, fused_batch_norm
-from .ops import axes_of
+from .batchnorm import (
+    RunningStatistics,
+    batch_norm,
+    check_settings,
+    fused_batch_norm,
+)
+from .ops import axes_of, dropped
 from .tensor import Fused, Scope, Tensor, composite, describe, state
 
 # --- Fused operations, each below its definition --------------------------------------
@@ -49,11 +54,11 @@ def _linear_forward(x, weight, bias=None):
 
 def _linear_backward(g, saved, needs, x, weight, bias=None):
     rows, g_rows = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    return (
-        g.dot(weight.T) if needs[0] else None,
-        rows.T.dot(g_rows) if needs[1] else None,
-        ops.sum_of_rows(g_rows) if bias is not None and needs[2] else None,
-    )
+    d_x = g.dot(weight.T) if needs[0] else None
+    d_weight = rows.T.dot(g_rows) if needs[1] else None
+    if bias is None:
+        return d_x, d_weight
+    return d_x, d_weight, ops.sum_of_rows(g_rows) if needs[2] else None
 
 
 fused_linear = Fused(
@@ -83,7 +88,7 @@ def _softmax_cross_entropy_forward(logits, labels):
     z = logits.T - np.maximum.reduce(logits.T)
     columns = np.arange(len(logits))
     of_label = z[labels, columns]
-    probabilities = np.exp(z, out=z)
+    probabilities = np.exp(z)
     total = ops.sum_of_rows(probabilities)
     probabilities /= total
     loss = np.add.reduce(np.log(total) - of_label) / len(logits)
@@ -233,9 +238,7 @@ class Module:
             if isinstance(value, list | tuple):
                 values = [(f"{name}.{i}", v) for i, v in enumerate(value)]
             for place, v in values:
-                # What no_grad computed has no op either, but is read-only.
-                leaf = isinstance(v, Tensor) and v.op is None and v.data.flags.writeable
-                if leaf or isinstance(v, Module):
+                if isinstance(v, Module) or isinstance(v, Tensor) and v.is_leaf:
                     yield place, v
 
     def modules(self) -> Iterator["Module"]:
@@ -411,11 +414,13 @@ class BatchNorm(Module):
         constants: tuple[str, ...] = (),
         dtype=np.float32,
     ):
-        if not eps >= 0:
+        check_settings("BatchNorm", eps, constants)
+        if num_features < 1:
             raise ValueError(
-                f"BatchNorm: eps must be at least 0, but {eps!r} was received."
+                f"BatchNorm: num_features must be at least 1, but {num_features!r} was "
+                "received."
             )
-        self.num_features, self.axes, self.eps = num_features, tuple(axes), eps
+        self.num_features, self.axes, self.eps = num_features, axes, eps
         self.constants, self.fused = constants, fused
         self.gamma = (
             Tensor(np.ones(num_features, dtype), requires_grad=True) if affine else None
@@ -449,9 +454,8 @@ class BatchNorm(Module):
         )
 
     def _check_features(self, x):
-        axes = axes_of(x, self.axes)
-        channels = [n for i, n in enumerate(x.shape) if i not in axes]
-        if channels != [self.num_features]:
+        channels = dropped(x, axes_of(x, self.axes))
+        if channels != (self.num_features,):
             raise ValueError(
                 f"{self._called()}: {self.num_features} features must be left when "
                 f"axes {self.axes} are averaged over, but {describe(x)} was received, "

@@ -19,7 +19,7 @@ gradient equally among ties.
 This file comes second in the reading order, after ``tensor.py``.
 
 Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, views that
-alias (every output is read-only, so sharing memory is invisible).
+alias (an output never shares the memory of a leaf, and is read-only).
 """
 
 import math
@@ -134,15 +134,15 @@ class Elementwise(Primitive):
     """A primitive whose inputs are first brought to one shape."""
 
     def __init__(self, name, forward, *pullbacks):
-        super().__init__(name, forward, *pullbacks, demands=_BROADCASTABLE)
+        super().__init__(name, forward, *pullbacks)
 
     def __call__(self, *inputs):
         return super().__call__(*_on_one_shape(self, inputs))
 
 
 _BROADCASTABLE = (
-    "the shapes must agree from the last axis on, or be 1 there; "
-    "reshape or transpose one."
+    "the shapes must agree from the last axis on, or be 1 there; reshape or transpose "
+    "one."
 )
 
 
@@ -152,12 +152,14 @@ def _on_one_shape(operation, inputs):
         for x in inputs
         if not isinstance(x, Number)
     }
-    if len(shapes) < 2 or not state.recording:
+    if len(shapes) < 2:
         return inputs
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError as error:
-        raise operation.refusal(inputs, error) from error
+        raise operation.refusal(inputs, ValueError(_BROADCASTABLE)) from error
+    if not state.recording:
+        return inputs
     return [
         broadcast_to(x, shape=shape)
         if isinstance(x, Tensor) and x.requires_grad and x.shape != shape
@@ -318,11 +320,13 @@ def axes_of(x, axis) -> tuple[int, ...]:
     return found
 
 
-def _kept(x, axes):
+def kept(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of ``x`` with ones for ``axes``: that of a sum with ``keepdims``."""
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
 
-def _dropped(x, axes):
+def dropped(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of ``x`` without ``axes``: that of a sum over them."""
     return tuple(n for i, n in enumerate(x.shape) if i not in axes)
 
 
@@ -330,17 +334,17 @@ def reduce_sum(x, axis=None, keepdims=False):
     """The sum over ``axis`` (None: all)."""
     axes = axes_of(x, axis)
     if keepdims:
-        return sum_to(x, shape=_kept(x, axes))
+        return sum_to(x, shape=kept(x, axes))
     if axes == tuple(range(len(axes))):
-        return sum_to(x, shape=_dropped(x, axes))
-    return reshape(sum_to(x, shape=_kept(x, axes)), shape=_dropped(x, axes))
+        return sum_to(x, shape=dropped(x, axes))
+    return reshape(sum_to(x, shape=kept(x, axes)), shape=dropped(x, axes))
 
 
 def reduce_max(x, axis=None, keepdims=False):
     """The largest value over ``axis`` (None: all); ties share the gradient equally."""
     axes = axes_of(x, axis)
-    y = max_to(x, shape=_kept(x, axes))
-    return y if keepdims else reshape(y, shape=_dropped(x, axes))
+    y = max_to(x, shape=kept(x, axes))
+    return y if keepdims else reshape(y, shape=dropped(x, axes))
 
 
 @composite
@@ -480,32 +484,32 @@ _UFUNCS = {
     np.multiply: mul,
     np.true_divide: div,
     np.power: power,
-    np.float_power: power,
     np.negative: lambda x: mul(x, -1),
     np.positive: lambda x: x,
     np.square: lambda x: power(x, 2),
     np.reciprocal: lambda x: div(1, x),
     np.maximum: maximum,
     np.absolute: absolute,
+    np.sign: sign,
     np.exp: exp,
     np.log: log,
     np.sqrt: sqrt,
     np.tanh: tanh,
     np.matmul: matmul,
 }
-# Their results are booleans and have no derivative to lose.
+# Their results have no derivative to lose.
 _QUESTIONS = {
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
     np.isfinite, np.isinf, np.isnan, np.signbit,
     np.logical_and, np.logical_or, np.logical_not,
     np.allclose, np.array_equal, np.isclose, np.shape, np.ndim, np.size,
+    np.argmax, np.argmin, np.argsort, np.zeros_like, np.ones_like,
 }  # fmt: skip
 _METHODS = {
     np.sum: "tensor.sum()", np.mean: "tensor.mean()", np.var: "tensor.var()",
     np.max: "tensor.max()", np.amax: "tensor.max()", np.reshape: "tensor.reshape()",
     np.transpose: "tensor.transpose()", np.concatenate: "tg.concatenate()",
     np.stack: "tg.stack()", np.where: "tg.where()",
-    np.sign: "tensor > 0 and tensor < 0",
 }  # fmt: skip
 
 

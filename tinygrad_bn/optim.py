@@ -24,9 +24,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .tensor import Tensor, describe, tick
+from .tensor import Number, Tensor, describe, tick
 
-BLOCK = 32768
+BLOCK = 32768  # numbers; the five arrays of a step then fit a cache of 1 MB
 
 
 class Optimizer:
@@ -37,6 +37,11 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float):
+        if not isinstance(parameters, Iterable):
+            raise TypeError(
+                f"{type(self).__name__}: parameters must be a list of tensors, but "
+                f"{type(parameters).__name__} was received. Pass module.parameters()."
+            )
         self.parameters = list(parameters)
         self._check_parameters()
         self.lr = lr
@@ -151,7 +156,7 @@ class Optimizer:
                 "with requires_grad=True?"
             )
         for p in self.parameters:
-            if not isinstance(p, Tensor) or p.op is not None or not p.requires_grad:
+            if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
                 raise TypeError(
                     f"{type(self).__name__}: parameters must be leaves that require a "
                     f"gradient, but {describe(p)} is not. Pass module.parameters()."
@@ -184,7 +189,7 @@ class SGD(Optimizer):
                 f"SGD: momentum must be in [0, 1], but {momentum!r} was received."
             )
         super().__init__(parameters, lr, weight_decay)
-        self.momentum = momentum
+        self.momentum = float(momentum)
         self.velocity = np.zeros_like(self.data)
 
     def _update(self, g):
@@ -223,7 +228,7 @@ class Adam(Optimizer):
                 "Adam: betas must be two numbers in [0, 1), but "
                 f"{betas!r} was received."
             )
-        self.betas, self.eps = tuple(betas), _at_least_zero("eps", eps)
+        self.betas, self.eps = tuple(map(float, betas)), _at_least_zero("eps", eps)
         super().__init__(parameters, lr, weight_decay)
         self.m, self.v = np.zeros_like(self.data), np.zeros_like(self.data)
         self.steps = np.zeros((), int)
@@ -255,8 +260,8 @@ class Adam(Optimizer):
 
 
 def _at_least_zero(name: str, value: float) -> float:
-    if not (value >= 0 and math.isfinite(value)):
+    if not (isinstance(value, Number) and 0 <= value < math.inf):
         raise ValueError(
             f"{name} must be a number of at least 0, but {value!r} was received."
         )
-    return value
+    return float(value)

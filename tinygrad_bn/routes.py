@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .ops import broadcast_to
 from .tensor import (
     Fused,
     Tensor,
@@ -48,13 +49,15 @@ class Route:
 
     ``gates`` are the names passed, from the loss to the leaf; ``gradient`` the
     contribution, shaped like the leaf, zeros where the route is ``cut``; ``merged`` how
-    many routes this row stands for, when there were too many to tell one by one.
+    many routes this row stands for, when there were too many to tell one by one;
+    ``because`` why it brings 0, where that is seen.
     """
 
     gates: tuple[str, ...]
     gradient: np.ndarray
     cut: bool = False
     merged: int = 1
+    because: str = ""
 
     def __str__(self) -> str:
         if self.merged > 1:
@@ -105,11 +108,12 @@ class Explanation:
         """Whether gradients arrive, and their sum is zero up to rounding."""
         return self.scale > 0 and bool((np.abs(self.total) <= self.residue).all())
 
-    def rows(self) -> Iterator[tuple[str, list[str]]]:
-        """The rows of the table: a route, and its entries as text."""
+    def rows(self) -> Iterator[tuple[str, list[str], str]]:
+        """The rows of the table: a route, its entries as text, and why they are 0."""
         for route in self.routes:
-            yield str(route), ["cut"] if route.cut else self._entries(route.gradient)
-        yield "total", self._entries(self.total)
+            entries = ["cut"] if route.cut else self._entries(route.gradient)
+            yield str(route), entries, route.because
+        yield "total", self._entries(self.total), ""
 
     def _entries(self, gradient: np.ndarray) -> list[str]:
         sign = "norm " if gradient.size > MANY else ""
@@ -142,23 +146,24 @@ class Explanation:
 
     def __str__(self) -> str:
         rows = list(self.rows())
-        width = max(len(label) for label, _ in rows)
-        column = max((len(e) for _, entries in rows for e in entries), default=1)
+        width = max(len(label) for label, _, _ in rows)
+        column = max((len(e) for _, entries, _ in rows for e in entries), default=1)
         lines = [f"{'route':<{width}}   {self.heading}"]
-        for label, entries in rows:
+        for label, entries, because in rows:
             cells = "  ".join(f"{entry:>{column}}" for entry in entries)
-            lines.append(f"{label:<{width}}   {cells}".rstrip())
+            lines.append(f"{label:<{width}}   {cells}   {because}".rstrip())
         return "\n".join([*lines, *filter(None, [self.remark()])])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        columns = max(len(entries) for _, entries in self.rows())
+        columns = max(len(entries) for _, entries, _ in self.rows())
         heading = f'<th colspan="{columns}">{html.escape(self.heading)}</th>'
         lines = [f'<tr><th style="text-align:left">route</th>{heading}</tr>']
-        for label, entries in self.rows():
+        for label, entries, because in self.rows():
             span = f' colspan="{columns}"' if len(entries) < columns else ""
             cells = "".join(f"<td{span}>{html.escape(entry)}</td>" for entry in entries)
+            cells += f"<td>{html.escape(because)}</td>" if because else ""
             label = html.escape(label)
             lines.append(f'<tr><td style="text-align:left">{label}</td>{cells}</tr>')
         remark = f"<p>{html.escape(self.remark())}</p>" if self.remark() else ""
@@ -199,12 +204,29 @@ def explain(
     refuse_unexplainable("explain", leaf)
     ways = Ways(Unfolded(y), leaf)
     names = ways.gates(gates)
-    arrived, merged = carry(ways, names, seed(y, gradient))
-    order = {name: -i for i, name in enumerate(names.values())}
+    sums: list[tuple[tuple, float, float]] = []
+
+    def note_sums(node, x, key, d_y, d_x):
+        if node.op is broadcast_to and d_x is not None:
+            sums.append((key.gates, np.abs(d_y).max(), np.abs(d_x).max()))
+
+    arrived, merged = carry(ways, names, seed(y, gradient), note_sums)
+    shares = {key: _share(g, leaf) for key, g in arrived[leaf].items()}
+    scale = max((np.abs(g).max(initial=0) for g in shares.values()), default=0.0)
+    residue = rounding(leaf.dtype, scale)
+    vanished = [gates for gates, before, after in sums if after <= residue < before]
+
+    def why_zero(key: Key, g: np.ndarray) -> str:
+        if key.cut or key.rest or (np.abs(g) > residue).any():
+            return ""
+        begins = any(key.gates[: len(gates)] == gates for gates in vanished)
+        return "because its rows sum to 0" if begins else ""
+
     routes = [
-        Route(key.gates, _share(g, leaf), key.cut, merged if key.rest else 1)
-        for key, g in arrived[leaf].items()
+        Route(key.gates, g, key.cut, merged if key.rest else 1, why_zero(key, g))
+        for key, g in shares.items()
     ]
+    order = {name: -i for i, name in enumerate(names.values())}
     routes.sort(
         key=lambda r: (r.merged > 1, len(r.gates), [order[g] for g in r.gates], r.cut)
     )
@@ -415,8 +437,8 @@ def carry(
 ) -> tuple[dict[Tensor, dict], int]:
     """A backward pass with one cotangent per route, None where a route is cut.
 
-    ``names`` are the gates. ``observe(node, x, key, d_x)``, if given, is told of each
-    step. Returns what arrives at each target, and how many routes are in the rest.
+    ``names`` are the gates. ``observe(node, x, key, d_y, d_x)``, if given, is told of
+    each step. Returns what arrives at each target, and how many routes are in the rest.
     """
     carried = {ways.y: {Key(): g}}
     merged_at: list[tuple[Tensor, tuple]] = []
@@ -433,7 +455,7 @@ def carry(
                 onward = Key(key.gates, key.cut or d_x is None, key.rest)
                 _put(carried.setdefault(x, {}), onward, d_x)
                 if observe is not None:
-                    observe(node, x, onward, d_x)
+                    observe(node, x, onward, d_y, d_x)
     arrived = {x: carried.get(x, {}) for x in ways.targets}
     if len(ways.targets) > 1 or not names:
         return arrived, 0

@@ -107,11 +107,18 @@ class Tensor:
         self[...] = values
 
     def __setitem__(self, index, values) -> None:
-        if not self._data.flags.writeable:
+        if not self.is_leaf:
+            made_by = repr(self.op.name) if self.op else "an operation"
             raise TypeError(
                 f"only leaves can be assigned to, but {describe(self)} is the output "
-                f"of {self.op.name if self.op else 'an operation'!r}. Compute a new "
-                "tensor, or change a leaf and run the forward pass again."
+                f"of {made_by}. Compute a new tensor, or change a leaf and run the "
+                "forward pass again."
+            )
+        if isinstance(values, Tensor) and values.requires_grad:
+            raise TypeError(
+                "tensor[index] = values: values must be numbers, but "
+                f"{describe(values)} has a gradient to lose. Use tg.stack or "
+                "tg.concatenate, or values.data."
             )
         self._data[index] = values
         self.moment = tick()
@@ -136,6 +143,11 @@ class Tensor:
                 "Pass dtype=float, or leave requires_grad off."
             )
         self._requires_grad = bool(wanted)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no operation made this tensor, recorded or not."""
+        return self.op is None and self._data.flags.writeable
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -201,6 +213,14 @@ class Tensor:
         else:
             self._grad_home[...] = g
             self.grad = self._grad_home
+
+    def __setstate__(self, state: tuple) -> None:
+        """Be a copy, deep or unpickled: with an own array, on this process's clock."""
+        for slot, value in state[1].items():
+            setattr(self, slot, value)
+        self._data = self._data.copy()
+        self._data.setflags(write=self.op is None)
+        self._grad_home, self.moment = None, tick()
 
     def move_to(self, data: np.ndarray, grad: np.ndarray) -> None:
         """Live in these two arrays from now on: views of an optimizer's flat buffers.
@@ -320,25 +340,30 @@ class Operation:
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {self.name}>"
 
+    def __deepcopy__(self, memo) -> "Operation":
+        return self
+
     def __call__(self, *inputs, **params):
         return self.run(inputs, params)[0]
 
     def run(self, inputs: tuple, params: dict):
         """The output, and whatever the forward pass saved for the backward pass."""
         arrays, foreign = [], False
-        any_tensor = recorded = needs_grad = False
+        any_tensor = on_tape = needs_grad = False
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor):
                 any_tensor = True
                 arrays.append(x._data)
                 if x._requires_grad:
-                    recorded = True
+                    on_tape = True
                     needs_grad = needs_grad or self.differentiates(i)
                 elif x.op is not None:
-                    recorded = True
+                    on_tape = True
             else:
-                foreign = foreign or not isinstance(x, _AS_IT_IS)
+                foreign = foreign or not isinstance(x, _KEPT)
                 arrays.append(x)
+        if foreign:
+            self._refuse_hidden_tensors(inputs)
         try:
             result = self.forward(*arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
@@ -346,22 +371,39 @@ class Operation:
         data, saved = result if self.saves else (result, None)
         if not any_tensor:
             return data, saved
-        if type(data) is not np.ndarray:
-            data = np.asarray(data)
-        needs_grad = needs_grad and data.dtype.kind == "f"
-        if not (needs_grad and state.recording):
-            data = _unshared(data)
-        data.setflags(write=False)
+        data = self._output(data)
         y = Tensor.__new__(Tensor)
-        if recorded and state.recording:
+        if on_tape and state.recording:
             if foreign:
-                inputs = tuple(
-                    x if isinstance(x, _AS_IT_IS) else Tensor(x) for x in inputs
-                )
+                inputs = tuple(x if isinstance(x, _KEPT) else Tensor(x) for x in inputs)
+            needs_grad = needs_grad and data.dtype.kind == "f"
             _fill(y, data, needs_grad, None, self, inputs, params, saved)
         else:
             _fill(y, data)
         return y, saved
+
+    def _output(self, data) -> np.ndarray:
+        """The array of an output: real, read-only, and of no leaf's memory."""
+        if type(data) is not np.ndarray:
+            data = np.asarray(data)
+        if data.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{self.name}: the result must be real numbers, but it is {data.dtype}."
+            )
+        owner = data.base
+        if owner is not None and owner.flags.writeable:
+            # The leaf may change, and this output must not change with it.
+            data = data.copy()
+        data.setflags(write=False)
+        return data
+
+    def _refuse_hidden_tensors(self, inputs: tuple) -> None:
+        if any(_contains_tensors(x) for x in inputs):
+            raise TypeError(
+                f"{self.name}: inputs must be tensors, arrays or numbers, but a "
+                "sequence of tensors was received. Use tg.stack(tensors), which keeps "
+                "gradients."
+            )
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
         """The error for inputs that do not fit, with their names and shapes."""
@@ -369,7 +411,7 @@ class Operation:
             k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)
         )
         demands = self.demands if kind is ValueError else None
-        demands = demands or f"{error}."
+        demands = demands or f"{str(error).rstrip('.')}."
         received = ", ".join(describe(x) for x in inputs)
         return kind(f"{self.name}: {demands} Received: {received}.")
 
@@ -435,7 +477,11 @@ class Fused(Operation):
             ).items()
         needs = [x in needed for x in y.inputs]
         gradients = self.backward(g, y.saved, needs, *_arrays(y.inputs), **y.params)
-        return [(x, d_x) for x, d_x, need in zip(y.inputs, gradients, needs) if need]
+        return [
+            (x, d_x)
+            for x, d_x, need in zip(y.inputs, gradients, needs, strict=True)
+            if need
+        ]
 
     @recorded
     def unfold(self, y: Tensor) -> Tensor:
@@ -464,6 +510,11 @@ def grad(y: Tensor, wrt, gradient=None, create_graph=False):
     Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
     that does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
     """
+    if not isinstance(y, Tensor) or wrt is None:
+        raise TypeError(
+            "grad(y, wrt): y must be a tensor and wrt one or several, but "
+            f"{describe(y):.60} and {describe(wrt):.60} were received."
+        )
     single = isinstance(wrt, Tensor)
     wanted = [wrt] if single else list(wrt)
     for x in wanted:
@@ -507,11 +558,11 @@ def pull_back(y: Tensor, g, wanted: set | None = None, since: int = 0) -> dict:
         g = cotangents[node] if node in keep else cotangents.pop(node)
         refuse_if_stale(node)
         for x, d_x in node.op.pull(g, node, needed):
-            if d_x.shape != x._data.shape:
+            if getattr(d_x, "shape", None) != x._data.shape:
                 raise ValueError(
                     f"{node.op.name}: the gradient of an input must have its shape, "
-                    f"but the rule for {describe(x)} returned {d_x.shape}. "
-                    "Mend the pullback."
+                    f"but the rule for {describe(x)} returned "
+                    f"{getattr(d_x, 'shape', repr(d_x))}. Mend the pullback."
                 )
             cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
     return cotangents
@@ -535,7 +586,7 @@ def tape(y: Tensor, since: int = 0, cuts=False) -> tuple[list[Tensor], set[Tenso
                 found.add(x)
                 waiting.append(x)
     # An operation is younger than its inputs: the order of birth is topological.
-    operations.sort(key=_moment, reverse=True)
+    operations.sort(key=operator.attrgetter("moment"), reverse=True)
     return operations, found
 
 
@@ -556,7 +607,7 @@ def describe(x) -> str:
     if isinstance(x, Tensor):
         name = qualified_name(x)
         return f"tensor{x.shape}" if name is None else f"{name!r}{x.shape}"
-    return f"array{x.shape}" if isinstance(x, np.ndarray) else repr(x)
+    return f"array{x.shape}" if isinstance(x, np.ndarray) else f"{x!r:.60}"
 
 
 def qualified_name(x: Tensor) -> str | None:
@@ -598,12 +649,6 @@ def _contains_tensors(data) -> bool:
     )
 
 
-def _unshared(data: np.ndarray) -> np.ndarray:
-    """A copy where the memory may change: nobody watches what needs no gradient."""
-    owner = data if data.base is None else data.base
-    return data.copy() if owner is not data and owner.flags.writeable else data
-
-
 def _arrays(inputs: Iterable) -> list:
     return [x._data if isinstance(x, Tensor) else x for x in inputs]
 
@@ -635,5 +680,5 @@ def _as_gradient_of(x: Tensor, g) -> Tensor:
     return Tensor(g, dtype=x.dtype)
 
 
-_AS_IT_IS = (Tensor, int, float, type(None))
-_moment = operator.attrgetter("moment")
+# These stay as they are among ``inputs``: an array would change the dtype of results.
+_KEPT = (Tensor, int, float, type(None))

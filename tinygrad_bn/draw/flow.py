@@ -85,7 +85,7 @@ class Flow:
     def _routed(self, ways: Ways, gates: dict[Tensor, str]) -> dict[tuple, dict]:
         steps, uses = defaultdict(dict), Counter()
 
-        def note(node, x, key, d_x):
+        def note(node, x, key, d_y, d_x):
             # The uses of one input come in the order of the slots.
             use, uses[node, x, key] = uses[node, x, key], uses[node, x, key] + 1
             passed = (*key.gates, gates[x]) if x in gates else key.gates
