@@ -265,7 +265,7 @@ def _checked(name, values, x, axes):
         return None
     values = values if isinstance(values, Tensor) else np.asarray(values)
     channels = dropped(x, axes)
-    if values.shape not in (channels, kept(x, axes)):
+    if values.shape != channels and values.shape != kept(x, axes):
         raise ValueError(
             f"batch_norm: {name} must have one value per channel, {channels}, for "
             f"{describe(x)} with axes={axes}, but {values.shape} was received. Check "

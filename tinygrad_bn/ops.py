@@ -22,8 +22,9 @@ Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, vi
 alias (an output never shares the memory of a leaf, and is read-only).
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -304,20 +305,29 @@ max_to = Primitive("max_to", _max_to, _share_of_max)
 
 
 def axes_of(x, axis) -> tuple[int, ...]:
-    """The axes NumPy means by ``axis``: None (all), one or several, also from the end.
+    """The axes meant by NumPy's ``axis``: None (all), one, several, or from the end.
 
     Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
     """
-    if axis is None:
-        axis = range(x.ndim)
-    axes = (axis,) if isinstance(axis, int | np.integer) else axis
-    found = tuple(sorted(i + x.ndim if i < 0 else i for i in axes))
-    if len(set(found)) < len(found) or not all(0 <= i < x.ndim for i in found):
+    given = tuple(axis) if isinstance(axis, Iterable) else axis
+    axes = _axes(x.ndim, given)
+    if axes is None:
         raise ValueError(
             f"axis must name different axes out of {x.ndim}, but {axis} was received "
             f"for {describe(x)}."
         )
-    return found
+    return axes
+
+
+@functools.cache
+def _axes(ndim: int, axis) -> tuple[int, ...] | None:
+    """The axes counted from the start and in order; None if they make no sense."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    found = tuple(sorted(int(i) + ndim if i < 0 else int(i) for i in axes))
+    sensible = len(set(found)) == len(found) and all(0 <= i < ndim for i in found)
+    return found if sensible else None
 
 
 def kept(x, axes: tuple[int, ...]) -> tuple[int, ...]:
