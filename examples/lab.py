@@ -12,15 +12,21 @@ matplotlib.use("Agg")
 
 from data import DataSet, load
 from matplotlib import pyplot as plt
+from threadpoolctl import threadpool_limits
 
 from tinygrad_bn.draw.theme import THEMES
 
+# On matrices as small as those of the experiments, a second BLAS thread only waits.
+threadpool_limits(1)
 
-def options(question: str, steps: int, quick_steps: int) -> argparse.ArgumentParser:
+
+def options(
+    question: str, steps: int | None = None, quick_steps: int | None = None
+) -> argparse.ArgumentParser:
     """The options of every experiment: its seed, length, pictures and --quick.
 
     ``question`` is the docstring of the script; ``steps`` and ``quick_steps`` are how
-    long training goes on, in full and with --quick.
+    long training goes on, in full and with --quick (left out where nothing trains).
     """
     parser = argparse.ArgumentParser(
         description=question, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -28,9 +34,10 @@ def options(question: str, steps: int, quick_steps: int) -> argparse.ArgumentPar
     parser.add_argument(
         "--seed", type=int, default=0, help="of the first run (default 0)"
     )
-    parser.add_argument(
-        "--steps", type=_positive, help=f"of training (default {steps})"
-    )
+    if steps is not None:
+        parser.add_argument(
+            "--steps", type=_positive, help=f"of training (default {steps})"
+        )
     parser.add_argument(
         "--out", type=Path, default=Path("out"), help="folder of pictures"
     )
@@ -46,7 +53,7 @@ def options(question: str, steps: int, quick_steps: int) -> argparse.ArgumentPar
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None):
     """The options given, with ``steps`` filled in from --quick."""
     given = parser.parse_args(arguments)
-    if given.steps is None:
+    if "steps" in given and given.steps is None:
         given.steps = given.quick_steps if given.quick else given.full_steps
     return given
 

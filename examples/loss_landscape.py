@@ -1,50 +1,54 @@
 """How does batch norm help, if not by calming the distributions inside the network?
 
+    python examples/loss_landscape.py
+    python examples/loss_landscape.py --mnist-dir FOLDER
+
 By a smoother way ahead. Along the gradient g, the loss of a network with batch norm
-varies less and its gradient stays more like itself, so that a step which looks good from
-where one stands is good when one arrives. Measured over step lengths eta in [lr/2, 4 lr]:
+varies less and its gradient stays more like itself, so that a step that looks good from
+where one stands is good when one arrives. For eta of lr/2, lr, 2 lr and 4 lr:
 
     range           max loss(th - eta g) - min loss(th - eta g)
     predictiveness  max |grad(th - eta g) - g|
     smoothness      max |grad(th - eta g) - g| / |eta g|
 
-Smaller is better. The first two favor a shorter g, and batch norm makes g shorter; the
-last one does not, and there the advantage is small.
+Smaller is better. The first two favor a shorter g; the last one does not, and there the
+advantage is small. At first all three favor the deep network without batch norm, which
+hardly has a gradient then: a plateau is smooth.
 
 The "internal covariate shift" account fails. Shifting and scaling at random behind each
 batch norm, anew at every step, makes the inputs of the sigmoids move more than they do
 without batch norm, and the network learns as fast as with clean batch norm.
 
-What this does not show: why the way is smoother, or that this is what makes training
-faster. Noise is told from nothing in sigmoid networks only: ReLU and tanh networks of
-this size do well without batch norm. And beside its own tiny spread, the input of the
-last sigmoid layer moves most without batch norm; the table gives both units.
+Not shown: why the way is smoother, or that this is what makes training faster. Only
+sigmoid networks show what noise does not do: ReLU and tanh networks of this size learn
+without batch norm, too. And beside its own tiny spread, the input of the last sigmoid
+layer moves most without batch norm: the table gives both units.
 
 Source: Santurkar et al., How Does Batch Normalization Help Optimization?,
 arXiv 1805.11604, sections 2.1, 2.2 and 3.1, appendix A.2.1.
 """
 
-from typing import NamedTuple
+from itertools import pairwise
 
 import numpy as np
-from lab import add_image_options, figure, images, options, parse, save, table
+from lab import add_image_options, figure, images, options, parse, save, span, table
 from tqdm import tqdm
 
 from tinygrad_bn import Tensor, nn, no_grad, optim
 
-LENGTHS = np.geomspace(1 / 2, 4, 7)
+LENGTHS = np.array([1 / 2, 1, 2, 4])
 EVERY, NOISY_STEPS, SEEDS = 10, 100, 3
-NETWORKS = {"deep": (8, 0.1), "fast": (3, 0.5)}
-EXPECTED = [
-    ("deep", "range", "> 10"),
-    ("deep", "predictiveness", "> 3"),
-    ("deep", "smoothness", "> 1"),
-    ("fast", "smoothness", "> 1.3"),
-]
+LEARNING_RATES = {8: 0.1, 3: 0.5}  # by depth
+EXPECTED = {
+    "range, 8 layers": "> 10",
+    "predictiveness, 8 layers": "> 3",
+    "smoothness, 8 layers": "> 1",
+    "smoothness, 3 layers": "> 1.3",
+}
 BETWEEN = {
-    "without": lambda width, rng: [],
-    "batch norm": lambda width, rng: [nn.BatchNorm(width)],
-    "noisy batch norm": lambda width, rng: [nn.BatchNorm(width), Noise(rng)],
+    "without": lambda rng: [],
+    "batch norm": lambda rng: [nn.BatchNorm(100)],
+    "noisy batch norm": lambda rng: [nn.BatchNorm(100), Noise(rng)],
 }
 
 
@@ -68,24 +72,20 @@ class Noise(nn.Module):
 
 
 def network(data, depth, activation, kind, seed):
-    """Hidden layers of 100 units, Glorot weights; ``kind`` stands before activations."""
+    """Hidden layers of 100 units, Glorot weights; ``kind`` goes before activations."""
     rng, noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-
-    def linear(fan_in, fan_out, bias=True):
-        layer = nn.Linear(fan_in, fan_out, bias, rng=rng)
-        layer.weight.data = nn.xavier_normal((fan_in, fan_out), rng)
-        return layer
-
-    modules, width = [], data.train_x.shape[1]
-    for _ in range(depth):
-        modules.append(linear(width, 100, bias=kind == "without"))
-        modules += [*BETWEEN[kind](100, noise), activation()]
-        width = 100
-    return nn.Sequential(*modules, linear(width, data.num_classes))
+    sizes = [data.train_x.shape[1], *[100] * depth, data.num_classes]
+    modules = []
+    for fan_in, fan_out in pairwise(sizes):
+        modules += [*BETWEEN[kind](noise), activation()] if modules else []
+        linear = nn.Linear(fan_in, fan_out, rng=rng)
+        linear.weight.data = nn.xavier_normal((fan_in, fan_out), rng)
+        modules.append(linear)
+    return nn.Sequential(*modules)
 
 
 def batches(data, steps, seed, what):
-    """The number of each step and its minibatch of 128, with a progress bar."""
+    """The number of each step and a minibatch of 128 for it, with a progress bar."""
     rng = np.random.default_rng(seed)
     for step in tqdm(range(steps), desc=what, leave=False, disable=None):
         rows = rng.choice(len(data.train_y), 128, replace=False)
@@ -93,16 +93,6 @@ def batches(data, steps, seed, what):
 
 
 # --- Looking ahead along the gradient -------------------------------------------------
-
-
-class Look(NamedTuple):
-    """What was seen at a step: the losses ahead, and the two measures of the gradient."""
-
-    step: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    change: np.ndarray
-    smoothness: np.ndarray
 
 
 def gradient(model, sgd, x, y):
@@ -113,7 +103,7 @@ def gradient(model, sgd, x, y):
     return loss.item(), sgd.grad.copy()
 
 
-def look_ahead(model, sgd, x, y, step):
+def look_ahead(model, sgd, x, y):
     """Try several step lengths along the gradient, and return to where one was.
 
     Each try is a forward pass in training mode, which moves the running statistics too;
@@ -125,46 +115,40 @@ def look_ahead(model, sgd, x, y, step):
     for length in LENGTHS:
         sgd.grad[...], sgd.lr = g, lr * length
         sgd.step()
-        loss, g_there = gradient(model, sgd, x, y)
+        loss, g_ahead = gradient(model, sgd, x, y)
         losses.append(loss)
-        changes.append(np.linalg.norm(g_there - g))
+        changes.append(np.linalg.norm(g_ahead - g))
         model.load_state_dict(here)
     sgd.lr = lr
-    ways = lr * LENGTHS * np.linalg.norm(g)
-    return Look(step, min(losses), max(losses), max(changes), max(changes / ways))
+    way = lr * LENGTHS * np.linalg.norm(g)
+    return min(losses), max(losses), max(changes), max(changes / way)
 
 
-def landscape(data, depth, lr, kind, seed, steps):
-    """Train a ReLU network, looking ahead every so often."""
+def landscape(data, depth, kind, seed, steps):
+    """Train a ReLU network, and what it saw ahead: each measure at every tenth step."""
     model = network(data, depth, nn.ReLU, kind, seed)
-    sgd = optim.SGD(model.parameters(), lr)
-    looks = []
+    sgd = optim.SGD(model.parameters(), LEARNING_RATES[depth])
+    seen = []
     for step, x, y in batches(data, steps, seed, f"{kind}, {depth} layers"):
         if step % EVERY == 0:
-            looks.append(look_ahead(model, sgd, x, y, step))
+            seen.append((step, *look_ahead(model, sgd, x, y)))
         gradient(model, sgd, x, y)
         sgd.step()
-    return Look(*np.array(looks).T)
-
-
-def ratios(without, norm):
-    """How many times larger each measure is without batch norm, averaged over training."""
+    step, low, high, change, smoothness = np.array(seen).T
     return {
-        "range": np.mean(without.high - without.low) / np.mean(norm.high - norm.low),
-        "predictiveness": np.mean(without.change) / np.mean(norm.change),
-        "smoothness": np.mean(without.smoothness) / np.mean(norm.smoothness),
-    }
+        "step": step, "low": low, "high": high,
+        "range": high - low, "predictiveness": change, "smoothness": smoothness,
+    }  # fmt: skip
 
 
 # --- Noise behind batch norm ----------------------------------------------------------
 
 
 def with_noise(data, kind, seed, steps):
-    """Train a sigmoid network: its test accuracy, and how far its sigmoids' inputs move.
+    """Train a sigmoid network: its test accuracy, and how far inputs of sigmoids move.
 
-    The latter is the change of a unit's mean from one batch to the next, averaged over
-    steps and over the units of each layer; then the same in the unit's own standard
-    deviations.
+    ``moved`` is the change of a unit's mean over the batch from one step to the next,
+    averaged over each layer; ``in_stds`` is the same beside the unit's spread.
     """
     model = network(data, 3, nn.Sigmoid, kind, seed)
     sgd = optim.SGD(model.parameters(), lr=0.5)
@@ -181,95 +165,93 @@ def with_noise(data, kind, seed, steps):
         nn.cross_entropy(h, y).backward()
         sgd.step()
     moved = np.abs(np.diff(means, axis=0))
+    in_stds = (moved / stds[1:]).mean(axis=(0, 2))
     model.eval()
     with no_grad():
         classes = model(Tensor(data.test_x)).data.argmax(axis=1)
-    return {
-        "accuracy": np.mean(classes == data.test_y),
-        "moved": moved.mean(axis=(0, 2)),
-        "in stds": (moved / stds[1:]).mean(axis=(0, 2)),
-    }
+    accuracy = float(np.mean(classes == data.test_y))
+    return {"accuracy": accuracy, "moved": moved.mean(axis=(0, 2)), "in_stds": in_stds}
 
 
 # --- The experiment -------------------------------------------------------------------
 
 
 def measure(data, seed, steps):
-    """All measurements for one seed."""
-    found = {}
-    for name, (depth, lr) in NETWORKS.items():
-        found[name] = {
-            kind: landscape(data, depth, lr, kind, seed, steps)
-            for kind in ("without", "batch norm")
-        }
-        found[f"{name} ratios"] = ratios(*found[name].values())
+    """All measurements for one seed; ratios are of averages, without over with."""
+    seen = {
+        (depth, kind): landscape(data, depth, kind, seed, steps)
+        for depth in LEARNING_RATES
+        for kind in ("without", "batch norm")
+    }
+    ratios = {
+        f"{name}, {depth} layers": float(
+            seen[depth, "without"][name].mean() / seen[depth, "batch norm"][name].mean()
+        )
+        for depth in LEARNING_RATES
+        for name in ("range", "predictiveness", "smoothness")
+    }
     steps = min(steps, NOISY_STEPS)
-    found["noise"] = {kind: with_noise(data, kind, seed, steps) for kind in BETWEEN}
-    return found
+    noise = {kind: with_noise(data, kind, seed, steps) for kind in BETWEEN}
+    return {"seen": seen, "ratios": ratios, "noise": noise}
 
 
 def plot(runs, theme):
-    """Three measures along the first run, and the noise in all runs."""
+    """The three measures along the first run, and the noise in all runs."""
     fig, ((loss, change), (smooth, noise)) = figure(theme, 2, 2)
     for kind, hatch, marker in (("without", "", "o"), ("batch norm", "///", "s")):
-        deep, fast = runs[0]["deep"][kind], runs[0]["fast"][kind]
-        label = kind if kind == "without" else f"with {kind}"
+        deep, fast = (runs[0]["seen"][depth, kind] for depth in (8, 3))
         loss.fill_between(
-            deep.step, deep.low, deep.high, alpha=0.6, hatch=hatch, label=label
+            deep["step"], deep["low"], deep["high"], alpha=0.6, hatch=hatch, label=kind
         )
-        change.plot(deep.step, deep.change, marker=marker, markersize=4)
-        smooth.plot(fast.step, fast.smoothness, marker=marker, markersize=4)
-    loss.set(title="The loss ahead stays in range", ylabel="loss, lr/2 to 4 lr ahead")
-    change.set(title="The gradient stays like itself", ylabel="max |gradient - g|")
-    smooth.set(
-        title="Per unit of way: a little smoother", ylabel="max |gradient - g| / way"
+        change.plot(deep["step"], deep["predictiveness"], marker=marker, markersize=4)
+        smooth.plot(fast["step"], fast["smoothness"], marker=marker, markersize=4)
+    loss.set(
+        title="Batch norm narrows the loss ahead", ylabel="loss, lr/2 to 4 lr ahead"
     )
-    for ax in (loss, change, smooth):
-        ax.set(xlabel="step", yscale="log")
+    loss.set(xlabel="step (8 layers, lr 0.1)", ylim=0)
     loss.legend()
+    change.set(title="Its gradients stay more alike", ylabel="max |gradient - g|")
+    change.set(xlabel="step (8 layers, lr 0.1)", yscale="log")
+    smooth.set(title="Per unit of way: smoother at first", ylim=0)
+    smooth.set(xlabel="step (3 layers, lr 0.5)", ylabel="max |gradient - g| / |way|")
     for kind, marker in zip(BETWEEN, "osD"):
-        x = [np.mean(run["noise"][kind]["moved"]) for run in runs]
+        x = [run["noise"][kind]["moved"].mean() for run in runs]
         y = [100 * run["noise"][kind]["accuracy"] for run in runs]
-        noise.plot(x, y, marker, label=kind)
+        noise.plot(x, y, marker)
         noise.annotate(
-            kind, (x[0], y[0]), (0, -14), textcoords="offset points", ha="center"
+            kind, (x[0], min(y)), (0, -16), textcoords="offset points", ha="center"
         )
-    noise.set(title="Inputs that move do not hurt", ylim=(0, 105), xlim=(-0.1, 0.45))
-    noise.set(xlabel="change of a unit's mean in one step", ylabel="test accuracy (%)")
+    noise.set(title="Inputs that move do no harm", ylabel="test accuracy (%)")
+    noise.set(xlabel="change of a unit's mean in one step", ylim=(0, 105))
+    noise.set_xlim(-0.1, 0.45)
     return fig
 
 
 def report(runs):
-    """The ratios as a range over seeds beside what they should be, and the noise."""
+    """The ratios, from the least to the largest over seeds, and what noise did."""
     rows = []
-    for name, quantity, expected in EXPECTED:
-        values = [run[f"{name} ratios"][quantity] for run in runs]
-        low_to_high = f"{min(values):.3g} to {max(values):.3g}"
-        depth, lr = NETWORKS[name]
-        rows.append((f"{quantity}, {depth} layers, lr {lr}", low_to_high, expected))
-    landscape_table = table(
-        f"Without batch norm / with it, over {len(runs)} seeds",
-        ("measure", "measured", "expected"),
-        rows,
+    for name, expected in EXPECTED.items():
+        values = [run["ratios"][name] for run in runs]
+        rows.append((name, span(values), expected))
+    ratios = table(
+        f"Without / with batch norm, {len(runs)} seeds", ("", "ratio", "expected"), rows
     )
     rows = []
     for kind in BETWEEN:
-        noise = [run["noise"][kind] for run in runs]
-        accuracy = f"{np.mean([n['accuracy'] for n in noise]):.1%}"
-        moved, in_stds = (
-            np.mean([n[unit] for n in noise], axis=0) for unit in ("moved", "in stds")
-        )
-        rows.append((kind, accuracy, *(f"{v:.3f}" for v in (*moved, *in_stds))))
-    noise_table = table(
-        "Sigmoid networks: test accuracy, and how far inputs of layer 1 to 3 move in one step",
-        ("", "accuracy", "1", "2", "3", "1 (std)", "2 (std)", "3 (std)"),
+        found = [run["noise"][kind] for run in runs]
+        accuracy = np.mean([run["accuracy"] for run in found])
+        moved = np.mean([[*run["moved"], *run["in_stds"]] for run in found], axis=0)
+        rows.append((kind, f"{accuracy:.1%}", *(f"{value:.3f}" for value in moved)))
+    noise = table(
+        "Sigmoid networks: how far the inputs of layers 1 to 3 move in one step",
+        ("", "accuracy", "1", "2", "3", "1 (stds)", "2 (stds)", "3 (stds)"),
         rows,
     )
-    return f"{landscape_table}\n\n{noise_table}"
+    return f"{ratios}\n\n{noise}"
 
 
 def main(arguments=None):
-    parser = options(__doc__, steps=300, quick_steps=60)
+    parser = options(__doc__, steps=300, quick_steps=100)
     add_image_options(parser)
     given = parse(parser, arguments)
     data = images(given)

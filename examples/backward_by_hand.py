@@ -1,0 +1,253 @@
+"""Where do the three terms of batch norm's backward pass come from?
+
+    python examples/backward_by_hand.py
+    python examples/backward_by_hand.py --exercise mine.py
+    python examples/backward_by_hand.py --check mine.py
+
+From the three ways back to x: directly, through E[x], and through Var[x]. Each step of
+the derivation in ``by_hand`` stands beside the graph in ``graph``, and is compared with
+the engine's own cotangent of that tensor. Put together, the steps are one line,
+
+    d_x = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)).
+
+The geometry: the mean's part removes what the direct part has along the ones (what a
+bias in front would receive), the variance's part what it has along x_hat (what a scale
+in front would receive). Of the latter a fraction eps / (var + eps) stays, since
+mean(x_hat^2) = var / (var + eps).
+
+In float32, the way to the variance decides whether there is anything to differentiate:
+with a mean of 1e4, E[x^2] - E[x]^2 is rounding noise of either sign.
+
+Not shown: which way is fastest, and how the backward pass itself rounds in float32.
+
+Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3, after Algorithm 1; for the ways
+to a variance Chan, Golub & LeVeque, The American Statistician 37 (1983).
+"""
+
+from pathlib import Path
+
+import exercise
+import numpy as np
+from lab import figure, options, parse, save, table
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor
+
+EPS = 1e-5
+MEANS = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5]
+
+# --- The derivation -------------------------------------------------------------------
+
+
+def graph(x, gamma, beta):
+    """Batch norm of ``x`` (m, C) as a graph: all that lies on the way, by name."""
+    mean = x.mean(axis=0, keepdims=True).named("E[x]")
+    x_c = x - mean
+    var = (x_c**2).mean(axis=0, keepdims=True).named("Var[x]")
+    inv_std = (var + EPS) ** -0.5
+    x_hat = (x_c * inv_std).named("x_hat")
+    y = x_hat * gamma + beta
+    return {
+        "y": y, "beta": beta, "gamma": gamma, "x_hat": x_hat, "inv_std": inv_std,
+        "var": var, "x_c": x_c, "mean": mean, "x": x,
+    }  # fmt: skip
+
+
+def by_hand(g, gamma, x_hat, inv_std, x_c):
+    """The cotangents of the same tensors, from ``g`` = dL/dy backward."""
+    m = len(g)
+    # y = x_hat * gamma + beta, where gamma and beta serve all rows: theirs add up.
+    d_beta = g.sum(axis=0)
+    d_gamma = (g * x_hat).sum(axis=0)
+    d_x_hat = g * gamma
+    # x_hat = x_c * inv_std, where inv_std serves all rows.
+    d_inv_std = (d_x_hat * x_c).sum(axis=0, keepdims=True)
+    # inv_std = (var + eps)^(-1/2), with the derivative -1/2 (var + eps)^(-3/2).
+    d_var = d_inv_std * (-1 / 2) * inv_std**3
+    # x_c is used twice: by x_hat, and by var = mean(x_c^2).
+    d_x_c = d_x_hat * inv_std + d_var * (2 / m) * x_c
+    # x_c = x - mean, where mean serves all rows.
+    d_mean = -d_x_c.sum(axis=0, keepdims=True)
+    # x is used twice: by x_c, and by mean.
+    d_x = d_x_c + d_mean / m
+    return {
+        "y": g, "beta": d_beta, "gamma": d_gamma, "x_hat": d_x_hat,
+        "inv_std": d_inv_std, "var": d_var, "x_c": d_x_c, "mean": d_mean, "x": d_x,
+    }  # fmt: skip
+
+
+def parts(g, gamma, x_hat, inv_std):
+    """The three terms of d_x, which are the steps above put into one another."""
+    scale = gamma * inv_std
+    return {
+        "direct": scale * g,
+        "mean": -scale * g.mean(axis=0) * np.ones_like(g),
+        "variance": -scale * x_hat * (g * x_hat).mean(axis=0),
+    }
+
+
+def worked_example(seed, m=6, channels=3):
+    """A random batch norm as a graph, a cotangent of it, and what by hand comes out."""
+    rng = np.random.default_rng(seed)
+    x = Tensor(rng.normal(1, 0.1, (m, channels)), requires_grad=True, name="x")
+    gamma = Tensor(rng.uniform(0.5, 2, channels), requires_grad=True, name="gamma")
+    beta = Tensor(rng.normal(0, 1, channels), requires_grad=True, name="beta")
+    tensors, g = graph(x, gamma, beta), rng.normal(0.5, 1, x.shape)
+    values = {name: tensor.data for name, tensor in tensors.items()}
+    gamma, x_hat, inv_std, x_c = map(values.get, ("gamma", "x_hat", "inv_std", "x_c"))
+    return (
+        tensors,
+        g,
+        by_hand(g, gamma, x_hat, inv_std, x_c),
+        parts(g, gamma, x_hat, inv_std),
+    )
+
+
+def float32_errors(mean, seed, m=256, channels=64):
+    """The largest error of x_hat, by way to the variance, for data of spread 1.
+
+    Also the fraction of channels whose variance comes out negative in one pass.
+    """
+    x = np.random.default_rng(seed).normal(mean, 1, (m, channels)).astype(np.float32)
+    one_pass = (x * x).mean(axis=0) - x.mean(axis=0) ** 2
+    clipped = np.maximum(one_pass, 0) + np.float32(EPS)
+    found = {
+        "one pass": (x - x.mean(axis=0)) / np.sqrt(clipped),
+        "two passes": tg.batch_norm(x, eps=EPS).data,
+        "centered again": tg.fused_batch_norm(x, eps=EPS).data,
+    }
+    exact = tg.batch_norm(x.astype(float), eps=EPS).data
+    errors = {way: largest(x_hat - exact) for way, x_hat in found.items()}
+    return errors | {"negative": float((one_pass < 0).mean())}
+
+
+def largest(array):
+    return float(np.abs(array).max())
+
+
+# --- The experiment -------------------------------------------------------------------
+
+
+def measure(seed):
+    """The derivation beside the engine, its parts beside the routes, and float32."""
+    tensors, g, hand, part = worked_example(seed)
+    x, x_hat, inv_std = tensors["x"], tensors["x_hat"].data, tensors["inv_std"].data
+    engine = tg.grad(tensors["y"], list(tensors.values()), gradient=g)
+    routes = dict.fromkeys(part, 0)
+    for route in tg.explain(tensors["y"], x, gradient=g):
+        name = {(): "direct", ("E[x]",): "mean"}.get(route.gates, "variance")
+        routes[name] = routes[name] + route.gradient
+    fused = tg.fused_batch_norm(x, tensors["gamma"], tensors["beta"], eps=EPS)
+    d_x = tg.grad(fused, x, gradient=g).data
+    terms = part | {"total": sum(part.values())}
+    return {
+        "steps": {
+            name: (largest(hand[name]), largest(hand[name] - d.data))
+            for name, d in zip(tensors, engine)
+        },
+        "apart": {name: largest(part[name] - routes[name]) for name in part}
+        | {"total": largest(terms["total"] - d_x)},
+        "terms": terms,
+        "along ones": {name: d.sum(axis=0) for name, d in terms.items()},
+        "along x_hat": {name: (d * x_hat).sum(axis=0) for name, d in terms.items()},
+        "stays": EPS * inv_std.ravel() ** 2,
+        "float32": {mean: float32_errors(mean, seed) for mean in MEANS},
+    }
+
+
+def drawing(seed, theme):
+    """The graph, on which the gradients carry the names of those found by hand.
+
+    A gradient is called by a name only if its values are the same.
+    """
+    tensors, g, hand, part = worked_example(seed)
+    symbols = {f"d_{name}": d for name, d in hand.items()}
+    symbols |= {f"{name} part": d for name, d in part.items()}
+    title = "The backward pass by hand, on the graph"
+    return tg.draw(
+        tensors["y"],
+        tensors["x"],
+        gradient=g,
+        symbols=symbols,
+        theme=theme,
+        title=title,
+    )
+
+
+def plot(found, theme):
+    """The parts of d_x row by row, what each removes, and the errors in float32."""
+    fig, ((rows, geometry, errors),) = figure(theme, 1, 3, size=(3.6, 3.4))
+    names = list(found["terms"])
+    for i, (name, hatch) in enumerate(zip(names, ("", "//", "xx", ".."))):
+        d = found["terms"][name][:, 0]
+        rows.bar(np.arange(len(d)) + (i - 1.5) / 5, d, 1 / 5, hatch=hatch, label=name)
+        kept = [found[f"along {v}"][name][0] for v in ("ones", "x_hat")]
+        geometry.bar(np.arange(2) + (i - 1.5) / 5, kept, 1 / 5, hatch=hatch)
+    rows.set(title="Three parts make d_x", xlabel="row of the batch")
+    rows.set(ylabel="gradient of x, first channel")
+    rows.legend()
+    geometry.set(title="Each removes one direction")
+    geometry.set(ylabel="sum over rows of part * direction")
+    geometry.set_xticks(range(2), ("along the ones", "along x_hat"))
+    for way, marker in zip(("one pass", "two passes", "centered again"), "osD"):
+        worst = [by_way[way] for by_way in found["float32"].values()]
+        errors.plot(MEANS, worst, marker=marker, label=way)
+    errors.set(title="float32: center again", xscale="log", yscale="log")
+    errors.set(xlabel="mean / std of the data", ylabel="largest error of x_hat")
+    errors.legend()
+    return fig
+
+
+def report(found):
+    """The three comparisons as tables."""
+    steps = table(
+        "Cotangents by hand and by the engine",
+        ("of", "largest entry", "largest difference"),
+        [(name, size, off) for name, (size, off) in found["steps"].items()],
+    )
+    rows = [
+        (
+            name, f"{found['apart'][name]:.1e}",
+            *(f"{found[f'along {v}'][name][0]:+.6f}" for v in ("ones", "x_hat")),
+        )
+        for name in found["terms"]
+    ]  # fmt: skip
+    stays = found["stays"][0] * found["along x_hat"]["direct"][0]
+    geometry = table(
+        "Parts of d_x beside their routes, total beside the fused operation; channel 0",
+        ("part", "difference", "along ones", "along x_hat"),
+        [*rows, ("theory", "0", "0", f"{stays:+.6f}")],
+    )
+    float32 = table(
+        "float32: the largest error of x_hat, for data of spread 1",
+        ("mean", *found["float32"][MEANS[0]]),
+        [(f"{mean:g}", *errors.values()) for mean, errors in found["float32"].items()],
+    )
+    return f"{steps}\n\n{geometry}\n\n{float32}"
+
+
+def main(arguments=None):
+    parser = options(__doc__)
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--exercise", type=Path, metavar="FILE", help="to be written")
+    modes.add_argument("--check", type=Path, metavar="FILE", help="to be judged")
+    given = parse(parser, arguments)
+    if given.exercise:
+        return exercise.write(given.exercise)
+    if given.check:
+        tensors, g, _, part = worked_example(given.seed)
+        inputs = [tensors[name].data for name in ("x_hat", "gamma", "inv_std")]
+        d_x = exercise.read(given.check, g, *inputs)
+        verdicts = exercise.judge(d_x, part, *inputs[1:])
+        print(*(f"{name:10}{text}" for name, text in verdicts.items()), sep="\n")
+        return verdicts
+    found = measure(given.seed)
+    path = given.out / f"backward_on_the_graph{'-dark' * (given.theme == 'dark')}.svg"
+    print(f"picture: {drawing(given.seed, given.theme).save(path)}")
+    save(plot(found, given.theme), given, "backward_by_hand")
+    print(report(found))
+    return found
+
+
+if __name__ == "__main__":
+    main()
