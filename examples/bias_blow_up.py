@@ -283,7 +283,7 @@ def measure(seed, steps, quick=False):
 def report(measured):
     """The closing tables: measured numbers beside the theory."""
     routes = [
-        (way, *(entry for _, (entry,) in explanation.rows()))
+        (way, *(entry for _, (entry,), _ in explanation.rows()))
         for way, explanation in measured["routes"].items()
     ]
     unit = [
