@@ -28,7 +28,7 @@ from pathlib import Path
 
 import exercise
 import numpy as np
-from lab import figure, options, parse, save, table
+from lab import figure, options, parse, save, table, themes
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor
@@ -242,9 +242,11 @@ def main(arguments=None):
         print(*(f"{name:10}{text}" for name, text in verdicts.items()), sep="\n")
         return verdicts
     found = measure(given.seed)
-    path = given.out / f"backward_on_the_graph{'-dark' * (given.theme == 'dark')}.svg"
-    print(f"picture: {drawing(given.seed, given.theme).save(path)}")
-    save(plot(found, given.theme), given, "backward_by_hand")
+    for theme in themes(given):
+        name = "backward_on_the_graph" + ("-dark" if theme == "dark" else "")
+        path = drawing(given.seed, theme).save(given.out / f"{name}.svg")
+        print(f"picture: {path}")
+    save(lambda theme: plot(found, theme), given, "backward_by_hand")
     print(report(found))
     return found
 

@@ -383,8 +383,8 @@ def plot_ways(axes, paths_of_ways, values_of, label):
 def main(arguments=None):
     given = parse(options(__doc__, steps=200, quick_steps=40), arguments)
     measured = measure(given.seed, given.steps, given.quick)
-    save(plot_unit(measured, given.theme), given, "bias_blow_up")
-    save(plot_networks(measured, given.theme), given, "bias_blow_up_networks")
+    save(lambda theme: plot_unit(measured, theme), given, "bias_blow_up")
+    save(lambda theme: plot_networks(measured, theme), given, "bias_blow_up_networks")
     print(report(measured))
     return measured
 

@@ -203,7 +203,7 @@ def main(arguments=None):
     given = parse(parser, arguments)
     data = images(given, np.float64)
     measured = measure(given.seed, given.steps, data, given.quick)
-    save(plot(measured, given.theme), given, "bias_is_redundant")
+    save(lambda theme: plot(measured, theme), given, "bias_is_redundant")
     print(report(measured))
     return measured
 

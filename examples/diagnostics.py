@@ -198,7 +198,7 @@ def main(arguments=None):
     parser.add_argument("--lr", type=float, default=1.0, help="learning rate (1)")
     given = parse(parser, arguments)
     found = measure(images(given), given.seed, given.steps, given.gain, given.lr)
-    save(plot(found, given.theme), given, "diagnostics")
+    save(lambda theme: plot(found, theme), given, "diagnostics")
     print(report(found))
     return found
 

@@ -175,7 +175,7 @@ def plot(measured, theme):
 def main(arguments=None):
     given = parse(options(__doc__, steps=3000, quick_steps=200), arguments)
     measured = measure(given.seed, given.steps, given.quick)
-    save(plot(measured, given.theme), given, "gamma_and_beta")
+    save(lambda theme: plot(measured, theme), given, "gamma_and_beta")
     print(report(measured))
     return measured
 

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 
 from data import DataSet, load
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from tinygrad_bn.draw.theme import THEMES
@@ -41,7 +42,7 @@ def options(
     parser.add_argument(
         "--out", type=Path, default=Path("out"), help="folder of pictures"
     )
-    parser.add_argument("--theme", choices=sorted(THEMES), default="light")
+    parser.add_argument("--theme", choices=(*sorted(THEMES), "both"), default="light")
     parser.add_argument("--format", choices=("svg", "png", "pdf"), default="png")
     parser.add_argument(
         "--quick", action="store_true", help="seconds instead of minutes"
@@ -143,12 +144,18 @@ def circles(axes, x, y, label: str) -> None:
     axes.plot(x[every], y[every], label=label, **style)
 
 
-def save(fig, given, name: str) -> Path:
-    """Save a figure in the folder and format asked for, and say where it is."""
+def themes(given) -> list[str]:
+    """The themes in which pictures are asked for."""
+    return sorted(THEMES) if given.theme == "both" else [given.theme]
+
+
+def save(plot: Callable[[str], Figure], given, name: str) -> None:
+    """Plot in the theme asked for, or both, save in the format, and say where."""
     given.out.mkdir(parents=True, exist_ok=True)
-    suffix = "-dark" if given.theme == "dark" else ""
-    path = given.out / f"{name}{suffix}.{given.format}"
-    fig.savefig(path, metadata={"Date": None} if given.format == "svg" else None)
-    plt.close(fig)
-    print(f"picture: {path}")
-    return path
+    for theme in themes(given):
+        fig = plot(theme)
+        suffix = "-dark" if theme == "dark" else ""
+        path = given.out / f"{name}{suffix}.{given.format}"
+        fig.savefig(path, metadata={"Date": None} if given.format == "svg" else None)
+        plt.close(fig)
+        print(f"picture: {path}")

@@ -257,7 +257,7 @@ def main(arguments=None):
     data = images(given)
     seeds = range(given.seed, given.seed + (1 if given.quick else SEEDS))
     runs = [measure(data, seed, given.steps) for seed in seeds]
-    save(plot(runs, given.theme), given, "loss_landscape")
+    save(lambda theme: plot(runs, theme), given, "loss_landscape")
     print(report(runs))
     return runs
 

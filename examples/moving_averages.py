@@ -218,7 +218,7 @@ def main(arguments=None):
     add_image_options(parser)
     given = parse(parser, arguments)
     measured = measure(given.seed, given.steps, images(given), given.quick)
-    save(plot(measured, given.theme), given, "moving_averages")
+    save(lambda theme: plot(measured, theme), given, "moving_averages")
     print(report(measured))
     return measured
 

@@ -52,7 +52,7 @@ import math
 
 import numpy as np
 
-from .ops import axes_of, dropped, kept, reshape, sum_of_rows
+from .ops import axes_of, count, dropped, kept, reshape, sum_of_rows
 from .tensor import Fused, Tensor, composite, describe, stop_gradient
 
 
@@ -106,7 +106,7 @@ def batch_norm(
 
     y = _scale_and_shift(x_hat, gamma, beta, x, axes)
     if running is not None and given_mean is None and given_var is None:
-        running.update(mean.data, var.data, values_per_channel(x, axes))
+        running.update(mean.data, var.data, count(x, axes))
     return y
 
 
@@ -141,7 +141,7 @@ def fused_batch_norm(
     gamma, beta = (_checked(*v, x, axes) for v in (("gamma", gamma), ("beta", beta)))
     y, (_, _, mean, var) = _fused.run((x, gamma, beta), {"axes": axes, "eps": eps})
     if running is not None:
-        running.update(mean, var, values_per_channel(x, axes))
+        running.update(mean, var, count(x, axes))
     return y
 
 
@@ -217,11 +217,6 @@ class RunningStatistics:
         self.var += weight * (var.reshape(self.var.shape) * (m / (m - 1)) - self.var)
 
 
-def values_per_channel(x, axes: tuple[int, ...]) -> int:
-    """m: how many values of ``x`` are averaged for each channel."""
-    return math.prod(x.shape[i] for i in axes)
-
-
 def _channels_last(x, axes):
     return (*axes, *(i for i in range(x.ndim) if i not in axes))
 
@@ -230,7 +225,7 @@ def _as_rows(x, axes):
     """``x`` as a matrix: a row for each value averaged, a column for each channel."""
     if x.ndim == 2 and axes == (0,):
         return x
-    return x.transpose(_channels_last(x, axes)).reshape(values_per_channel(x, axes), -1)
+    return x.transpose(_channels_last(x, axes)).reshape(count(x, axes), -1)
 
 
 def _from_rows(rows, x, axes):
@@ -289,7 +284,7 @@ def check_settings(function: str, eps: float, constants=()) -> None:
 
 
 def _check_batch(x, axes):
-    if values_per_channel(x, axes) < 2:
+    if count(x, axes) < 2:
         raise ValueError(
             "batch_norm: at least two values per channel must be averaged, because of "
             "a single one nothing is left when its mean is subtracted: "

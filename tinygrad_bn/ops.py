@@ -332,12 +332,24 @@ def _axes(ndim: int, axis) -> tuple[int, ...] | None:
 
 def kept(x, axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of ``x`` with ones for ``axes``: that of a sum with ``keepdims``."""
-    return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    return _without(x.shape, axes)[0]
 
 
 def dropped(x, axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of ``x`` without ``axes``: that of a sum over them."""
-    return tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    return _without(x.shape, axes)[1]
+
+
+def count(x, axes: tuple[int, ...]) -> int:
+    """How many values of ``x`` a sum over ``axes`` adds up."""
+    return _without(x.shape, axes)[2]
+
+
+@functools.lru_cache
+def _without(shape: tuple, axes: tuple) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    ones = tuple(1 if i in axes else n for i, n in enumerate(shape))
+    rest = tuple(n for i, n in enumerate(shape) if i not in axes)
+    return ones, rest, math.prod(shape[i] for i in axes)
 
 
 def reduce_sum(x, axis=None, keepdims=False):
@@ -360,8 +372,8 @@ def reduce_max(x, axis=None, keepdims=False):
 @composite
 def mean(x, axis=None, keepdims=False):
     """The mean over ``axis`` (None: all)."""
-    count = math.prod(x.shape[i] for i in axes_of(x, axis))
-    return reduce_sum(x, axis, keepdims) * (1 / count if count else math.nan)
+    values = count(x, axes_of(x, axis))
+    return reduce_sum(x, axis, keepdims) * (1 / values if values else math.nan)
 
 
 @composite
