@@ -1,0 +1,266 @@
+"""The experiments on Figure 1, gradient flow, scale and noise say what is true."""
+
+import contextlib
+import io
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+import batch_noise
+import covariate_shift
+import data
+import gradient_flow
+import scale_invariance
+from gradient_flow import HE, theory
+
+from tinygrad_bn import Tensor, nn
+
+SCRIPTS = [covariate_shift, gradient_flow, scale_invariance, batch_noise]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """What ``--quick`` measures, prints and draws, by script; each runs once."""
+    runs = {}
+
+    def run(script):
+        if script not in runs:
+            folder, printed = tmp_path_factory.mktemp("out"), io.StringIO()
+            arguments = ["--quick", "--out", str(folder)]
+            arguments += [] if script is scale_invariance else ["--data", "digits"]
+            with contextlib.redirect_stdout(printed):
+                measured = script.main(arguments)
+            runs[script] = measured, printed.getvalue(), folder
+        return runs[script]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_an_experiment_prints_its_tables_and_saves_its_picture(script, quick):
+    measured, printed, folder = quick(script)
+    assert script.report(measured) in printed
+    assert (folder / f"{script.__name__}.png").stat().st_size > 10_000
+
+
+# --- covariate_shift ------------------------------------------------------------------
+
+
+def test_the_paper_s_figure_says_when_it_is_not_of_mnist(quick):
+    assert "data: digits; the paper's figure is of MNIST" in quick(covariate_shift)[1]
+
+
+def test_pixels_become_one_where_they_are_brighter_than_half(digits):
+    raw, binary = data.digits(), covariate_shift.binary(digits)
+    np.testing.assert_array_equal(binary.train_x, raw.train_x > 8)
+    np.testing.assert_array_equal(binary.test_x, raw.test_x > 8)
+
+
+def test_both_networks_begin_with_the_same_small_weights(digits):
+    networks = [
+        covariate_shift.network(64, 10, bn, np.random.default_rng(0))
+        for bn in (False, True)
+    ]
+    layers = [[m for m in n if isinstance(m, nn.Linear)] for n in networks]
+    for without, with_bn in zip(*layers, strict=True):
+        np.testing.assert_array_equal(without.weight.data, with_bn.weight.data)
+        assert without.weight.data.std() == pytest.approx(0.1, rel=0.05)
+    assert [layer.bias is None for layer in layers[1]] == [True, True, True, False]
+
+
+def test_looking_at_a_network_changes_nothing_in_it(digits):
+    model = covariate_shift.network(64, 10, True, np.random.default_rng(0))
+    before = model.state_dict()
+    _, percentiles = covariate_shift.look(model, digits)
+    assert model.training
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    spread = percentiles[2] - percentiles[0]
+    assert np.median(spread) == pytest.approx(covariate_shift.NORMAL_SPREAD, rel=0.05)
+
+
+def test_the_spread_is_what_lies_between_the_outer_percentiles():
+    percentiles = np.array([[[-1.0], [0.5], [1.0]], [[-2.0], [0.0], [4.0]]])
+    run = covariate_shift.Run(np.array([1, 2]), np.array([0.1, 0.9]), percentiles)
+    np.testing.assert_array_equal(run.spread, [[2], [6]])
+    np.testing.assert_array_equal(run.growth, [3])
+    np.testing.assert_array_equal(run.wander, [0.5])
+    faster = run._replace(accuracy=np.array([0.9, 0.95]))
+    assert covariate_shift.catch_up({"without": run, "with": faster}) == 1
+    assert covariate_shift.catch_up({"without": faster, "with": run}) == "never"
+
+
+def test_inputs_of_sigmoids_spread_many_times_over_unless_they_are_normalized(quick):
+    without, with_bn = quick(covariate_shift)[0].values()
+    assert np.median(without.spread[0]) < 0.1
+    assert np.median(without.growth) > 10
+    assert np.median(with_bn.spread[0]) > 2
+    assert np.median(with_bn.growth) < 2
+
+
+def test_batch_norm_gains_speed_more_than_final_accuracy(quick):
+    measured = quick(covariate_shift)[0]
+    without, with_bn = measured.values()
+    fifth = len(without.steps) // 5
+    assert with_bn.accuracy[fifth] > without.accuracy[fifth] + 0.5
+    gained = with_bn.accuracy[fifth] - without.accuracy[fifth]
+    assert 0.02 < with_bn.accuracy[-1] - without.accuracy[-1] < gained
+    assert covariate_shift.catch_up(measured) < without.steps[-1] / 5
+
+
+# --- gradient_flow --------------------------------------------------------------------
+
+
+def test_the_theory_of_the_factor_has_its_closed_forms():
+    for sigma in (0.5, 3):
+        assert theory("linear", True, sigma) == pytest.approx(1)
+        assert theory("ReLU", True, sigma) == pytest.approx(math.pi / (math.pi - 1))
+        assert theory("linear", False, sigma) == pytest.approx(sigma**2)
+        assert theory("ReLU", False, sigma) == pytest.approx(sigma**2 / 2)
+    # So small a variance of h keeps tanh on its straight part.
+    assert theory("tanh", False, 0.1) == pytest.approx(0.01, rel=1e-6)
+    assert theory("tanh", True, 1) == pytest.approx(1.1778, abs=1e-4)
+    assert theory("sigmoid", True, 1) == pytest.approx(1.0336, abs=1e-4)
+
+
+def test_without_batch_norm_the_factor_depends_on_the_initialization(quick):
+    measured = quick(gradient_flow)[0]
+    for activation in gradient_flow.ACTIVATIONS:
+        found = measured["factors"][activation, False]
+        assert found == pytest.approx(measured["theory"][activation, False], rel=0.03)
+        assert found[1] > 1.2 * found[0]
+
+
+def test_with_batch_norm_the_factor_is_a_constant_of_the_activation(quick):
+    measured = quick(gradient_flow)[0]
+    for activation in gradient_flow.ACTIVATIONS:
+        found = measured["factors"][activation, True]
+        assert found == pytest.approx(measured["theory"][activation, True], rel=0.03)
+        assert found[1] == pytest.approx(found[0], rel=1e-9)
+
+
+def test_batch_norm_makes_relu_networks_explode_mildly_and_he_alone_does_not():
+    for seed in (1, 2):
+        with_bn, without = (
+            gradient_flow.factor(gradient_flow.gradient_profile("ReLU", bn, HE, seed))
+            for bn in (True, False)
+        )
+        assert with_bn == pytest.approx(math.pi / (math.pi - 1), rel=0.03)
+        assert without == pytest.approx(1, rel=0.03)
+
+
+def test_some_steps_of_training_undo_the_explosion(quick):
+    (factors,) = quick(gradient_flow)[0]["tamed"].values()
+    assert factors[0] == pytest.approx(math.pi / (math.pi - 1), rel=0.03)
+    assert factors[2] < 1.2
+    assert factors[5] < 1.1
+
+
+def test_five_sigmoid_layers_learn_with_batch_norm_only_and_relu_layers_anyhow(quick):
+    accuracy = quick(gradient_flow)[0]["accuracy"]
+    assert accuracy["sigmoid", False][0] < 0.2
+    for case in (("sigmoid", True), ("ReLU", False), ("ReLU", True)):
+        assert accuracy[case][0] > 0.8
+
+
+# --- scale_invariance -----------------------------------------------------------------
+
+
+def test_only_eps_knows_the_scale_of_weights(quick):
+    for found in quick(scale_invariance)[0]["invariance"].values():
+        assert max(found) < 1e-12
+    layer = scale_invariance.Layer(seed=0)
+    (y, d_w, _), (y_a, d_aw, _) = layer.run(eps=1), layer.run(3, eps=1)
+    assert scale_invariance.apart(y_a, y) > 0.01
+    assert scale_invariance.apart(3 * d_aw, d_w) > 0.01
+
+
+def test_the_gradient_has_the_radial_part_that_eps_gives_it(quick):
+    radial = dict(quick(scale_invariance)[0]["radial"])
+    assert np.abs(radial.pop(0.0)[0]).max() < 1e-14
+    for eps, (cosine, formula) in radial.items():
+        np.testing.assert_allclose(cosine, formula, rtol=1e-6, atol=1e-15)
+        assert np.abs(cosine).max() > 1e-3 * min(eps, 1)
+        assert (cosine > 0).any()
+        assert (cosine < 0).any()
+
+
+def test_under_sgd_weights_grow_by_pythagoras_and_never_shrink(quick):
+    for path in quick(scale_invariance)[0]["rates"].values():
+        np.testing.assert_allclose(path.size, path.pythagoras, rtol=1e-12)
+        assert (np.diff(path.size) > 0).all()
+
+
+def test_the_effective_learning_rate_of_too_large_a_rate_decays_most(quick):
+    first, last = zip(
+        *(p.effective_lr[[0, -1]] for p in quick(scale_invariance)[0]["rates"].values())
+    )
+    assert first[2] == pytest.approx(100 * first[0])
+    assert last[2] < 10 * last[0]
+    assert all(np.diff(np.divide(last, first)) < 0)
+
+
+def test_the_losses_of_a_times_w_with_a_squared_times_lr_are_the_same(quick):
+    measured = quick(scale_invariance)[0]
+    reference = measured["rates"][scale_invariance.LR].loss
+    assert len(measured["scaled"]) == 3
+    for path in measured["scaled"].values():
+        np.testing.assert_allclose(path.loss, reference, rtol=1e-9)
+    assert np.abs(measured["same_rate"].loss - reference).max() > 0.1
+    assert reference[-1] < 0.2 * reference[0]
+
+
+# --- batch_noise ----------------------------------------------------------------------
+
+
+def test_the_mean_of_n_values_is_off_by_sigma_over_the_root_of_n(quick):
+    n, found = np.array(batch_noise.SIZES), quick(batch_noise)[0]["error_of_mean"]
+    np.testing.assert_allclose(found, batch_noise.S / np.sqrt(n), rtol=0.05)
+
+
+def test_batch_noise_shrinks_what_is_learned_by_the_expected_deviation(quick):
+    assert batch_noise.expected_shrinkage(2) == pytest.approx(1 / math.sqrt(math.pi))
+    assert batch_noise.expected_shrinkage(3) == pytest.approx(math.sqrt(math.pi / 6))
+    found = quick(batch_noise)[0]["shrinkage"]
+    expected = [batch_noise.expected_shrinkage(n) for n in batch_noise.SIZES]
+    np.testing.assert_allclose(found, expected, rtol=0.015)
+    assert max(found) < 1
+
+
+def test_of_a_batch_of_two_only_the_sign_of_the_difference_is_left(quick):
+    d = batch_noise.PAIRS
+    pairs = quick(batch_noise)[0]["pairs"]
+    for eps, x_hat in pairs.items():
+        np.testing.assert_allclose(x_hat, d / np.sqrt(d**2 + eps), rtol=1e-12)
+    np.testing.assert_allclose(pairs[1e-5], np.sign(d), atol=0.01)
+
+
+def test_a_ghost_batch_of_all_is_a_batch_and_small_ones_are_normalized_apart():
+    x = np.random.default_rng(0).normal(3, 2, (12, 5)).astype(np.float32)
+    plain, whole = nn.BatchNorm(5), batch_noise.GhostBatchNorm(5, 12)
+    thirds = batch_noise.GhostBatchNorm(5, 4)
+    for mode in (True, False):
+        y, same, _ = (m.train(mode)(Tensor(x)).data for m in (plain, whole, thirds))
+        np.testing.assert_allclose(same, y, atol=1e-6)
+    np.testing.assert_allclose(whole.running_var, plain.running_var, rtol=1e-6)
+    groups = thirds.train()(Tensor(x)).data.reshape(3, 4, 5)
+    np.testing.assert_allclose(groups.mean(axis=1), 0, atol=1e-6)
+    np.testing.assert_allclose(groups.std(axis=1), 1, atol=1e-4)
+
+
+def test_groups_of_two_make_worse_classifiers_in_every_seed(quick):
+    measured = quick(batch_noise)[0]
+    for optimizer in batch_noise.OPTIMIZERS:
+        assert len(measured["test_errors"][optimizer, 2]) == 3
+        assert batch_noise.against_calm(measured, optimizer, 2).min() > 0.1
+        assert not batch_noise.against_calm(measured, optimizer, 128).any()
