@@ -15,19 +15,19 @@ In evaluation y = (gamma / s) x: noise shrinks towards the mean, as a regularize
 With N = 2 the noise is all there is: x_hat = d / sqrt(d^2 + eps) for d = (x1 - x2) / 2,
 as eps -> 0 the sign of d.
 
-That noise regularizes classifiers, as lower test error, is *not reproduced* on MNIST:
-1000 images, batches of 128 that are normalized in groups of 32, 8, 4 or 2 ("ghost
-batches"). Groups of 32 hardly matter, for the better with SGD, for the worse with Adam;
-more noise is worse in every seed, from groups of 8 on with Adam, of 4 with SGD; groups
-of 2 are ruinous. It depends, though: on the small digits of scikit-learn groups of 32
-and 8 are slightly better than none in most seeds.
+That noise regularizes classifiers, as lower test error, is *not reproduced* as a rule.
+1000 images of MNIST, batches of 128 that are normalized in groups of 32, 8, 4 or 2
+("ghost batches"): groups of 32 are better by a hair with SGD, and not clearly anything
+with Adam; more noise is worse in every seed, from groups of 8 on with Adam, of 4 with
+SGD; groups of 2 are ruinous. On the small digits of scikit-learn, though, groups of 32
+and 8 are slightly better than none in most seeds: it depends on the data.
 
 What this does not show: that noise never regularizes, say in larger networks, longer
-training, or at other rates; nor why small groups fail, part of which is that evaluation
-normalizes by averages that training has never seen.
+training, or at other rates; nor whether small groups fail in training, or in evaluation
+by averages that their training has never seen.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.4; for ghost batches Hoffer et
-al., arXiv 1705.08741, section 4.
+al., arXiv 1705.08741.
 """
 
 import math
@@ -231,7 +231,7 @@ def plot_ghosts(axes, measured, name):
     axes.set(title="Much noise makes classifiers worse", xscale="log")
     axes.set_yscale("symlog", linthresh=2, linscale=2)
     axes.set_yticks([-1, 0, 1, 2, 10], ["-1", "0", "+1", "+2", "+10"])
-    axes.set(xlabel="samples normalized together, of 128")
+    axes.set(xlabel="samples normalized together, of 128", ylim=(-1.8, 60))
     axes.set_ylabel(f"added test error (points), {name}")
     axes.set_xticks(noisy, noisy)
     axes.minorticks_off()

@@ -8,8 +8,8 @@ from the first step to the last. Without it, what reaches the last hidden layer 
 same for all images, nearly; training stands still until it is not, and by then the
 spread has grown many times over. Batch norm gains speed, far more than final accuracy.
 
-Three hidden layers of 100 sigmoids, binary pixels, batches of 60, weights N(0, 0.1^2),
-SGD with lr 0.1 (the paper does not tell the last two). Measured as training goes on:
+Three hidden layers of 100 sigmoids, binary pixels, batches of 60, 5000 steps of SGD
+(the paper: 50,000), weights N(0, 0.1^2) and lr 0.1 (the paper tells neither). Measured:
 test accuracy, judged by running statistics; and the 15th, 50th and 85th percentile of
 what enters each sigmoid of the last hidden layer, over 2000 training images (or all, if
 there are fewer), normalized as in training, by their own statistics. While gamma is 1,

@@ -5,8 +5,8 @@
 
 It makes the gradient independent of the scale of the initial weights, and so cures the
 vanishing in sigmoid networks. To deep ReLU networks it brings a mild explosion of its
-own, where initialization alone (He's) keeps the size of the gradient; some steps of
-training undo most of it.
+own, where initialization alone (He's) keeps the size of the gradient; some steps of SGD
+undo it, the sooner the larger their rate.
 
 Let h be the output of a linear layer with weights N(0, sigma^2 / fan_in), and phi what
 follows it. From layer to layer towards the input, |dL/dh|^2 is multiplied by

@@ -26,7 +26,7 @@ What this does not show: weight decay, momentum and Adam, for which the size of 
 goes other ways; or that a decaying rate is a good one.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.3; for the effective learning
-rate van Laarhoven, arXiv 1706.05350, section 2.
+rate van Laarhoven, arXiv 1706.05350.
 """
 
 from itertools import pairwise

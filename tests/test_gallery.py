@@ -1,5 +1,6 @@
 """The gallery: its drawings are those that its scripts make today."""
 
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -40,3 +41,25 @@ def test_every_drawing_stands_in_the_gallery_light_and_dark():
     page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     for name in DRAWINGS:
         assert f'"pictures/{name}.svg"' in page
+
+
+@pytest.mark.parametrize("name", gallery.MEASURED)
+def test_every_experiment_stands_in_the_gallery_with_numbers_and_pictures(name):
+    page = gallery.PAGE.read_text(encoding="utf-8")
+    assert f"`python examples/{name}.py`" in page
+    (numbers,) = re.findall(
+        f"<!-- numbers: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL
+    )
+    assert re.search(r"\d", numbers)
+    for suffix in ("", "-dark"):
+        assert f'"pictures/{name}{suffix}.png"' in page
+        assert (PICTURES / f"{name}{suffix}.png").exists()
+
+
+def test_new_numbers_replace_the_old_ones_of_their_experiment_only():
+    marks = "<!-- numbers: {} -->\n{}<!-- end -->\n"
+    page = marks.format("one", "old\n") + marks.format("two", "")
+    new = gallery.with_numbers(page, "one", "1.5")
+    assert new == page.replace("old\n", "```text\n1.5\n```\n")
+    with pytest.raises(ValueError, match="must have the marks <!-- numbers: three -->"):
+        gallery.with_numbers(page, "three", "3")
