@@ -5,7 +5,6 @@ Pictures and a checkpoint go to out/train_mlp/. Ctrl-C keeps the last finished e
 """
 
 import argparse
-import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from data import NAMES, load, minibatches
 from report import draw_training
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
-OPTIMIZERS = {"adam": optim.Adam, "sgd": optim.SGD}
-LEARNING_RATES = {"adam": 0.003, "sgd": 0.1}
+OPTIMIZERS = {"adam": (optim.Adam, 0.003), "sgd": (optim.SGD, 0.1)}
 
 
 def perceptron(args, data):
@@ -43,7 +42,8 @@ def train(args, data, model, optimizer, history):
     """Train until the history has a row of loss and accuracies for every epoch."""
     rows = len(data.train_y)
     extent = {"initial": len(history) * rows, "total": args.epochs * rows}
-    with tqdm(**extent, unit=" rows", disable=None) as bar:
+    # On matrices this small, a second BLAS thread only waits.
+    with threadpool_limits(1), tqdm(**extent, unit=" rows", disable=None) as bar:
         for epoch in range(len(history) + 1, args.epochs + 1):
             # Each epoch has its own generator, so that a resumed run shuffles alike.
             rng = np.random.default_rng([args.seed, epoch])
@@ -55,7 +55,7 @@ def train(args, data, model, optimizer, history):
                 optimizer.step()
                 loss_sum += loss.item() * len(y)
                 bar.update(len(y))
-            if not math.isfinite(loss_sum):
+            if not np.isfinite(loss_sum):
                 sys.exit(f"The loss became {loss_sum} in epoch {epoch}: lower --lr.")
             train_accuracy = np.mean(predict(model, data.train_x) == data.train_y)
             test_accuracy = np.mean(predict(model, data.test_x) == data.test_y)
@@ -120,7 +120,7 @@ def parse(arguments):
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--mnist-dir", type=Path, help="folder of MNIST's files; else $MNIST_DIR")
     args = parser.parse_args(arguments)
-    args.lr = LEARNING_RATES[args.optimizer] if args.lr is None else args.lr
+    args.lr = OPTIMIZERS[args.optimizer][1] if args.lr is None else args.lr
     free = ["epochs", "out", "resume", "mnist_dir"]
     args.decisive = {k: str(v) for k, v in vars(args).items() if k not in free}
     return args
@@ -132,7 +132,7 @@ def main(arguments=None):
         data = load(args.data, args.dtype, args.mnist_dir)
         args.out.mkdir(parents=True, exist_ok=True)
         model = perceptron(args, data)
-        optimizer = OPTIMIZERS[args.optimizer](model.parameters(), lr=args.lr)
+        optimizer = OPTIMIZERS[args.optimizer][0](model.parameters(), lr=args.lr)
         history = resume(args, model, optimizer) if args.resume else []
     except (OSError, ValueError) as error:
         sys.exit(f"train_mlp.py: error: {error}")
