@@ -81,6 +81,8 @@ class Flow:
             self.gates = self.gates | gates
             routed = self._routed(ways, gates).items()
             self.steps |= {step: shares for step, shares in routed if step[0] in inside}
+            # Around the call, an arrow carries whatever parts inside.
+            self.common |= {step[:2] for step in self.steps if step[0] not in inside}
 
     def _routed(self, ways: Ways, gates: dict[Tensor, str]) -> dict[tuple, dict]:
         steps, uses = defaultdict(dict), Counter()
