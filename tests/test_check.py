@@ -19,7 +19,8 @@ def draw(*shape, seed=0):
 
 
 def parts(g, saved, x):
-    x_hat, inv_std, _, var = saved
+    x_c, inv_std, _, var = saved
+    x_hat = x_c * inv_std
     return x_hat, inv_std, var, g.mean(0), (g * x_hat).mean(0), len(x)
 
 
@@ -64,8 +65,10 @@ WRONG = [
 def batch_norm_with(d_x_of):
     """Batch norm whose backward pass takes d_x from somewhere else."""
 
-    def backward(g, saved, needs, x, gamma, beta, *, axes, eps):
-        _, *rest = _fused.backward(g, saved, needs, x, gamma, beta, axes=axes, eps=eps)
+    def backward(g, saved, needs, out, x, gamma, beta, *, axes, eps):
+        _, *rest = _fused.backward(
+            g, saved, needs, out, x, gamma, beta, axes=axes, eps=eps
+        )
         return d_x_of(g, saved, x, gamma), *rest
 
     operation = tg.Fused("my_batch_norm", _fused.forward, backward, tg.batch_norm)
@@ -191,7 +194,7 @@ def test_a_fused_operation_whose_definition_differs_is_caught():
     operation = tg.Fused(
         "cube",
         lambda x: (x**3, None),
-        lambda g, saved, needs, x: (g * 3 * x**2,),
+        lambda g, saved, needs, out, x: (g * 3 * x**2,),
         definition=lambda x: x**3 + 0.5 * x,
     )
     with pytest.raises(AssertionError) as error:

@@ -100,7 +100,7 @@ def test_a_fused_backward_must_return_a_gradient_for_every_input():
     def forward(a, b):
         return a * b, None
 
-    def backward(g, saved, needs, a, b):
+    def backward(g, saved, needs, out, a, b):
         return (g * b,)
 
     broken = tg.Fused("broken", forward, backward, definition=lambda a, b: a * b)

@@ -235,7 +235,7 @@ def test_a_cotangent_arrives_complete_where_paths_of_different_length_meet(
 def test_a_fused_backward_is_told_which_inputs_need_a_gradient():
     told = []
 
-    def backward(g, saved, needs, a, b):
+    def backward(g, saved, needs, out, a, b):
         told.append(list(needs))
         return g * b, g * a
 
@@ -972,7 +972,7 @@ def counting_cube(calls):
     def forward(x):
         return x**3, x**2
 
-    def backward(g, x_squared, needs, x):
+    def backward(g, x_squared, needs, out, x):
         calls.append("backward")
         return (g * 3 * x_squared,)
 
@@ -1022,7 +1022,7 @@ def test_a_fused_operation_of_a_tensor_and_what_was_made_of_it_is_right_twice():
     product = tg.Fused(
         "product",
         lambda a, b: (a * b, None),
-        lambda g, saved, needs, a, b: (g * b, g * a),
+        lambda g, saved, needs, out, a, b: (g * b, g * a),
         definition=ops.mul,
     )
     tg.check_gradients(lambda x: product(x, tg.exp(x)), draw(3), order=3)

@@ -123,7 +123,7 @@ def fused_batch_norm(
 ) -> Tensor:
     """The same as ``batch_norm`` in one operation, with a backward pass by hand.
 
-    It is faster, keeps x_hat and one number per channel for backward, and measures
+    It is faster, keeps x_c and a few numbers per channel for backward, and measures
     from the first row, so that x_hat stays accurate when the mean is large beside the
     standard deviation. Evaluation mode (``mean`` or ``var`` given) is left to the
     definition, and so are derivatives of second order.
@@ -151,23 +151,22 @@ def _forward(x, gamma, beta, *, axes, eps):
     x_c = rows - rows[0]
     shift = sum_of_rows(x_c) / len(rows)
     x_c = x_c - shift
-    mean = rows[0] + shift
-    var = sum_of_rows(x_c * x_c) / len(rows)
+    mean, var = rows[0] + shift, sum_of_rows(x_c * x_c) / len(rows)
     inv_std = 1 / np.sqrt(var + eps)
-    x_c *= inv_std
-    x_hat = x_c
-    y = x_hat * (1 if gamma is None else gamma.reshape(-1))
+    scale = inv_std if gamma is None else gamma.reshape(-1) * inv_std
+    y = x_c * scale
     if beta is not None:
         y += beta.reshape(-1)
-    return _from_rows(y, x, axes), (x_hat, inv_std, mean, var)
+    return _from_rows(y, x, axes), (x_c, inv_std, mean, var)
 
 
-def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
-    x_hat, inv_std, _, _ = saved
+def _backward(g, saved, needs, out, x, gamma, beta, *, axes, eps):
+    x_c, inv_std, _, _ = saved
     g = _as_rows(g, axes)
-    d_beta, d_gamma, d_x = sum_of_rows(g), sum_of_rows(g * x_hat), None
+    d_beta, d_gamma, d_x = sum_of_rows(g), sum_of_rows(g * x_c) * inv_std, None
     if needs[0]:
-        d_x = x_hat * (d_gamma / -len(g))
+        # x_hat is never formed: inv_std goes into the row that x_hat is multiplied by.
+        d_x = x_c * (d_gamma * inv_std / -len(g))
         d_x += g
         d_x -= d_beta / len(g)
         d_x *= inv_std if gamma is None else gamma.reshape(-1) * inv_std
@@ -213,8 +212,10 @@ class RunningStatistics:
         """Take in a batch's ``mean`` and biased ``var`` of ``m`` values per channel."""
         self.updates += 1
         weight = 1 / int(self.updates) if self.momentum is None else self.momentum
-        self.mean += weight * (mean.reshape(self.mean.shape) - self.mean)
-        self.var += weight * (var.reshape(self.var.shape) * (m / (m - 1)) - self.var)
+        self.mean *= 1 - weight
+        self.mean += weight * mean.reshape(-1)
+        self.var *= 1 - weight
+        self.var += weight * m / (m - 1) * var.reshape(-1)
 
 
 def _channels_last(x, axes):

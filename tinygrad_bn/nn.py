@@ -42,7 +42,7 @@ def linear(x, weight, bias=None) -> Tensor:
     return y if bias is None else y + bias
 
 
-def _linear_forward(x, weight, bias=None):
+def _linear_forward(x, weight, bias):
     if weight.ndim != 2 or bias is not None and bias.shape != weight.shape[1:]:
         raise ValueError("weight must be a matrix and bias have one value per column.")
     # For two matrices, dot is matmul with half the overhead.
@@ -52,13 +52,13 @@ def _linear_forward(x, weight, bias=None):
     return y, None
 
 
-def _linear_backward(g, saved, needs, x, weight, bias=None):
-    rows, g_rows = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    d_x = g.dot(weight.T) if needs[0] else None
-    d_weight = rows.T.dot(g_rows) if needs[1] else None
-    if bias is None:
-        return d_x, d_weight
-    return d_x, d_weight, ops.sum_of_rows(g_rows) if needs[2] else None
+def _linear_backward(g, saved, needs, out, x, weight, bias):
+    rows, g_rows = (a.reshape(-1, a.shape[-1]) for a in (x, g))
+    return (
+        g.dot(weight.T) if needs[0] else None,
+        np.matmul(rows.T, g_rows, out=out[1]) if needs[1] else None,
+        ops.sum_of_rows(g_rows) if needs[2] else None,
+    )
 
 
 fused_linear = Fused(
@@ -84,22 +84,34 @@ def softmax_cross_entropy(logits, labels) -> Tensor:
 
 
 def _softmax_cross_entropy_forward(logits, labels):
-    # A row per class, so that NumPy's inner loops run over the batch.
-    z = logits.T - np.maximum.reduce(logits.T)
-    columns = np.arange(len(logits))
-    of_label = z[labels, columns]
+    # A row per class in memory too, so that NumPy's inner loops run over the batch.
+    z = logits.T.copy()
+    z -= np.maximum.reduce(z)
+    places = _places_of_labels(labels, z.shape)
+    of_label = z.reshape(-1)[places]
     probabilities = np.exp(z)
     total = ops.sum_of_rows(probabilities)
     probabilities /= total
     loss = np.add.reduce(np.log(total) - of_label) / len(logits)
-    return loss, (probabilities, columns)
+    return loss, (probabilities, places)
 
 
-def _softmax_cross_entropy_backward(g, saved, needs, logits, labels):
-    probabilities, columns = saved
+def _places_of_labels(labels, shape):
+    """Where in an array (C, N), read row by row, each example's label stands."""
+    try:
+        return np.ravel_multi_index((labels, np.arange(shape[1])), shape)
+    except ValueError:
+        raise ValueError(
+            f"labels must be in [0, {shape[0]}), one of the columns of the logits, "
+            f"but they range from {labels.min()} to {labels.max()}"
+        ) from None
+
+
+def _softmax_cross_entropy_backward(g, saved, needs, out, logits, labels):
+    probabilities, places = saved
     weight = g / len(logits)
     d_logits = probabilities * weight
-    d_logits[labels, columns] -= weight
+    d_logits.reshape(-1)[places] -= weight
     return d_logits.T, None
 
 
@@ -132,12 +144,6 @@ def cross_entropy(logits, labels) -> Tensor:
         raise ValueError(
             "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
             f"{describe(logits)} and labels {labels.shape} were received."
-        )
-    if np.minimum.reduce(labels) < 0 or np.maximum.reduce(labels) >= logits.shape[1]:
-        raise ValueError(
-            f"cross_entropy: labels must be in [0, {logits.shape[1]}), one of the "
-            f"columns of {describe(logits)}, "
-            f"but they range from {labels.min()} to {labels.max()}."
         )
     return _fused_softmax_cross_entropy(logits, labels)
 
@@ -372,8 +378,6 @@ class Linear(Module):
                 f"{self._called()}: the last axis must have {self.weight.shape[0]} "
                 f"features, but {describe(x)} was received. Check the layer before it."
             )
-        if self.bias is None:
-            return fused_linear(x, self.weight)
         return fused_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -365,7 +365,8 @@ class Ways:
             yield from ((x, g) for x in steps)
         else:
             yield from ((x, None) for x, cut in steps.items() if cut)
-            yield from node.op.pull(g, node, {x for x, cut in steps.items() if not cut})
+            needed = {x for x, cut in steps.items() if not cut}
+            yield from node.op.pull(g, node, needed, homes={})
 
     def gates(self, wanted: Iterable[str] | None) -> dict[Tensor, str]:
         """The tensors whose names tell routes apart, from the loss to the leaf."""

@@ -202,17 +202,19 @@ class Tensor:
                 f"requires_grad=True, but {describe(self)} does not. Was it computed "
                 "under no_grad(), detached, or made of data only?"
             )
-        for leaf, g in pull_back(self, seed(self, gradient)).items():
+        for leaf, g in pull_back(self, seed(self, gradient), go_home=True).items():
             leaf._add_to_grad(g)
 
     def _add_to_grad(self, g: np.ndarray) -> None:
+        home = self._grad_home
         if self.grad is not None:
             self.grad += g
-        elif self._grad_home is None:
+        elif home is None:
             self.grad = np.array(g, dtype=self.dtype)
         else:
-            self._grad_home[...] = g
-            self.grad = self._grad_home
+            if g is not home:
+                home[...] = g
+            self.grad = home
 
     def __setstate__(self, state: tuple) -> None:
         """Be a copy, deep or unpickled: with an own array, on this process's clock."""
@@ -438,25 +440,26 @@ class Primitive(Operation):
         """The rule for the gradient of input ``i``."""
         return self.pullbacks[i]
 
-    def pull(self, g, y: Tensor, needed) -> Iterable[tuple]:
+    def pull(self, g, y: Tensor, needed, homes) -> Iterable[tuple]:
         """The needed inputs of ``y``, each with its share of the gradient."""
-        out, inputs = y, y.inputs
+        result, inputs = y, y.inputs
         if not isinstance(g, Tensor):
-            out, inputs = y._data, _arrays(inputs)
+            result, inputs = y._data, _arrays(inputs)
         for i, x in enumerate(y.inputs):
             if x in needed and self.differentiates(i):
-                yield x, self.pullback(i)(g, out, *inputs, **y.params)
+                yield x, self.pullback(i)(g, result, *inputs, **y.params)
 
 
 class Fused(Operation):
     """A composition that somebody worked out by hand, beside its ``definition``.
 
     ``forward(*inputs, **params) -> (y, saved)`` and
-    ``backward(g, saved, needs, *inputs, **params) -> gradients`` move arrays: ``needs``
-    tells which inputs need a gradient, ``gradients`` has one entry per input (ignored
-    where it is not needed). Neither writes into ``g`` or, backward, into what was
-    saved. ``definition(*inputs, **params)`` computes the same of tensors; derivatives
-    of higher order are left to it.
+    ``backward(g, saved, needs, out, *inputs, **params) -> gradients`` move arrays:
+    ``needs`` tells which inputs need a gradient, ``out`` has for some an array that may
+    take it (else None), ``gradients`` has one entry per input (ignored where it is not
+    needed). Neither writes into ``g`` or, backward, into what was saved.
+    ``definition(*inputs, **params)`` computes the same of tensors; derivatives of
+    higher order are left to it.
     """
 
     saves = True
@@ -468,18 +471,20 @@ class Fused(Operation):
     def differentiates(self, i: int) -> bool:
         return True
 
-    def pull(self, g, y: Tensor, needed) -> Iterable[tuple]:
+    def pull(self, g, y: Tensor, needed, homes) -> Iterable[tuple]:
         """The needed inputs of ``y``, each with its share of the gradient."""
+        inputs = y.inputs
         if isinstance(g, Tensor):
             start = tick()
             return pull_back(
-                self.unfold(y), g, needed.intersection(y.inputs), start
+                self.unfold(y), g, needed.intersection(inputs), start
             ).items()
-        needs = [x in needed for x in y.inputs]
-        gradients = self.backward(g, y.saved, needs, *_arrays(y.inputs), **y.params)
+        needs = [x in needed for x in inputs]
+        out = [homes.pop(x, None) for x in inputs]
+        gradients = self.backward(g, y.saved, needs, out, *_arrays(inputs), **y.params)
         return [
             (x, d_x)
-            for x, d_x, need in zip(y.inputs, gradients, needs, strict=True)
+            for x, d_x, need in zip(inputs, gradients, needs, strict=True)
             if need
         ]
 
@@ -538,13 +543,18 @@ def grad(y: Tensor, wrt, gradient=None, create_graph=False):
     return gradients[0] if single else gradients
 
 
-def pull_back(y: Tensor, g, wanted: set | None = None, since: int = 0) -> dict:
+def pull_back(
+    y: Tensor, g, wanted: set | None = None, since: int = 0, go_home=False
+) -> dict:
     """Carry the cotangent ``g`` of ``y`` back: ``{tensor: its cotangent}``.
 
     ``wanted`` are the tensors to arrive at, by default all leaves; only what leads to
     them is computed. The walk stops at operations that are not younger than ``since``.
+    With ``go_home``, fused operations may write the gradient of a leaf at once where an
+    optimizer keeps it.
     """
     operations, needed = tape(y, since)
+    homes = _homes(needed) if go_home else {}
     if wanted is not None:
         needed = needed & wanted
         for node in reversed(operations):
@@ -557,7 +567,7 @@ def pull_back(y: Tensor, g, wanted: set | None = None, since: int = 0) -> dict:
             continue
         g = cotangents[node] if node in keep else cotangents.pop(node)
         refuse_if_stale(node)
-        for x, d_x in node.op.pull(g, node, needed):
+        for x, d_x in node.op.pull(g, node, needed, homes):
             if getattr(d_x, "shape", None) != x._data.shape:
                 raise ValueError(
                     f"{node.op.name}: the gradient of an input must have its shape, "
@@ -670,6 +680,13 @@ def seed(y: Tensor, gradient) -> np.ndarray:
             f"{describe(y)} got one of shape {g.shape}."
         )
     return g
+
+
+def _homes(tensors: Iterable[Tensor]) -> dict[Tensor, np.ndarray]:
+    """Where the gradients of leaves will be kept, as far as nothing is there yet."""
+    return {
+        x: x._grad_home for x in tensors if x._grad_home is not None and x.grad is None
+    }
 
 
 def _as_gradient_of(x: Tensor, g) -> Tensor:
