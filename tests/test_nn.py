@@ -695,15 +695,17 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.cross_entropy(LOGITS, [0, 1, 2, 3]),
             ValueError,
-            "softmax_cross_entropy: labels must be in [0, 3), one of the columns of the "
-            "logits, but they range from 0 to 3. Received: 'logits'(4, 3), array(4,).",
+            "softmax_cross_entropy: labels must be in [0, 3), one of the columns of "
+            "the logits, but they range from 0 to 3. Received: "
+            "'logits'(4, 3), array(4,).",
             id="a label too large",
         ),
         pytest.param(
             lambda: nn.cross_entropy(LOGITS, [0, 1, 2, -1]),
             ValueError,
-            "softmax_cross_entropy: labels must be in [0, 3), one of the columns of the "
-            "logits, but they range from -1 to 2. Received: 'logits'(4, 3), array(4,).",
+            "softmax_cross_entropy: labels must be in [0, 3), one of the columns of "
+            "the logits, but they range from -1 to 2. Received: "
+            "'logits'(4, 3), array(4,).",
             id="a negative label",
         ),
         pytest.param(

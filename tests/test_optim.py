@@ -384,9 +384,9 @@ def test_the_state_holds_what_accumulates_and_the_learning_rate():
     assert list(state) == ["lr", "velocity"]
     np.testing.assert_array_equal(state["velocity"], np.full(10, 1.5))
     state = adam.state_dict()
-    assert list(state) == ["lr", "m", "v", "steps"]
-    np.testing.assert_allclose(state["m"], np.full(10, 1 - 0.9**2))
-    np.testing.assert_allclose(state["v"], np.full(10, 1 - 0.999**2))
+    assert list(state) == ["lr", "sum_g", "sum_gg", "steps"]
+    np.testing.assert_allclose(state["sum_g"], np.full(10, 1 + 0.9))
+    np.testing.assert_allclose(state["sum_gg"], np.full(10, 1 + 0.999))
     assert state["steps"] == 2
 
 
@@ -395,10 +395,12 @@ def test_the_state_of_another_optimizer_is_refused_and_nothing_is_loaded():
     descend(optimizer, make_coefficients(2))
     before = optimizer.state_dict()
     with pytest.raises(ValueError) as error:
-        optimizer.load_state_dict({"lr": 0.2, "m": np.zeros(10), "velocity": [1, 2]})
+        optimizer.load_state_dict(
+            {"lr": 0.2, "sum_g": np.zeros(10), "velocity": [1, 2]}
+        )
     assert str(error.value) == (
         "SGD.load_state_dict: the entries and their shapes must be {'lr': (), "
-        "'velocity': (10,)}, but {'lr': (), 'm': (10,), 'velocity': (2,)} was "
+        "'velocity': (10,)}, but {'lr': (), 'sum_g': (10,), 'velocity': (2,)} was "
         "received. Nothing was loaded."
     )
     assert_same_state(optimizer.state_dict(), before)

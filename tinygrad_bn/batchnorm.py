@@ -138,7 +138,8 @@ def fused_batch_norm(
     axes = axes_of(x, axes)
     check_settings("batch_norm", eps)
     _check_batch(x, axes)
-    gamma, beta = (_checked(*v, x, axes) for v in (("gamma", gamma), ("beta", beta)))
+    gamma = _checked("gamma", gamma, x, axes)
+    beta = _checked("beta", beta, x, axes)
     y, (_, _, mean, var) = _fused.run((x, gamma, beta), {"axes": axes, "eps": eps})
     if running is not None:
         running.update(mean, var, count(x, axes))
@@ -260,12 +261,11 @@ def _checked(name, values, x, axes):
     if values is None:
         return None
     values = values if isinstance(values, Tensor) else np.asarray(values)
-    channels = dropped(x, axes)
-    if values.shape != channels and values.shape != kept(x, axes):
+    if values.shape != dropped(x, axes) and values.shape != kept(x, axes):
         raise ValueError(
-            f"batch_norm: {name} must have one value per channel, {channels}, for "
-            f"{describe(x)} with axes={axes}, but {values.shape} was received. Check "
-            "the axes."
+            f"batch_norm: {name} must have one value per channel, {dropped(x, axes)}, "
+            f"for {describe(x)} with axes={axes}, but {values.shape} was received. "
+            "Check the axes."
         )
     return values
 

@@ -53,12 +53,12 @@ def _linear_forward(x, weight, bias):
 
 
 def _linear_backward(g, saved, needs, out, x, weight, bias):
-    rows, g_rows = (a.reshape(-1, a.shape[-1]) for a in (x, g))
-    return (
-        g.dot(weight.T) if needs[0] else None,
-        np.matmul(rows.T, g_rows, out=out[1]) if needs[1] else None,
-        ops.sum_of_rows(g_rows) if needs[2] else None,
-    )
+    d_x = g.dot(weight.T) if needs[0] else None
+    if x.ndim != 2:
+        x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    d_weight = np.matmul(x.T, g, out=out[1]) if needs[1] else None
+    d_bias = ops.sum_of_rows(g) if needs[2] else None
+    return d_x, d_weight, d_bias
 
 
 fused_linear = Fused(

@@ -50,8 +50,9 @@ class Optimizer:
         self.data, self.grad = (
             np.zeros(size, self.parameters[0].dtype) for _ in range(2)
         )
-        self.scratch = np.empty_like(self.data)
+        # Block by block, the values stay in the cache from pass to pass.
         self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
+        self.scratch = np.empty_like(self.data[:BLOCK])
         self._adopt()
 
     def _adopt(self) -> None:
@@ -193,12 +194,13 @@ class SGD(Optimizer):
         self.velocity = np.zeros_like(self.data)
 
     def _update(self, g):
-        v = g
-        if self.momentum:
-            v = self.velocity
-            v *= self.momentum
-            v += g
-        self.data -= np.multiply(v, self.lr, out=self.scratch)
+        for block in self.blocks:
+            p, v = self.data[block], g[block]
+            if self.momentum:
+                v = self.velocity[block]
+                v *= self.momentum
+                v += g[block]
+            p -= np.multiply(v, self.lr, out=self.scratch[: p.size])
 
     def _state(self):
         return {"velocity": self.velocity}
@@ -209,6 +211,9 @@ class Adam(Optimizer):
 
     ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g^2``,
     ``p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``.
+
+    Kept are the sums that m and v are made of, ``sum_g = m / (1 - beta1)`` and
+    ``sum_gg = v / (1 - beta2)``, because they take two multiplications fewer.
 
     lr >= 0, betas in [0, 1), eps >= 0, weight_decay >= 0 (added to the gradient).
 
@@ -230,33 +235,32 @@ class Adam(Optimizer):
             )
         self.betas, self.eps = tuple(map(float, betas)), _at_least_zero("eps", eps)
         super().__init__(parameters, lr, weight_decay)
-        self.m, self.v = np.zeros_like(self.data), np.zeros_like(self.data)
+        self.sum_g, self.sum_gg = np.zeros_like(self.data), np.zeros_like(self.data)
         self.steps = np.zeros((), int)
 
     def _update(self, g):
         self.steps += 1
         beta1, beta2 = self.betas
         t = int(self.steps)
-        # sqrt(v / c) + eps = (sqrt(v) + eps sqrt(c)) / sqrt(c): one pass fewer.
-        root = math.sqrt(1 - beta2**t)
-        lr, eps = self.lr * root / (1 - beta1**t), self.eps * root
-        # Block by block, so that the values stay in the cache from pass to pass.
+        # sqrt(c s) + eps = (sqrt(s) + eps / sqrt(c)) sqrt(c): one pass fewer.
+        root = math.sqrt((1 - beta2) / (1 - beta2**t))
+        lr, eps = self.lr * (1 - beta1) / (1 - beta1**t) / root, self.eps / root
         for block in self.blocks:
-            p, d_p, m, v = (a[block] for a in (self.data, g, self.m, self.v))
+            p, d_p = self.data[block], g[block]
+            sum_g, sum_gg = self.sum_g[block], self.sum_gg[block]
             scratch = self.scratch[: p.size]
-            m *= beta1
-            m += np.multiply(d_p, 1 - beta1, out=scratch)
-            v *= beta2
-            np.multiply(d_p, 1 - beta2, out=scratch)
-            v += np.multiply(scratch, d_p, out=scratch)
-            np.sqrt(v, out=scratch)
+            sum_g *= beta1
+            sum_g += d_p
+            sum_gg *= beta2
+            sum_gg += np.multiply(d_p, d_p, out=scratch)
+            np.sqrt(sum_gg, out=scratch)
             scratch += eps
-            np.divide(m, scratch, out=scratch)
+            np.divide(sum_g, scratch, out=scratch)
             scratch *= lr
             p -= scratch
 
     def _state(self):
-        return {"m": self.m, "v": self.v, "steps": self.steps}
+        return {"sum_g": self.sum_g, "sum_gg": self.sum_gg, "steps": self.steps}
 
 
 def _at_least_zero(name: str, value: float) -> float:

@@ -43,6 +43,11 @@ class _State(threading.local):
 
 state = _State()
 
+# A training step takes the same few megabytes again and again. The C library of Linux
+# gives them back to the system after each step, and has them mapped anew, until it has
+# seen a larger block freed (mallopt(3), M_MMAP_THRESHOLD): let it see one.
+np.empty(2**25 - 2**16, np.uint8)
+
 
 class Tensor:
     """An array that remembers how it was made.
@@ -373,7 +378,13 @@ class Operation:
         data, saved = result if self.saves else (result, None)
         if not any_tensor:
             return data, saved
-        data = self._output(data)
+        if type(data) is not np.ndarray or data.base is not None:
+            data = _own_array(data)
+        if data.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{self.name}: the result must be real numbers, but it is {data.dtype}."
+            )
+        data.setflags(write=False)
         y = Tensor.__new__(Tensor)
         if on_tape and state.recording:
             if foreign:
@@ -383,21 +394,6 @@ class Operation:
         else:
             _fill(y, data)
         return y, saved
-
-    def _output(self, data) -> np.ndarray:
-        """The array of an output: real, read-only, and of no leaf's memory."""
-        if type(data) is not np.ndarray:
-            data = np.asarray(data)
-        if data.dtype.kind not in "biuf":
-            raise TypeError(
-                f"{self.name}: the result must be real numbers, but it is {data.dtype}."
-            )
-        owner = data.base
-        if owner is not None and owner.flags.writeable:
-            # The leaf may change, and this output must not change with it.
-            data = data.copy()
-        data.setflags(write=False)
-        return data
 
     def _refuse_hidden_tensors(self, inputs: tuple) -> None:
         if any(_contains_tensors(x) for x in inputs):
@@ -482,11 +478,7 @@ class Fused(Operation):
         needs = [x in needed for x in inputs]
         out = [homes.pop(x, None) for x in inputs]
         gradients = self.backward(g, y.saved, needs, out, *_arrays(inputs), **y.params)
-        return [
-            (x, d_x)
-            for x, d_x, need in zip(inputs, gradients, needs, strict=True)
-            if need
-        ]
+        return itertools.compress(zip(inputs, gradients, strict=True), needs)
 
     @recorded
     def unfold(self, y: Tensor) -> Tensor:
@@ -651,6 +643,13 @@ def _fill(
     tensor.scope = state.scope
     tensor.moment = tick()
     return tensor
+
+
+def _own_array(data) -> np.ndarray:
+    """``data`` as an array that does not live in a leaf, which may change."""
+    array = np.asarray(data)
+    owner = array.base
+    return array.copy() if owner is not None and owner.flags.writeable else array
 
 
 def _contains_tensors(data) -> bool:
