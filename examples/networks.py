@@ -1,0 +1,70 @@
+"""The perceptrons of the experiments, and the loop that trains them."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+from data import DataSet
+from tqdm import tqdm
+
+from tinygrad_bn import Tensor, nn
+from tinygrad_bn.optim import Optimizer
+
+
+def perceptron(
+    sizes: Sequence[int],
+    between: Callable[[int], Sequence[nn.Module]],
+    rng: np.random.Generator,
+    *,
+    weights: Callable = nn.kaiming_normal,
+    bias: bool = True,
+    dtype=np.float32,
+) -> nn.Sequential:
+    """Linear layers from size to size, and ``between(width)`` after each but the last.
+
+    ``weights(shape, rng, dtype)`` are the first weights. Without ``bias``, the last
+    layer alone has one: all others stand in front of what is between.
+    """
+    *hidden, last = pairwise(sizes)
+    modules = []
+    for fan_in, fan_out in hidden:
+        modules.append(nn.Linear(fan_in, fan_out, bias, rng=rng, dtype=dtype))
+        modules += between(fan_out)
+    modules.append(nn.Linear(*last, rng=rng, dtype=dtype))
+    if weights is not nn.kaiming_normal:
+        for layer in linears(modules):
+            layer.weight[:] = weights(layer.weight.shape, rng, dtype)
+    return nn.Sequential(*modules)
+
+
+def linears(model) -> list[nn.Linear]:
+    """The linear layers, from the input on."""
+    return [module for module in model if isinstance(module, nn.Linear)]
+
+
+def scaled(sigma: float, shape, rng, dtype) -> np.ndarray:
+    """Weights N(0, sigma^2 / fan_in)."""
+    std = sigma / math.sqrt(shape[0])
+    return (std * rng.standard_normal(shape)).astype(dtype)
+
+
+def training(
+    model: nn.Module,
+    optimizer: Optimizer,
+    data: DataSet,
+    batch_size: int,
+    steps: int,
+    rng: np.random.Generator,
+    what: str = "",
+) -> Iterator[Tensor]:
+    """Take steps on random batches; hand over the loss of each before it is taken."""
+    dtype = model.parameters()[0].dtype
+    for _ in tqdm(range(steps), desc=what, leave=False, disable=None):
+        rows = rng.choice(len(data.train_y), batch_size, replace=False)
+        x, labels = Tensor(data.train_x[rows], dtype=dtype), data.train_y[rows]
+        loss = nn.cross_entropy(model(x), labels)
+        yield loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
