@@ -1,4 +1,4 @@
-"""The perceptrons of the experiments, and the loop that trains them."""
+"""The perceptrons of the experiments, their batches, and the loop that trains them."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +49,20 @@ def scaled(sigma: float, shape, rng, dtype) -> np.ndarray:
     return (std * rng.standard_normal(shape)).astype(dtype)
 
 
+def batches(
+    data: DataSet,
+    batch_size: int,
+    steps: int,
+    rng: np.random.Generator,
+    what: str = "",
+    dtype=None,
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Random minibatches of the training data, (x, labels), with a progress bar."""
+    for _ in tqdm(range(steps), desc=what, leave=False, disable=None):
+        rows = rng.choice(len(data.train_y), batch_size, replace=False)
+        yield Tensor(data.train_x[rows], dtype=dtype), data.train_y[rows]
+
+
 def training(
     model: nn.Module,
     optimizer: Optimizer,
@@ -60,9 +74,7 @@ def training(
 ) -> Iterator[Tensor]:
     """Take steps on random batches; hand over the loss of each before it is taken."""
     dtype = model.parameters()[0].dtype
-    for _ in tqdm(range(steps), desc=what, leave=False, disable=None):
-        rows = rng.choice(len(data.train_y), batch_size, replace=False)
-        x, labels = Tensor(data.train_x[rows], dtype=dtype), data.train_y[rows]
+    for x, labels in batches(data, batch_size, steps, rng, what, dtype):
         loss = nn.cross_entropy(model(x), labels)
         yield loss
         optimizer.zero_grad()
