@@ -5,7 +5,8 @@
 
 Pictures go to examples/pictures. What an experiment prints goes between its two marks
 in examples/README.md, so that the page has no number that no script printed. With
-$MNIST_DIR, experiments on images run on MNIST.
+$MNIST_DIR, experiments on images run on MNIST. What an experiment must show is checked
+over three seeds or more (windows.py), and is written under its numbers.
 """
 
 import argparse
@@ -15,6 +16,9 @@ import re
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import windows
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "pictures"
@@ -23,11 +27,6 @@ GOLDEN = HERE.parent / "tests" / "golden" / "gallery"
 DRAWN = (
     "why_bias_cancels", "batch_norm_routes", "which_cut", "two_definitions",
     "draw_network",
-)  # fmt: skip
-MEASURED = (
-    "bias_blow_up", "bias_is_redundant", "gamma_and_beta", "moving_averages",
-    "covariate_shift", "gradient_flow", "scale_invariance", "batch_noise",
-    "loss_landscape", "backward_by_hand", "diagnostics",
 )  # fmt: skip
 
 
@@ -52,30 +51,47 @@ def with_numbers(page: str, name: str, numbers: str) -> str:
 
 
 def run(name: str) -> None:
-    """Run an experiment in full, keep its pictures, and put its numbers on the page."""
+    """Run an experiment in full, keep its pictures, check it, and put it on the page.
+
+    Raises: ``AssertionError`` for a statement that does not hold; the page stays then.
+    """
     began, printed = time.perf_counter(), io.StringIO()
+    script = importlib.import_module(name)
     with redirect_stdout(printed):
-        script = importlib.import_module(name)
-        script.main(["--out", str(PICTURES), "--theme", "both"])
+        runs = [script.main(["--out", str(PICTURES), "--theme", "both"])]
+    took = time.perf_counter() - began
     lines = printed.getvalue().splitlines()
     numbers = "\n".join(line for line in lines if not line.startswith("picture: "))
+    if name not in windows.MANY_SEEDS:
+        runs += [quietly(script, seed) for seed in windows.SEEDS[1:]]
+    numbers += "\n\n" + windows.checked(windows.WINDOWS[name](runs))
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(with_numbers(page, name, numbers.strip()), encoding="utf-8")
-    print(f"{name}: {time.perf_counter() - began:.0f} s")
+    print(
+        f"{name}: {took:.0f} s, and {time.perf_counter() - began - took:.0f} s to check"
+    )
+
+
+def quietly(script, seed: int):
+    """What an experiment measures for another seed."""
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        return script.main(["--seed", str(seed), "--out", folder])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--experiments", nargs="*", choices=MEASURED, metavar="NAME")
+    parser.add_argument(
+        "--experiments", nargs="*", choices=windows.WINDOWS, metavar="NAME"
+    )
     given = parser.parse_args()
     for name, drawing in drawings().items():
         drawing.save(PICTURES / f"{name}.svg")
         drawing.save(GOLDEN / f"{name}.dot")
     print(f"drawings: {len(drawings())}")
     if given.experiments is not None:
-        for name in given.experiments or MEASURED:
+        for name in given.experiments or windows.WINDOWS:
             run(name)
 
 
