@@ -17,6 +17,7 @@ import data
 import gradient_flow
 import scale_invariance
 from gradient_flow import HE, theory
+from plots.covariate_shift import NORMAL_SPREAD, first_step
 from stretched_layer import Layer, apart
 
 from tinygrad_bn import Tensor, nn
@@ -87,7 +88,7 @@ def test_looking_at_a_network_changes_nothing_in_it(digits):
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
     spread = percentiles[2] - percentiles[0]
-    assert np.median(spread) == pytest.approx(covariate_shift.NORMAL_SPREAD, rel=0.05)
+    assert np.median(spread) == pytest.approx(NORMAL_SPREAD, rel=0.05)
 
 
 def test_the_spread_is_what_lies_between_the_outer_percentiles():
@@ -97,8 +98,8 @@ def test_the_spread_is_what_lies_between_the_outer_percentiles():
     np.testing.assert_array_equal(run.growth, [3])
     np.testing.assert_array_equal(run.wander, [0.5])
     faster = run._replace(accuracy=np.array([0.9, 0.95]))
-    assert covariate_shift.catch_up({"without": run, "with": faster}) == 1
-    assert covariate_shift.catch_up({"without": faster, "with": run}) == "never"
+    assert first_step(faster, run.accuracy[-1]) == 1
+    assert first_step(run, faster.accuracy[-1]) == "never"
 
 
 def test_inputs_of_sigmoids_spread_many_times_over_unless_they_are_normalized(quick):
@@ -110,13 +111,12 @@ def test_inputs_of_sigmoids_spread_many_times_over_unless_they_are_normalized(qu
 
 
 def test_batch_norm_gains_speed_more_than_final_accuracy(quick):
-    measured = quick(covariate_shift)[0]
-    without, with_bn = measured.values()
+    without, with_bn = quick(covariate_shift)[0].values()
     fifth = len(without.steps) // 5
     assert with_bn.accuracy[fifth] > without.accuracy[fifth] + 0.5
     gained = with_bn.accuracy[fifth] - without.accuracy[fifth]
     assert 0.02 < with_bn.accuracy[-1] - without.accuracy[-1] < gained
-    assert covariate_shift.catch_up(measured) < without.steps[-1] / 5
+    assert first_step(with_bn, without.accuracy[-1]) < without.steps[-1] / 5
 
 
 # --- gradient_flow --------------------------------------------------------------------
