@@ -5,8 +5,8 @@
 
 Because normalizing alone can take away what a layer is able to say, and gamma and beta
 give it back: gamma = sqrt(var + eps) and beta = mean make batch norm the identity. The
-sigmoid of values with mean 0 and variance 1 is nearly a straight line: 95 % of them lie
-in [-2, 2], and the line explains 98.4 % of the variance there.
+sigmoid of values with mean 0 and variance 1 is nearly a straight line: where they are
+normal, 95 % of them lie in [-2, 2], and a line explains 98.4 % of its variance.
 
 Where it hurts, exactly. One input, 8 sigmoid units behind batch norm, a linear readout.
 Without gamma and beta, and with eps = 0, BN(w x + b) is sign(w) x_hat for any w and b,
@@ -26,7 +26,8 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from lab import circles, figure, options, parse, save, span, table
+from lab import options, parse, save
+from plots.gamma_and_beta import plot, report
 from tqdm import tqdm
 
 import tinygrad_bn as tg
@@ -63,10 +64,6 @@ def best_fit(target):
     return basis @ np.linalg.lstsq(basis, target)[0]
 
 
-def mse(fit, target):
-    return float(((fit - target) ** 2).mean())
-
-
 def trained_fit(target, affine, seed, steps):
     """What the network makes of X after training, with gamma and beta or without."""
     rng = np.random.default_rng(seed)
@@ -88,16 +85,28 @@ def trained_fit(target, affine, seed, steps):
     return model(x).data
 
 
+def mse(fit, target):
+    return float(((fit - target) ** 2).mean())
+
+
+def losses(measured, name, affine):
+    """Where training on a target ended, seed by seed."""
+    return [mse(fit, TARGETS[name]) for fit in measured["fits"][name, affine]]
+
+
 def measure(seed, steps, quick=False):
     """The identity, the straight part, and the fits of all targets over seeds."""
     seeds = range(seed, seed + (1 if quick else 3))
-    return {
+    best = {name: best_fit(target) for name, target in TARGETS.items()}
+    measured = {
         "identity": identity_error(seed),
         "within 2": float((np.abs(NORMAL) < 2).mean()),
         "straight": {std: straight_share(std) for std in (1, 4)},
-        "floor": {
-            name: mse(best_fit(target), target) for name, target in TARGETS.items()
-        },
+        "line": np.polyfit(NORMAL, tg.sigmoid(NORMAL), 1),
+        "x": X,
+        "targets": TARGETS,
+        "best": best,
+        "floor": {name: mse(fit, TARGETS[name]) for name, fit in best.items()},
         "fits": {
             (name, affine): [
                 trained_fit(target, affine, s, steps)
@@ -107,69 +116,8 @@ def measure(seed, steps, quick=False):
             for affine in (False, True)
         },
     }
-
-
-def losses(measured, name, affine):
-    return [mse(fit, TARGETS[name]) for fit in measured["fits"][name, affine]]
-
-
-def report(measured):
-    """The closing tables: measured numbers beside the theory."""
-    straight = measured["straight"]
-    single = [
-        ("largest error of the identity", measured["identity"], "0"),
-        ("share of N(0, 1) within 2", measured["within 2"], math.erf(math.sqrt(2))),
-        ("straight share of sigmoid, std 1", straight[1], "0.984"),
-        ("straight share of sigmoid, std 4", straight[4], "0.84"),
-    ]
-    fits = [
-        (
-            name,
-            floor,
-            span(losses(measured, name, affine=False)),
-            span(losses(measured, name, affine=True)),
-        )
-        for name, floor in measured["floor"].items()
-    ]
-    head = ("target", "floor", "without", "with gamma and beta")
-    return "\n\n".join(
-        [
-            table("Exact statements", ("", "measured", "expected"), single),
-            table("Mean squared error after training, over seeds", head, fits),
-        ]
-    )
-
-
-def plot(measured, theme):
-    fig, ((a, b), *rows) = figure(theme, 3, 2)
-    z = np.linspace(-6, 6, 241)
-    a.set_title("On N(0, 1), sigmoid is nearly straight")
-    a.plot(z, tg.sigmoid(z), label="sigmoid(z)")
-    slope, height = np.polyfit(NORMAL, tg.sigmoid(NORMAL), 1)
-    a.plot(z, slope * z + height, label="its line")
-    a.fill_between(z, np.exp(-(z**2) / 2) / 3, color="C4", alpha=0.3, label="N(0, 1)")
-    a.set(xlabel="z", ylabel="sigmoid(z)", ylim=(-0.02, 1.05))
-
-    b.set_title("Without gamma and beta: a floor")
-    names, floors = list(measured["floor"]), list(measured["floor"].values())
-    b.scatter(names, floors, s=500, marker="_", color="C4", label="floor")
-    for affine, label, style in ((False, "without", "C1o"), (True, "with them", "C2s")):
-        values = [losses(measured, name, affine) for name in names]
-        points = b.plot(names, values, style, linestyle="none", fillstyle="none")
-        points[0].set_label(label)
-    b.set(ylabel="mean squared error", yscale="log", xlim=(-0.5, 3.5))
-
-    for axes, (name, target) in zip(np.ravel(rows), TARGETS.items()):
-        even = np.allclose(target, target[::-1])
-        axes.set_title(f"{name}: {'its mean' if even else 'one sigmoid'} without them")
-        axes.plot(X, measured["fits"][name, True][0], label="with gamma and beta")
-        axes.plot(X, measured["fits"][name, False][0], label="without")
-        axes.plot(X, target, label="target")
-        circles(axes, X, best_fit(target), "floor")
-        axes.set(xlabel="x", ylabel="output")
-    for axes in (a, b, rows[0][0]):
-        axes.legend()
-    return fig
+    ends = {case: losses(measured, *case) for case in measured["fits"]}
+    return measured | {"losses": ends}
 
 
 def main(arguments=None):
