@@ -16,6 +16,7 @@ import covariate_shift
 import data
 import gradient_flow
 import scale_invariance
+from ghost_batches import GhostBatchNorm
 from gradient_flow import HE, theory
 from plots.covariate_shift import NORMAL_SPREAD, first_step
 from stretched_layer import Layer, apart
@@ -248,8 +249,8 @@ def test_of_a_batch_of_two_only_the_sign_of_the_difference_is_left(quick):
 
 def test_a_ghost_batch_of_all_is_a_batch_and_small_ones_are_normalized_apart():
     x = np.random.default_rng(0).normal(3, 2, (12, 5)).astype(np.float32)
-    plain, whole = nn.BatchNorm(5), batch_noise.GhostBatchNorm(5, 12)
-    thirds = batch_noise.GhostBatchNorm(5, 4)
+    plain, whole = nn.BatchNorm(5), GhostBatchNorm(5, 12)
+    thirds = GhostBatchNorm(5, 4)
     for mode in (True, False):
         y, same, _ = (m.train(mode)(Tensor(x)).data for m in (plain, whole, thirds))
         np.testing.assert_allclose(same, y, atol=1e-6)

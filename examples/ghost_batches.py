@@ -1,0 +1,56 @@
+"""Classifiers whose batch norm sees only a part of each batch: a "ghost batch".
+
+Smaller groups have noisier statistics, while steps and batches stay what they are: so
+the noise of batch norm is all that differs. Evaluation mode knows no groups.
+
+Source: Hoffer, Hubara & Soudry, arXiv 1705.08741, section 4, Algorithm 1.
+"""
+
+import numpy as np
+from networks import perceptron, training
+
+from tinygrad_bn import Tensor, fused_batch_norm, nn, no_grad, optim
+
+IMAGES, BATCH = 1000, 128
+OPTIMIZERS = {
+    "SGD": lambda parameters: optim.SGD(parameters, lr=0.1),
+    "Adam": lambda parameters: optim.Adam(parameters, lr=0.001),
+}
+
+
+class GhostBatchNorm(nn.BatchNorm):
+    """Batch norm that trains on groups of a batch, each with its own statistics."""
+
+    def __init__(self, num_features, group):
+        super().__init__(num_features)
+        self.group = group
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        self.running.update(x.data.mean(axis=0), x.data.var(axis=0), len(x))
+        groups = x.reshape(-1, self.group, self.num_features)
+        x_hat = fused_batch_norm(groups, axes=(1,), eps=self.eps).reshape(x.shape)
+        return x_hat * self.gamma + self.beta
+
+
+def test_error(data, group, optimizer, steps, seed):
+    """The share of wrong answers after training on few images; the seed picks them."""
+    rng = np.random.default_rng(seed)
+    few = rng.choice(len(data.train_y), IMAGES, replace=False)
+    few = data._replace(train_x=data.train_x[few], train_y=data.train_y[few])
+    model = perceptron(
+        (data.train_x.shape[1], 100, 100, data.num_classes),
+        lambda width: (GhostBatchNorm(width, group), nn.ReLU()),
+        rng,
+        bias=False,
+    )
+    trainer = OPTIMIZERS[optimizer](model.parameters())
+    for _ in training(
+        model, trainer, few, BATCH, steps, rng, f"{optimizer}, groups of {group}"
+    ):
+        pass
+    model.eval()
+    with no_grad():
+        classes = model(Tensor(data.test_x)).data.argmax(axis=1)
+    return float(np.mean(classes != data.test_y))
