@@ -24,8 +24,9 @@ Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.2.
 """
 
 import numpy as np
-from lab import add_image_options, figure, images, options, parse, save, span, table
-from tqdm import tqdm
+from lab import add_image_options, images, options, parse, save
+from networks import linears, perceptron, training
+from plots.bias_is_redundant import plot, report
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
@@ -40,55 +41,46 @@ DRIFTS = [("Adam", np.float32), ("Adam", np.float64), ("SGD", np.float32)]
 
 def network(data, seed, bias=True, affine=True, dtype=np.float64):
     """Three hidden layers of 50; with and without b, their weights are the same."""
+
+    def between(width):
+        return nn.BatchNorm(width, affine=affine, dtype=dtype), nn.ReLU()
+
+    sizes = [data.train_x.shape[1], 50, 50, 50, 10]
     rng = np.random.default_rng(seed)
-    modules, width = [], data.train_x.shape[1]
-    for _ in range(3):
-        modules.append(nn.Linear(width, 50, bias, rng=rng, dtype=dtype))
-        modules += [nn.BatchNorm(50, affine=affine, dtype=dtype), nn.ReLU()]
-        width = 50
-    return nn.Sequential(*modules, nn.Linear(width, 10, rng=rng, dtype=dtype))
+    return perceptron(sizes, between, rng, bias=bias, dtype=dtype)
 
 
-def train(model, data, optimizer, seed, steps):
-    """The loss, step by step, on batches of 64 that the seed alone decides."""
-    rng = np.random.default_rng(seed)
-    dtype = model.parameters()[0].dtype
-    for _ in range(steps):
-        rows = rng.choice(len(data.train_y), 64, replace=False)
-        x, labels = Tensor(data.train_x[rows], dtype=dtype), data.train_y[rows]
-        loss = nn.cross_entropy(model(x), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss.item()
+def train(model, name, data, seed, steps):
+    """The loss before each step, on batches of 64 that the seed alone decides."""
+    optimizer, rng = OPTIMIZERS[name](model.parameters()), np.random.default_rng(seed)
+    return training(model, optimizer, data, 64, steps, rng, name)
 
 
 def with_and_without(data, seed, steps, optimizer, affine):
     """The losses with b and without, and how far all other parameters are apart."""
-    rng = np.random.default_rng([seed, 1])
     models = [network(data, seed, bias, affine) for bias in (True, False)]
-    runs = [
-        train(model, data, OPTIMIZERS[optimizer](model.parameters()), seed, steps)
-        for model in models
-    ]
+    runs = [train(model, optimizer, data, seed, steps) for model in models]
     with_b, without = (dict(model.named_parameters()) for model in models)
+    rng = np.random.default_rng([seed, 1])
     for name in sorted(with_b.keys() - without.keys()):
         with_b[name][:] = rng.standard_normal(with_b[name].shape)
     losses, apart = [], []
     for both in zip(*runs):
-        losses.append(both)
-        apart.append(
-            max(np.abs(with_b[n].data - without[n].data).max() for n in without)
-        )
+        losses.append([loss.item() for loss in both])
+        apart.append(max(largest(with_b[n].data - without[n].data) for n in without))
     return {"losses": np.array(losses).T, "apart": np.array(apart)}
 
 
 def drift(data, seed, steps, optimizer, dtype):
-    """The largest entry of any hidden bias after each step; they all begin at 0."""
+    """The largest entry of any hidden bias before each step; they all begin at 0."""
     model = network(data, seed, dtype=dtype)
-    biases = [m.bias for m in list(model)[:-1] if isinstance(m, nn.Linear)]
-    losses = train(model, data, OPTIMIZERS[optimizer](model.parameters()), seed, steps)
-    return np.array([max(np.abs(b.data).max() for b in biases) for _ in losses])
+    biases = [layer.bias for layer in linears(model)[:-1]]
+    run = train(model, optimizer, data, seed, steps)
+    return np.array([max(largest(b.data) for b in biases) for _ in run])
+
+
+def largest(array):
+    return np.abs(array).max()
 
 
 def liveliness(seed):
@@ -124,77 +116,19 @@ def measure(seed, steps, data, quick=False):
     return {
         "pairs": {
             (optimizer, affine): [
-                with_and_without(data, s, steps, optimizer, affine)
-                for s in tqdm(seeds, desc=optimizer, disable=None)
+                with_and_without(data, s, steps, optimizer, affine) for s in seeds
             ]
             for optimizer in OPTIMIZERS
             for affine in (True, False)
         },
         "drifts": {
             (optimizer, dtype.__name__): [
-                drift(data, s, steps, optimizer, dtype)
-                for s in tqdm(seeds, desc=f"drift, {optimizer}", disable=None)
+                drift(data, s, steps, optimizer, dtype) for s in seeds
             ]
             for optimizer, dtype in DRIFTS
         },
         "liveliness": liveliness(seed),
     }
-
-
-def report(measured):
-    """The closing tables: measured numbers beside the theory."""
-    pairs = [
-        (
-            f"{optimizer}{'' if affine else ', no gamma and beta'}",
-            span(abs(np.subtract(*run["losses"])).max() for run in runs),
-            span(run["apart"].max() for run in runs),
-            "0",
-        )
-        for (optimizer, affine), runs in measured["pairs"].items()
-    ]
-    drifts = [
-        (f"{optimizer}, {dtype}", span(run[-1] for run in runs))
-        for (optimizer, dtype), runs in measured["drifts"].items()
-    ]
-    dead = ("batch norm", "Var[x] constant")
-    alive = [
-        (case, value, "0" if case in dead else "not 0")
-        for case, value in measured["liveliness"].items()
-    ]
-    head = ("", "losses", "parameters", "theory")
-    return "\n\n".join(
-        [
-            table("With and without b, at most apart by", head, pairs),
-            table("Largest dead bias after training", ("", "measured"), drifts),
-            table("|dL/db| / sum |dL/dx|", ("", "measured", "theory"), alive),
-        ]
-    )
-
-
-def plot(measured, theme):
-    fig, ((a, b), (c, d)) = figure(theme, 2, 2)
-    a.set_title("With b or without: the same training")
-    with_b, without = measured["pairs"]["Adam", True][0]["losses"]
-    a.plot(with_b, label="with b")
-    k = np.arange(0, len(without), len(without) // 20 + 1)
-    a.plot(k, without[k], "o", color="C1", fillstyle="none", label="without")
-    a.set(xlabel="step", ylabel="loss (Adam)", yscale="log")
-    b.set_title("All that tells them apart is rounding")
-    for optimizer in OPTIMIZERS:
-        b.plot(measured["pairs"][optimizer, True][0]["apart"], label=optimizer)
-    b.set(xlabel="step", ylabel="largest difference of a parameter", yscale="log")
-    c.set_title("A dead bias moves where noise is felt")
-    for (optimizer, dtype), runs in measured["drifts"].items():
-        c.plot(runs[0], label=f"{optimizer}, {dtype}")
-    c.set(xlabel="step", ylabel="largest entry of b", yscale="log")
-    d.set_title("Where b is dead, and where alive")
-    cases, values = zip(*reversed(measured["liveliness"].items()))
-    d.bar_label(d.barh(cases, values), fmt=" %.2g")
-    d.set(xlabel="|dL/db| / sum of |dL/dx|", xlim=(0, 1.2 * max(values)))
-    d.grid(visible=False, axis="y")
-    for axes in (a, b, c):
-        axes.legend()
-    return fig
 
 
 def main(arguments=None):
