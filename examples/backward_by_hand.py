@@ -20,23 +20,19 @@ with a mean of 1e4, E[x^2] - E[x]^2 is rounding noise of either sign.
 
 Not shown: which way is fastest, and how the backward pass itself rounds in float32.
 
-Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3, after Algorithm 1; for the ways
-to a variance Chan, Golub & LeVeque, The American Statistician 37 (1983).
+Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3, after Algorithm 1.
 """
-
-from pathlib import Path
 
 import exercise
 import numpy as np
-from lab import figure, options, parse, save, table, themes
+from float32_variance import MEANS, x_hat_errors
+from lab import options, parse, save, themes
+from plots.backward_by_hand import drawing, plot, report
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor
 
 EPS = 1e-5
-MEANS = [1.0, 10.0, 100.0, 1e3, 1e4, 1e5]
-
-# --- The derivation -------------------------------------------------------------------
 
 
 def graph(x, gamma, beta):
@@ -93,39 +89,14 @@ def worked_example(seed, m=6, channels=3):
     gamma = Tensor(rng.uniform(0.5, 2, channels), requires_grad=True, name="gamma")
     beta = Tensor(rng.normal(0, 1, channels), requires_grad=True, name="beta")
     tensors, g = graph(x, gamma, beta), rng.normal(0.5, 1, x.shape)
-    values = {name: tensor.data for name, tensor in tensors.items()}
-    gamma, x_hat, inv_std, x_c = map(values.get, ("gamma", "x_hat", "inv_std", "x_c"))
-    return (
-        tensors,
-        g,
-        by_hand(g, gamma, x_hat, inv_std, x_c),
-        parts(g, gamma, x_hat, inv_std),
-    )
-
-
-def float32_errors(mean, seed, m=256, channels=64):
-    """The largest error of x_hat, by way to the variance, for data of spread 1.
-
-    Also the fraction of channels whose variance comes out negative in one pass.
-    """
-    x = np.random.default_rng(seed).normal(mean, 1, (m, channels)).astype(np.float32)
-    one_pass = (x * x).mean(axis=0) - x.mean(axis=0) ** 2
-    clipped = np.maximum(one_pass, 0) + np.float32(EPS)
-    found = {
-        "one pass": (x - x.mean(axis=0)) / np.sqrt(clipped),
-        "two passes": tg.batch_norm(x, eps=EPS).data,
-        "centered again": tg.fused_batch_norm(x, eps=EPS).data,
-    }
-    exact = tg.batch_norm(x.astype(float), eps=EPS).data
-    errors = {way: largest(x_hat - exact) for way, x_hat in found.items()}
-    return errors | {"negative": float((one_pass < 0).mean())}
+    names = ("gamma", "x_hat", "inv_std", "x_c")
+    gamma, x_hat, inv_std, x_c = (tensors[name].data for name in names)
+    hand = by_hand(g, gamma, x_hat, inv_std, x_c)
+    return tensors, g, hand, parts(g, gamma, x_hat, inv_std)
 
 
 def largest(array):
     return float(np.abs(array).max())
-
-
-# --- The experiment -------------------------------------------------------------------
 
 
 def measure(seed):
@@ -151,100 +122,24 @@ def measure(seed):
         "along ones": {name: d.sum(axis=0) for name, d in terms.items()},
         "along x_hat": {name: (d * x_hat).sum(axis=0) for name, d in terms.items()},
         "stays": EPS * inv_std.ravel() ** 2,
-        "float32": {mean: float32_errors(mean, seed) for mean in MEANS},
+        "float32": {mean: x_hat_errors(mean, seed, EPS) for mean in MEANS},
     }
-
-
-def drawing(seed, theme):
-    """The graph, on which the gradients carry the names of those found by hand.
-
-    A gradient is called by a name only if its values are the same.
-    """
-    tensors, g, hand, part = worked_example(seed)
-    symbols = {f"d_{name}": d for name, d in hand.items()}
-    symbols |= {f"{name} part": d for name, d in part.items()}
-    title = "The backward pass by hand, on the graph"
-    return tg.draw(
-        tensors["y"],
-        tensors["x"],
-        gradient=g,
-        symbols=symbols,
-        theme=theme,
-        title=title,
-    )
-
-
-def plot(found, theme):
-    """The parts of d_x row by row, what each removes, and the errors in float32."""
-    fig, ((rows, geometry, errors),) = figure(theme, 1, 3, size=(3.6, 3.4))
-    names = list(found["terms"])
-    for i, (name, hatch) in enumerate(zip(names, ("", "//", "xx", ".."))):
-        d = found["terms"][name][:, 0]
-        rows.bar(np.arange(len(d)) + (i - 1.5) / 5, d, 1 / 5, hatch=hatch, label=name)
-        kept = [found[f"along {v}"][name][0] for v in ("ones", "x_hat")]
-        geometry.bar(np.arange(2) + (i - 1.5) / 5, kept, 1 / 5, hatch=hatch)
-    rows.set(title="Three parts make d_x", xlabel="row of the batch")
-    rows.set(ylabel="gradient of x, first channel")
-    rows.legend()
-    geometry.set(title="Each removes one direction")
-    geometry.set(ylabel="sum over rows of part * direction")
-    geometry.set_xticks(range(2), ("along the ones", "along x_hat"))
-    for way, marker in zip(("one pass", "two passes", "centered again"), "osD"):
-        worst = [by_way[way] for by_way in found["float32"].values()]
-        errors.plot(MEANS, worst, marker=marker, label=way)
-    errors.set(title="float32: center again", xscale="log", yscale="log")
-    errors.set(xlabel="mean / std of the data", ylabel="largest error of x_hat")
-    errors.legend()
-    return fig
-
-
-def report(found):
-    """The three comparisons as tables."""
-    steps = table(
-        "Cotangents by hand and by the engine",
-        ("of", "largest entry", "largest difference"),
-        [(name, size, off) for name, (size, off) in found["steps"].items()],
-    )
-    rows = [
-        (
-            name, f"{found['apart'][name]:.1e}",
-            *(f"{found[f'along {v}'][name][0]:+.6f}" for v in ("ones", "x_hat")),
-        )
-        for name in found["terms"]
-    ]  # fmt: skip
-    stays = found["stays"][0] * found["along x_hat"]["direct"][0]
-    geometry = table(
-        "Parts of d_x beside their routes, total beside the fused operation; channel 0",
-        ("part", "difference", "along ones", "along x_hat"),
-        [*rows, ("theory", "0", "0", f"{stays:+.6f}")],
-    )
-    float32 = table(
-        "float32: the largest error of x_hat, for data of spread 1",
-        ("mean", *found["float32"][MEANS[0]]),
-        [(f"{mean:g}", *errors.values()) for mean, errors in found["float32"].items()],
-    )
-    return f"{steps}\n\n{geometry}\n\n{float32}"
 
 
 def main(arguments=None):
     parser = options(__doc__)
-    modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--exercise", type=Path, metavar="FILE", help="to be written")
-    modes.add_argument("--check", type=Path, metavar="FILE", help="to be judged")
+    exercise.add_options(parser)
     given = parse(parser, arguments)
     if given.exercise:
         return exercise.write(given.exercise)
+    example = worked_example(given.seed)
     if given.check:
-        tensors, g, _, part = worked_example(given.seed)
-        inputs = [tensors[name].data for name in ("x_hat", "gamma", "inv_std")]
-        d_x = exercise.read(given.check, g, *inputs)
-        verdicts = exercise.judge(d_x, part, *inputs[1:])
-        print(*(f"{name:10}{text}" for name, text in verdicts.items()), sep="\n")
-        return verdicts
+        tensors, g, _, part = example
+        return exercise.check(given.check, tensors, g, part)
     found = measure(given.seed)
     for theme in themes(given):
         name = "backward_on_the_graph" + ("-dark" if theme == "dark" else "")
-        path = drawing(given.seed, theme).save(given.out / f"{name}.svg")
+        path = drawing(*example, theme).save(given.out / f"{name}.svg")
         print(f"picture: {path}")
     save(lambda theme: plot(found, theme), given, "backward_by_hand")
     print(report(found))

@@ -5,6 +5,7 @@ three parts of the right one. A part that is in it with the factor 1 is right; w
 other factor it is tells what was forgotten.
 """
 
+import argparse
 import sys
 import traceback
 from pathlib import Path
@@ -35,6 +36,13 @@ TERMS = {
 }
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options ``--exercise`` and ``--check``, of which one may be given."""
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--exercise", type=Path, metavar="FILE", help="to be written")
+    modes.add_argument("--check", type=Path, metavar="FILE", help="to be judged")
+
+
 def write(path: Path) -> None:
     """Write the file to be filled in, but never over one that is there."""
     try:
@@ -43,6 +51,14 @@ def write(path: Path) -> None:
     except OSError as error:
         sys.exit(f"--exercise {path}: must be a new file, but: {error.strerror}.")
     print(f"Fill in d_x in {path}, then have it checked with --check {path}")
+
+
+def check(path: Path, tensors, g, parts) -> dict[str, str]:
+    """Print the verdicts on the d_x in a file, and hand them back."""
+    x_hat, gamma, inv_std = (tensors[n].data for n in ("x_hat", "gamma", "inv_std"))
+    verdicts = judge(read(path, g, x_hat, gamma, inv_std), parts, gamma, inv_std)
+    print(*(f"{name:10}{text}" for name, text in verdicts.items()), sep="\n")
+    return verdicts
 
 
 def read(path: Path, *inputs: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ import data
 import diagnostics
 import exercise
 import loss_landscape
+from networks import batches
+from noisy_batch_norm import Noise
 
 QUICK = ["--quick", "--data", "digits", "--out"]
 
@@ -74,7 +76,7 @@ def trained(digits, kind, look):
     """The state after a few steps, with or without looking ahead before each."""
     model = loss_landscape.network(digits, 2, nn.ReLU, kind, seed=0)
     sgd = optim.SGD(model.parameters(), lr=0.1)
-    for _, x, y in loss_landscape.batches(digits, 4, 0, ""):
+    for x, y in batches(digits, 128, 4, np.random.default_rng(0)):
         if look:
             loss_landscape.look_ahead(model, sgd, x, y)
         loss_landscape.gradient(model, sgd, x, y)
@@ -115,7 +117,7 @@ def test_what_is_seen_ahead_is_what_is_found_there(digits):
 
 
 def test_noise_has_the_mean_and_the_spread_of_the_paper_and_stops_in_evaluation():
-    noise = loss_landscape.Noise(np.random.default_rng(0))
+    noise = Noise(np.random.default_rng(0))
     calls = [noise(Tensor(np.ones((50, 400)))).data - 1 for _ in range(20)]
     # One center per unit and call, U(-0.5, 0.5) beside U(1, 1.25) - 1.
     centers = np.mean(calls, axis=1)
@@ -167,7 +169,8 @@ def test_the_mean_part_removes_the_ones_and_the_variance_part_removes_x_hat(by_h
 
 
 def test_the_graph_calls_its_gradients_by_the_names_given_by_hand():
-    text = backward_by_hand.drawing(0, "light").source
+    example = backward_by_hand.worked_example(0)
+    text = backward_by_hand.drawing(*example, "light").source
     for name in ("direct", "mean", "variance"):
         assert f"{name} part" in text
     for name in ("d_x_hat", "d_var", "d_mean"):
