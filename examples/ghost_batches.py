@@ -3,7 +3,7 @@
 Smaller groups have noisier statistics, while steps and batches stay what they are: so
 the noise of batch norm is all that differs. Evaluation mode knows no groups.
 
-Source: Hoffer, Hubara & Soudry, arXiv 1705.08741, section 4, Algorithm 1.
+Source: Hoffer, Hubara & Soudry, arXiv 1705.08741, Algorithm 1.
 """
 
 import numpy as np
@@ -19,7 +19,10 @@ OPTIMIZERS = {
 
 
 class GhostBatchNorm(nn.BatchNorm):
-    """Batch norm that trains on groups of a batch, each with its own statistics."""
+    """Batch norm that trains on groups of a batch, each with its own statistics.
+
+    The running statistics are those of whole batches, and so favor no size of group.
+    """
 
     def __init__(self, num_features, group):
         super().__init__(num_features)

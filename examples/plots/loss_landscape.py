@@ -1,0 +1,78 @@
+"""Tables and picture of ``loss_landscape.py``."""
+
+import numpy as np
+from lab import figure, span, table
+
+EXPECTED = {
+    "range, 8 layers": "> 10",
+    "predictiveness, 8 layers": "> 3",
+    "smoothness, 8 layers": "> 1",
+    "smoothness, 3 layers": "> 1.3",
+}
+
+
+def report(runs):
+    """The ratios, from the least to the largest over seeds, and what noise did."""
+    ratios = [
+        (name, span([run["ratios"][name] for run in runs]), expected)
+        for name, expected in EXPECTED.items()
+    ]
+    noise = []
+    for kind in runs[0]["noise"]:
+        found = [run["noise"][kind] for run in runs]
+        accuracy = np.mean([run["accuracy"] for run in found])
+        moved = np.mean([[*run["moved"], *run["in_stds"]] for run in found], axis=0)
+        noise.append((kind, f"{accuracy:.1%}", *(f"{value:.3f}" for value in moved)))
+    seeds = f"{len(runs)} seed{'s' * (len(runs) > 1)}"
+    return "\n\n".join(
+        [
+            table(
+                f"Without / with batch norm, {seeds}",
+                ("", "ratio", "expected of 300 steps"),
+                ratios,
+            ),
+            table(
+                "Sigmoid networks: how far the inputs of layers 1 to 3 move in a step",
+                ("", "accuracy", "1", "2", "3", "1 (stds)", "2 (stds)", "3 (stds)"),
+                noise,
+            ),
+        ]
+    )
+
+
+def plot(runs, theme):
+    """The three measures along the first run, and the noise in all runs."""
+    fig, ((loss, change), (smooth, noise)) = figure(theme, 2, 2)
+    for kind, hatch, marker in (("without", "", "o"), ("batch norm", "///", "s")):
+        deep, fast = (runs[0]["seen"][depth, kind] for depth in (8, 3))
+        style = {"marker": marker, "markersize": 4, "label": kind}
+        loss.fill_between(
+            deep["step"], deep["low"], deep["high"], alpha=0.6, hatch=hatch, label=kind
+        )
+        change.plot(deep["step"], deep["predictiveness"], **style)
+        smooth.plot(fast["step"], fast["smoothness"], **style)
+    loss.set(title="Batch norm narrows the loss ahead", ylim=0)
+    loss.set(ylabel="cross entropy, lr/2 to 4 lr ahead")
+    change.set(title="Its gradients stay more alike", yscale="log")
+    change.set(ylabel="max |gradient ahead - g|")
+    smooth.set(title="Per length of step, too, at first", ylim=0)
+    smooth.set(ylabel="max |gradient ahead - g| / |step|")
+    smooth.set_xlabel("step (3 layers, lr 0.5)")
+    for axes in (loss, change):
+        axes.set_xlabel("step (8 layers, lr 0.1)")
+    for axes in (loss, change, smooth):
+        axes.legend()
+    plot_noise(noise, [run["noise"] for run in runs])
+    return fig
+
+
+def plot_noise(axes, runs):
+    for kind, marker in zip(runs[0], "osD"):
+        x = [run[kind]["moved"].mean() for run in runs]
+        y = [100 * run[kind]["accuracy"] for run in runs]
+        axes.plot(x, y, marker)
+        style = {"textcoords": "offset points", "ha": "center"}
+        axes.annotate(kind, (x[0], min(y)), (0, -16), **style)
+    axes.set(title="Inputs that move do no harm", ylabel="test accuracy (%)")
+    axes.set(xlabel="mean |change| of a unit's mean in a step", ylim=(0, 105))
+    axes.set_xlim(-0.1, 0.45)
