@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 from lab import add_image_options, images, options, parse, save
-from networks import perceptron, training
+from networks import accuracy, perceptron, training
 from plots.covariate_shift import plot, report
 
 from tinygrad_bn import Tensor, nn, no_grad, optim
@@ -94,11 +94,7 @@ def look(model, data):
         h = module(h)
     # What was only looked at must not become part of the running statistics.
     model.load_state_dict(before)
-    model.eval()
-    classes = model(Tensor(data.test_x)).data.argmax(axis=1)
-    model.train()
-    accuracy = np.mean(classes == data.test_y)
-    return accuracy, np.percentile(h.data, PERCENTILES, axis=0)
+    return accuracy(model, data), np.percentile(h.data, PERCENTILES, axis=0)
 
 
 def train(data, bn, seed, steps, lr):

@@ -1,4 +1,4 @@
-"""The perceptrons of the experiments, their batches, and the loop that trains them."""
+"""The perceptrons of the experiments: their batches, their training, their accuracy."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from data import DataSet
 from tqdm import tqdm
 
-from tinygrad_bn import Tensor, nn
+from tinygrad_bn import Tensor, nn, no_grad
 from tinygrad_bn.optim import Optimizer
 
 
@@ -80,3 +80,12 @@ def training(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+@no_grad()
+def accuracy(model: nn.Module, data: DataSet) -> float:
+    """The fraction of the test data that the model tells right, in evaluation mode."""
+    mode = model.training
+    classes = model.eval()(Tensor(data.test_x)).data.argmax(axis=1)
+    model.train(mode)
+    return float(np.mean(classes == data.test_y))
