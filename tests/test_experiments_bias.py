@@ -15,6 +15,7 @@ import bias_blow_up
 import bias_is_redundant
 import gamma_and_beta
 import moving_averages
+import one_unit
 from bias_blow_up import BETA, FULL, LR, MEAN, NO_NORM, OUTSIDE, TAU, VAR, C
 
 SCRIPTS = [bias_blow_up, bias_is_redundant, gamma_and_beta, moving_averages]
@@ -81,7 +82,7 @@ def test_the_optimizer_and_beta_change_the_line_as_predicted(blow_up):
 
 def test_two_balanced_classes_hardly_move_a_bias(blow_up):
     line = blow_up["line"]
-    assert 0 < line[bias_blow_up.BALANCED].b[-1] < 0.01 * line[MEAN].b[-1]
+    assert 0 < line[one_unit.BALANCED].b[-1] < 0.01 * line[MEAN].b[-1]
 
 
 def test_with_both_constant_weights_grow_like_a_square_root(blow_up):

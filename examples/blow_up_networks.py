@@ -1,0 +1,93 @@
+"""What becomes of networks whose backward pass takes statistics for constants.
+
+A sigmoid network has its statistics computed anew in each step, and some of them left
+out of the gradient; a ReLU network has them frozen for several steps.
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+from growth import BETA, WAYS, Path, train
+from networks import linears, perceptron, scaled
+
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor, nn, optim
+
+OUTSIDE, NO_NORM = "frozen for 10 steps", "no normalization"
+CHANCE = math.log(5)
+
+
+class Network:
+    """A perceptron, and its task: to say which of the 5 columns of X A is the largest.
+
+    ``norm`` are the settings of batch norm before each activation, None for no norm.
+    """
+
+    def __init__(self, seed, widths, activation, norm):
+        rng = np.random.default_rng(1000 + seed)
+        x, a = rng.standard_normal((512, 20)), rng.standard_normal((20, 5))
+        self.x, self.labels = Tensor(x), (x @ a).argmax(axis=1)
+
+        def between(width):
+            if norm is not None:
+                yield nn.BatchNorm(width, dtype=np.float64, **norm)
+            yield activation()
+
+        self.model = perceptron(
+            [20, *widths, 5], between, np.random.default_rng(seed),
+            weights=partial(scaled, 1), dtype=np.float64,
+        )  # fmt: skip
+        self.hidden = linears(self.model)[:-1]
+
+    def loss(self):
+        return nn.cross_entropy(self.model(self.x), self.labels)
+
+    def train(self, optimizer, steps):
+        weights, biases = zip(*((layer.weight, layer.bias) for layer in self.hidden))
+        return train(self.loss, optimizer, weights, biases, steps)
+
+
+def sigmoid_network(seed, way, steps):
+    """Three hidden layers of 50, and one way to treat the statistics."""
+    constants = ("mean",) if way == BETA else WAYS[way]
+    norm = {"affine": way == BETA, "constants": constants}
+    network = Network(seed, [50] * 3, nn.Sigmoid, norm)
+    return network.train(optim.SGD(network.model.parameters(), lr=2), steps)
+
+
+def relu_network(seed, way, steps):
+    """Eight hidden layers of 50: statistics in the step, outside of it, or none."""
+    norm = None if way == NO_NORM else {"affine": False, "momentum": 1}
+    network = Network(seed, [50] * 8, nn.ReLU, norm)
+    optimizer = optim.SGD(network.model.parameters(), lr=0.5)
+    if way != OUTSIDE:
+        return network.train(optimizer, steps)
+    paths = []
+    for start in range(0, steps, 10):
+        refresh_statistics(network)
+        # Numbers that blow up overflow, which is what is to be seen here.
+        with np.errstate(over="ignore", invalid="ignore"):
+            paths.append(network.train(optimizer, min(10, steps - start)))
+        if not math.isfinite(paths[-1].loss[-1]):
+            break
+    return Path(*map(np.concatenate, zip(*paths)))
+
+
+def refresh_statistics(network):
+    """One forward pass in training mode, after which evaluation mode freezes them."""
+    network.model.train()
+    with tg.no_grad():
+        network.loss()
+    network.model.eval()
+
+
+def largest_cosine(seed, way):
+    """Between the weights of a hidden unit and their gradient, at first and eps = 0."""
+    norm = {"affine": False, "eps": 0, "constants": WAYS[way]}
+    network = Network(seed, [50] * 3, nn.Sigmoid, norm)
+    weights, largest = [layer.weight for layer in network.hidden], 0
+    for w, d_w in zip(weights, tg.grad(network.loss(), weights)):
+        w, d_w = (v.data / np.linalg.norm(v.data, axis=0) for v in (w, d_w))
+        largest = max(largest, np.abs((w * d_w).sum(axis=0)).max())
+    return float(largest)
