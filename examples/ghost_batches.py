@@ -7,9 +7,9 @@ Source: Hoffer, Hubara & Soudry, arXiv 1705.08741, Algorithm 1.
 """
 
 import numpy as np
-from networks import perceptron, training
+from networks import accuracy, perceptron, training
 
-from tinygrad_bn import Tensor, fused_batch_norm, nn, no_grad, optim
+from tinygrad_bn import fused_batch_norm, nn, optim
 
 IMAGES, BATCH = 1000, 128
 OPTIMIZERS = {
@@ -53,7 +53,4 @@ def test_error(data, group, optimizer, steps, seed):
         model, trainer, few, BATCH, steps, rng, f"{optimizer}, groups of {group}"
     ):
         pass
-    model.eval()
-    with no_grad():
-        classes = model(Tensor(data.test_x)).data.argmax(axis=1)
-    return float(np.mean(classes != data.test_y))
+    return 1 - accuracy(model, data)

@@ -8,9 +8,9 @@ Source: Santurkar et al., arXiv 1805.11604, section 2.1, appendix A.2.1.
 """
 
 import numpy as np
-from networks import batches, perceptron
+from networks import accuracy, batches, perceptron
 
-from tinygrad_bn import Tensor, nn, no_grad, optim
+from tinygrad_bn import nn, optim
 
 KINDS = {
     "without": lambda width, rng: [],
@@ -71,8 +71,8 @@ def with_noise(data, kind, seed, steps):
         sgd.step()
     moved = np.abs(np.diff(means, axis=0))
     in_stds = (moved / stds[1:]).mean(axis=(0, 2))
-    model.eval()
-    with no_grad():
-        classes = model(Tensor(data.test_x)).data.argmax(axis=1)
-    accuracy = float(np.mean(classes == data.test_y))
-    return {"accuracy": accuracy, "moved": moved.mean(axis=(0, 2)), "in_stds": in_stds}
+    return {
+        "accuracy": accuracy(model, data),
+        "moved": moved.mean(axis=(0, 2)),
+        "in_stds": in_stds,
+    }
