@@ -15,10 +15,10 @@ q tells all about a layer. Its weights add the squares of what they are given:
 
 and phi multiplies the latter by E[phi'(h)^2]: the factor is sigma^2 E[phi'(h)^2].
 
-With batch norm, phi is given Z ~ N(0, 1), whatever q. Behind it h varies over the batch
-by q = sigma^2 Var[phi(Z)], since batch norm removes the mean, and batch norm divides
-the gradient by sqrt(q), as it does h. The factor sigma^2 E[phi'(Z)^2] / q is without
-sigma.
+With batch norm, phi is given Z ~ N(0, 1), whatever q. The next h then varies over the
+batch by q = sigma^2 Var[phi(Z)], around a mean that batch norm removes, and batch norm
+divides the gradient by sqrt(q), as it divides h. In sigma^2 E[phi'(Z)^2] / q, the
+factor, sigma cancels.
 
 Left out: finite widths and batches, which add some percent.
 

@@ -20,6 +20,7 @@ import exercise
 import loss_landscape
 from networks import batches
 from noisy_batch_norm import Noise
+from plots.diagnostics import growth
 
 QUICK = ["--quick", "--data", "digits", "--out"]
 
@@ -329,18 +330,12 @@ def watched(tmp_path_factory):
 
 def test_batch_norm_keeps_the_size_of_activations_that_fades_without(watched):
     # Each of four layers halves the signal: weights have half the right size.
-    assert diagnostics.growth(watched["without"], "values") == pytest.approx(
-        1 / 16, rel=0.2
-    )
-    assert diagnostics.growth(watched["batch norm"], "values") == pytest.approx(
-        1, rel=0.05
-    )
+    assert growth(watched["without"], "values") == pytest.approx(1 / 16, rel=0.2)
+    assert growth(watched["batch norm"], "values") == pytest.approx(1, rel=0.05)
 
 
 def test_gradients_fade_toward_the_input_without_and_grow_a_little_with(watched):
-    without, norm = (
-        1 / diagnostics.growth(watched[kind], "gradient") for kind in watched
-    )
+    without, norm = (1 / growth(watched[kind], "gradient") for kind in watched)
     assert without == pytest.approx(1 / 16, rel=0.2)
     # Per layer the squared size grows by pi / (pi - 1).
     assert norm == pytest.approx((np.pi / (np.pi - 1)) ** 2, rel=0.2)
