@@ -1,17 +1,21 @@
-"""The gallery: its drawings are those that its scripts make today."""
+"""The gallery: its drawings are those of today, and its statements were checked."""
 
+import math
 import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PICTURES, GOLDEN = ROOT / "examples" / "pictures", ROOT / "tests" / "golden" / "gallery"
 sys.path.insert(0, str(ROOT / "examples"))
 
+import covariate_shift
 import gallery
+import windows
 
 DRAWINGS = gallery.drawings()
 
@@ -43,14 +47,18 @@ def test_every_drawing_stands_in_the_gallery_light_and_dark():
         assert f'"pictures/{name}.svg"' in page
 
 
-@pytest.mark.parametrize("name", gallery.MEASURED)
+@pytest.mark.parametrize("name", windows.WINDOWS)
 def test_every_experiment_stands_in_the_gallery_with_numbers_and_pictures(name):
     page = gallery.PAGE.read_text(encoding="utf-8")
     assert f"`python examples/{name}.py`" in page
     (numbers,) = re.findall(
         f"<!-- numbers: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL
     )
-    assert re.search(r"\d", numbers)
+    measured, checked = numbers.split("Checked, over seeds\n")
+    assert re.search(r"\d", measured)
+    _, *statements = checked.removesuffix("```\n").splitlines()
+    assert statements
+    assert all(line.endswith("  yes") for line in statements)
     for suffix in ("", "-dark"):
         assert f'"pictures/{name}{suffix}.png"' in page
         assert (PICTURES / f"{name}{suffix}.png").exists()
@@ -63,3 +71,50 @@ def test_new_numbers_replace_the_old_ones_of_their_experiment_only():
     assert new == page.replace("old\n", "```text\n1.5\n```\n")
     with pytest.raises(ValueError, match="must have the marks <!-- numbers: three -->"):
         gallery.with_numbers(page, "three", "3")
+
+
+# --- What the experiments must show ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "holds"),
+    [
+        ([1.0, 2.0], True),
+        ([1.0, 3.5], False),
+        ([1.0, -1.0], False),
+        ([1.0, math.nan], False),
+        ([], False),
+    ],
+)
+def test_a_window_holds_if_every_value_is_a_number_between_its_bounds(values, holds):
+    assert windows.window("", values, low=0, high=3).holds is holds
+
+
+def test_a_statement_that_does_not_hold_is_an_error_that_shows_what_was_measured():
+    right = windows.window("slope", [0.99, 1.01], 0.9, 1.1)
+    assert windows.checked([right]).splitlines() == [
+        "Checked, over seeds",
+        "             measured     must be  holds",
+        "  slope  0.99 to 1.01  0.9 to 1.1    yes",
+    ]
+    wrong = windows.window("loss", [0.1, 0.7], high=0.5)
+    with pytest.raises(AssertionError) as error:
+        windows.checked([right, wrong])
+    assert str(error.value).splitlines()[-1] == (
+        "  loss     0.1 to 0.7       < 0.5     NO"
+    )
+
+
+def shift(accuracies, spreads):
+    """A run of ``covariate_shift`` at the steps 1000 and 5000."""
+    percentiles = np.array([[[0.0], [0.0], [spread]] for spread in spreads])
+    return covariate_shift.Run(
+        np.array([1000, 5000]), np.array(accuracies), percentiles
+    )
+
+
+def test_windows_are_open_for_the_right_results_only():
+    right = {"without": shift([0.4, 0.9], [0.1, 3]), "with": shift([0.9, 0.95], [2, 3])}
+    assert all(w.holds for w in windows.of_covariate_shift([right]))
+    exchanged = {"without": right["with"], "with": right["without"]}
+    assert not any(w.holds for w in windows.of_covariate_shift([right, exchanged]))

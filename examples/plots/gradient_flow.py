@@ -91,7 +91,7 @@ def plot_tamed(axes, tamed, theory):
     axes.set(title="ReLU: training undoes the explosion", xlabel="step of SGD")
     axes.set_ylabel("factor of |dL/dh|² per layer")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(title="dotted: theory at step 0")
+    axes.legend(title="dotted: theory at step 0", loc=(0.46, 0.46))
 
 
 def plot_accuracies(axes, measured, activation):
