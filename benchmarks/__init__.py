@@ -8,7 +8,8 @@
 ==================  ====================================================================
 case                a network, its batch and its optimizer: ``cases.py``
 contestant          who takes the training steps: ``handwritten.py`` (the yardstick, and
-                    worth reading on its own), ``contestants.py`` (the others)
+                    worth reading on its own), ``tuned.py`` (the same with every trick),
+                    ``contestants.py`` (the others)
 turn                steps that one contestant takes without interruption
 round               one turn of each contestant, in rotating order: ``measure.py``
 ratio               the median time of a step over that of the handwritten step

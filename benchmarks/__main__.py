@@ -10,6 +10,7 @@ from .cases import CASES
 from .contestants import PEERS, Engine
 from .handwritten import Handwritten
 from .measure import Times, machine, measure, median_step, rotations
+from .tuned import Tuned
 
 ALLOWED_RATIO = 1.4
 
@@ -17,7 +18,7 @@ ALLOWED_RATIO = 1.4
 def main(arguments: list[str] | None = None) -> None:
     """Measure the chosen cases and print a report for each."""
     options = parse(arguments)
-    contestants = {"handwritten": Handwritten, "engine": Engine}
+    contestants = {"handwritten": Handwritten, "engine": Engine, "tuned": Tuned}
     if options.peers:
         contestants |= {name: peer for name, peer in PEERS.items() if find_spec(name)}
     print(machine())
@@ -33,7 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure a training step of the engine beside the same step, "
-        "written by hand in NumPy.",
+        "written by hand in NumPy, and once more with every trick.",
     )
     parser.add_argument(
         "--case",

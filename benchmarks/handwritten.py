@@ -1,81 +1,26 @@
 """The training step written by hand in NumPy: the yardstick.
 
-Backpropagation without an engine. Each layer is a pair: ``forward`` computes its
-output; ``backward`` takes g, the gradient of the loss with respect to that output,
-writes the gradients of its own parameters, and returns the gradient with respect to its
-input. A step runs the layers forward, then backward in reverse, and then updates the
-parameters.
+Backpropagation without an engine, as one writes it who knows the network beforehand.
+Each layer is a pair: ``forward`` computes its output; ``backward`` takes g, the
+gradient of the loss with respect to that output, writes the gradients of its own
+parameters, and returns the gradient with respect to its input. A step runs the layers
+forward, then backward in reverse, and then updates the parameters.
 
-What makes it fast, and is easy here because everything is known beforehand:
-
-- Every array is allocated once, and every result is written into one of them. Layers
-  write over their input or over g as soon as nobody needs it any more.
-- All parameters lie one after the other in one flat array, all gradients in another, so
-  that an update is a few calls over everything.
-- A sum over the batch is the product of a row of ones with a matrix, which BLAS
-  computes faster than NumPy adds up rows.
-- Nobody asks for the gradient of the data, so the first layer does not compute it.
+Every array is allocated once, and every result is written into one of them; layers
+write over their input or over g where nobody needs it any more. All parameters lie one
+after the other in one flat array, all gradients in another. The first layer does not
+compute the gradient of the data. ``tuned.py`` shows what more can be done.
 
 N is the batch size, C the number of classes. What flows through the layers is shaped
 (N, features), g and the gradients like the arrays that they belong to.
 """
 
-import math
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
 from .cases import ADAM_BETAS, ADAM_EPS, BN_EPS, BN_MOMENTUM, Case
-
-
-class Handwritten:
-    """A multilayer perceptron and its optimizer, with a training step."""
-
-    def __init__(self, case: Case, values: list[np.ndarray]):
-        N, dtype = case.batch_size, values[0].dtype
-        flat = np.concatenate([value.reshape(-1) for value in values])
-        flat_gradient = np.empty_like(flat)
-        self.parameters = views(flat, like=values)
-        parameters = zip(
-            self.parameters, views(flat_gradient, like=values), strict=True
-        )
-
-        self.layers = []
-        for layer, sizes in enumerate(pairwise(case.sizes)):
-            hidden = layer < len(case.sizes) - 2
-            weight = next(parameters)
-            bias = None if hidden and case.batch_norm else next(parameters)
-            self.layers.append(Linear(N, *sizes, weight, bias, is_first=layer == 0))
-            if hidden and case.batch_norm:
-                gamma, beta = next(parameters), next(parameters)
-                self.layers.append(BatchNorm(N, sizes[1], gamma, beta))
-            if hidden:
-                activation = {"relu": ReLU, "sigmoid": Sigmoid}[case.activation]
-                self.layers.append(activation(N, sizes[1], dtype))
-        self.loss = CrossEntropy(N, case.sizes[-1], dtype)
-        optimizer = {"sgd": SGD, "adam": Adam}[case.optimizer]
-        self.optimizer = optimizer(flat, flat_gradient, case.lr)
-
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Change the parameters to lower the loss of this batch; return that loss."""
-        x = images
-        for layer in self.layers:
-            x = layer.forward(x)
-        loss = self.loss.forward(x, labels)
-        g = self.loss.backward()
-        for layer in reversed(self.layers):
-            g = layer.backward(g)
-        self.optimizer.step()
-        return loss
-
-
-def views(flat: np.ndarray, like: list[np.ndarray]) -> list[np.ndarray]:
-    """Parts of ``flat``, one after the other, shaped like the arrays in ``like``."""
-    ends = np.cumsum([array.size for array in like])[:-1]
-    return [
-        part.reshape(array.shape)
-        for part, array in zip(np.split(flat, ends), like, strict=True)
-    ]
 
 
 class Linear:
@@ -84,24 +29,22 @@ class Linear:
     def __init__(self, N, fan_in, fan_out, weight, bias, is_first):
         self.W, self.d_W = weight
         self.b, self.d_b = bias or (None, None)
-        dtype = self.W.dtype
-        self.y = np.empty((N, fan_out), dtype)
-        self.d_x = None if is_first else np.empty((N, fan_in), dtype)
-        self.ones = np.ones(N, dtype)
+        self.y = np.empty((N, fan_out), self.W.dtype)
+        self.d_x = None if is_first else np.empty((N, fan_in), self.W.dtype)
 
     def forward(self, x):
         self.x = x
-        x.dot(self.W, out=self.y)
+        np.matmul(x, self.W, out=self.y)
         if self.b is not None:
             self.y += self.b
         return self.y
 
     def backward(self, g):
-        self.x.T.dot(g, out=self.d_W)
+        np.matmul(self.x.T, g, out=self.d_W)
         if self.b is not None:
-            self.ones.dot(g, out=self.d_b)
+            np.sum(g, axis=0, out=self.d_b)
         if self.d_x is not None:
-            g.dot(self.W.T, out=self.d_x)
+            np.matmul(g, self.W.T, out=self.d_x)
         return self.d_x
 
 
@@ -110,9 +53,6 @@ class BatchNorm:
 
     With inv_std = 1 / sqrt(var + eps): d_beta = sum(g), d_gamma = sum(g x_hat), and
     d_x = gamma inv_std (g - mean(g) - x_hat mean(g x_hat)).
-
-    x_hat = inv_std x_c is never computed: for each channel, inv_std can as well be
-    multiplied into the number that x_hat would be multiplied by.
     """
 
     def __init__(self, N, features, gamma, beta):
@@ -120,7 +60,6 @@ class BatchNorm:
         self.beta, self.d_beta = beta
         dtype = self.gamma.dtype
         self.N = N
-        self.ones, self.average = np.ones(N, dtype), np.full(N, 1 / N, dtype)
         self.y = np.empty((N, features), dtype)
         # Mean and variance side by side: the running statistics are updated in one go.
         self.batch = np.empty((2, features), dtype)
@@ -130,37 +69,34 @@ class BatchNorm:
         self.weight_of_batch = np.array(
             [[BN_MOMENTUM], [BN_MOMENTUM * N / (N - 1)]], dtype
         )
-        self.inv_std, self.scale, self.row = np.empty((3, features), dtype)
+        self.inv_std, self.row = np.empty((2, features), dtype)
 
     def forward(self, x):
-        self.average.dot(x, out=self.mean)
+        np.mean(x, axis=0, out=self.mean)
         x_c = np.subtract(x, self.mean, out=x)
-        self.average.dot(np.multiply(x_c, x_c, out=self.y), out=self.var)
+        np.mean(np.multiply(x_c, x_c, out=self.y), axis=0, out=self.var)
 
         np.add(self.var, BN_EPS, out=self.inv_std)
         np.sqrt(self.inv_std, out=self.inv_std)
         np.divide(1, self.inv_std, out=self.inv_std)
-        np.multiply(self.gamma, self.inv_std, out=self.scale)
-        np.multiply(x_c, self.scale, out=self.y)
+        self.x_hat = np.multiply(x_c, self.inv_std, out=x_c)
+        np.multiply(self.x_hat, self.gamma, out=self.y)
         self.y += self.beta
 
         self.running *= 1 - BN_MOMENTUM
         self.batch *= self.weight_of_batch
         self.running += self.batch
-        self.x_c = x_c
         return self.y
 
     def backward(self, g):
         scratch = self.y  # whose values nobody needs any more
-        self.ones.dot(g, out=self.d_beta)
-        self.ones.dot(np.multiply(g, self.x_c, out=scratch), out=self.d_gamma)
-        self.d_gamma *= self.inv_std
+        np.sum(g, axis=0, out=self.d_beta)
+        np.sum(np.multiply(g, self.x_hat, out=scratch), axis=0, out=self.d_gamma)
 
-        np.multiply(self.d_gamma, self.inv_std, out=self.row)
-        self.row *= 1 / self.N
-        g -= np.multiply(self.x_c, self.row, out=scratch)
-        g -= np.multiply(self.d_beta, 1 / self.N, out=self.row)
-        g *= self.scale
+        np.divide(self.d_gamma, self.N, out=self.row)
+        g -= np.multiply(self.x_hat, self.row, out=scratch)
+        g -= np.divide(self.d_beta, self.N, out=self.row)
+        g *= np.multiply(self.gamma, self.inv_std, out=self.row)
         return g
 
 
@@ -168,17 +104,14 @@ class ReLU:
     """y = max(x, 0), with d_x = g where y > 0 and 0 elsewhere."""
 
     def __init__(self, N, features, dtype):
-        # NumPy takes the maximum of two arrays with vector instructions, but that of an
-        # array and a number without.
-        self.zeros = np.zeros((N, features), dtype)
-        self.slope = np.empty((N, features), dtype)
+        self.positive = np.empty((N, features), bool)
 
     def forward(self, x):
-        self.y = np.maximum(x, self.zeros, out=x)
+        self.y = np.maximum(x, 0, out=x)
         return self.y
 
     def backward(self, g):
-        g *= np.sign(self.y, out=self.slope)
+        g *= np.greater(self.y, 0, out=self.positive)
         return g
 
 
@@ -203,40 +136,24 @@ class Sigmoid:
 
 
 class CrossEntropy:
-    """loss = -mean(log p[label]) with p = softmax(logits), d_logits = (p - onehot) / N.
-
-    The arrays are transposed, one row per class: NumPy's inner loops then run over the
-    whole batch instead of over a handful of classes.
-    """
+    """loss = -mean(log p[label]), p = softmax(logits), d_logits = (p - onehot) / N."""
 
     def __init__(self, N, C, dtype):
-        self.N, self.columns = N, np.arange(N)
-        self.p = np.empty((C, N), dtype)
-        self.flat = self.p.reshape(-1)
-        self.place_of_label = np.empty(N, int)
-        self.of_label, self.top, self.total = np.empty((3, N), dtype)
-        self.ones, self.average = np.ones(C, dtype), np.full(N, 1 / N, dtype)
+        self.N, self.rows = N, np.arange(N)
+        self.p = np.empty((N, C), dtype)
+        self.row = np.empty((N, 1), dtype)
 
     def forward(self, logits, labels):
-        p = self.p
-        p[...] = logits.T
-        p -= np.maximum.reduce(p, 0, out=self.top)
-        np.multiply(labels, self.N, out=self.place_of_label)
-        self.place_of_label += self.columns
-        self.flat.take(self.place_of_label, out=self.of_label, mode="clip")
-
-        np.exp(p, out=p)
-        self.ones.dot(p, out=self.total)
-        np.log(self.total, out=self.top)
-        self.top -= self.of_label
-        # Dividing by N here already makes p / N, which is what backward needs.
-        self.total *= self.N
-        p /= self.total
-        return float(self.average.dot(self.top))
+        self.labels = labels
+        np.max(logits, axis=1, keepdims=True, out=self.row)
+        p = np.exp(np.subtract(logits, self.row, out=self.p), out=self.p)
+        p /= np.sum(p, axis=1, keepdims=True, out=self.row)
+        return float(-np.log(p[self.rows, labels]).mean())
 
     def backward(self):
-        self.flat[self.place_of_label] -= 1 / self.N
-        return self.p.T
+        self.p[self.rows, self.labels] -= 1
+        self.p /= self.N
+        return self.p
 
 
 class SGD:
@@ -253,39 +170,81 @@ class SGD:
 class Adam:
     """p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps), where
     m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g^2.
-
-    Kept are the plain sums M = m / (1 - beta1) and V = v / (1 - beta2), which saves two
-    passes; the constants go into one factor and into eps. The update runs block by
-    block: the arrays of a block stay in the processor's cache from pass to pass.
     """
 
-    BLOCK = 32768
-
     def __init__(self, parameters, gradients, lr):
-        self.lr, self.t = lr, 0
-        arrays = (
-            parameters, gradients, np.zeros_like(parameters), np.zeros_like(parameters)
-        )  # fmt: skip
-        self.blocks = [
-            tuple(array[start : start + self.BLOCK] for array in arrays)
-            for start in range(0, parameters.size, self.BLOCK)
-        ]
+        self.p, self.g, self.lr, self.t = parameters, gradients, lr, 0
+        self.m, self.v, self.scratch = np.zeros((3, parameters.size), parameters.dtype)
 
     def step(self):
         self.t += 1
-        beta1, beta2 = ADAM_BETAS
-        # sqrt(v / (1 - beta2^t)) = root sqrt(V)
-        root = math.sqrt((1 - beta2) / (1 - beta2**self.t))
-        eps = ADAM_EPS / root
-        lr = self.lr * (1 - beta1) / (1 - beta1**self.t) / root
-        for p, g, M, V in self.blocks:
-            M *= beta1
-            M += g
-            g *= g
-            V *= beta2
-            V += g
-            np.sqrt(V, out=g)
-            g += eps
-            np.divide(M, g, out=g)
-            g *= lr
-            p -= g
+        (beta1, beta2), g, scratch = ADAM_BETAS, self.g, self.scratch
+        self.m *= beta1
+        self.m += np.multiply(g, 1 - beta1, out=scratch)
+        self.v *= beta2
+        g *= g
+        g *= 1 - beta2
+        self.v += g
+        np.divide(self.v, 1 - beta2**self.t, out=scratch)
+        np.sqrt(scratch, out=scratch)
+        scratch += ADAM_EPS
+        np.divide(self.m, scratch, out=scratch)
+        scratch *= self.lr / (1 - beta1**self.t)
+        self.p -= scratch
+
+
+class Handwritten:
+    """A multilayer perceptron and its optimizer, with a training step."""
+
+    parts: ClassVar[dict[str, type]] = {
+        "linear": Linear, "batch norm": BatchNorm, "relu": ReLU, "sigmoid": Sigmoid,
+        "cross-entropy": CrossEntropy, "sgd": SGD, "adam": Adam,
+    }  # fmt: skip
+
+    def __init__(self, case: Case, values: list[np.ndarray]):
+        N, dtype = case.batch_size, values[0].dtype
+        flat = np.concatenate([value.reshape(-1) for value in values])
+        flat_gradient = np.empty_like(flat)
+        self.parameters = views(flat, like=values)
+        parameters = zip(
+            self.parameters, views(flat_gradient, like=values), strict=True
+        )
+
+        self.layers = []
+        for layer, sizes in enumerate(pairwise(case.sizes)):
+            hidden = layer < len(case.sizes) - 2
+            weight = next(parameters)
+            bias = None if hidden and case.batch_norm else next(parameters)
+            linear = self.parts["linear"]
+            self.layers.append(linear(N, *sizes, weight, bias, is_first=layer == 0))
+            if hidden and case.batch_norm:
+                gamma, beta = next(parameters), next(parameters)
+                batch_norm = self.parts["batch norm"]
+                self.layers.append(batch_norm(N, sizes[1], gamma, beta))
+            if hidden:
+                activation = self.parts[case.activation]
+                self.layers.append(activation(N, sizes[1], dtype))
+        self.loss = self.parts["cross-entropy"](N, case.sizes[-1], dtype)
+        optimizer = self.parts[case.optimizer]
+        self.optimizer = optimizer(flat, flat_gradient, case.lr)
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Change the parameters to lower the loss of this batch; return that loss."""
+        x = images
+        for layer in self.layers:
+            x = layer.forward(x)
+        loss = self.loss.forward(x, labels)
+        g = self.loss.backward()
+        for layer in reversed(self.layers):
+            g = layer.backward(g)
+        self.optimizer.step()
+        return loss
+
+
+def views(flat: np.ndarray, like: list[np.ndarray]) -> list[np.ndarray]:
+    """Parts of ``flat``, one after the other, shaped like the arrays in ``like``."""
+    ends = np.cumsum([array.size for array in like])[:-1]
+    return [
+        part.reshape(array.shape)
+        for part, array in zip(np.split(flat, ends), like, strict=True)
+    ]

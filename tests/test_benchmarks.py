@@ -10,6 +10,7 @@ from benchmarks.cases import CASES
 from benchmarks.contestants import Engine, Torch
 from benchmarks.handwritten import Handwritten
 from benchmarks.measure import DISCARDED_STEPS, median_step, rotations, turn
+from benchmarks.tuned import Tuned
 
 STEPS = 3
 
@@ -21,18 +22,20 @@ def trained(contestant, case, dtype):
     return [np.array(p) for p in runner.parameters], losses
 
 
+@pytest.mark.parametrize("contestant", [Engine, Tuned])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_engine_and_the_handwritten_step_agree_in_float64(case):
-    parameters, losses = trained(Engine, case, np.float64)
+def test_everybody_agrees_with_the_handwritten_step_in_float64(case, contestant):
+    parameters, losses = trained(contestant, case, np.float64)
     expected, expected_losses = trained(Handwritten, case, np.float64)
     np.testing.assert_allclose(losses, expected_losses, atol=1e-10, rtol=0)
     for p, q in zip(parameters, expected, strict=True):
         np.testing.assert_allclose(p, q, atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("contestant", [Engine, Tuned])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_engine_and_the_handwritten_step_agree_in_float32_to_rounding(case):
-    parameters, losses = trained(Engine, case, np.float32)
+def test_everybody_agrees_with_the_handwritten_step_in_float32(case, contestant):
+    parameters, losses = trained(contestant, case, np.float32)
     expected, expected_losses = trained(Handwritten, case, np.float32)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
     for p, q, start in zip(
@@ -54,10 +57,11 @@ def test_pytorch_takes_the_same_steps(case):
         np.testing.assert_allclose(p, q, atol=1e-10, rtol=0)
 
 
-def test_the_handwritten_step_keeps_the_running_statistics_of_the_engine():
+@pytest.mark.parametrize("contestant", [Handwritten, Tuned])
+def test_by_hand_too_the_running_statistics_are_those_of_the_engine(contestant):
     case = CASES["mnist-sgd"]
     engine = Engine(case, case.parameters(np.float64))
-    handwritten = Handwritten(case, case.parameters(np.float64))
+    handwritten = contestant(case, case.parameters(np.float64))
     for batch in case.batches(STEPS, np.float64):
         engine.step(*batch)
         handwritten.step(*batch)
@@ -106,7 +110,8 @@ def test_the_command_measures_the_chosen_case_and_reports_it(capsys):
     machine, _, heading, *lines = capsys.readouterr().out.splitlines()
     assert f"NumPy {np.__version__}" in machine
     assert heading == "tiny-sgd: 2-16-16-2, relu, batch 100, sgd"
-    assert [line.split()[0] for line in lines] == ["handwritten", "engine", "engine"]
+    names = [line.split()[0] for line in lines]
+    assert names == ["handwritten", "engine", "tuned", "engine"]
 
 
 def test_nonsense_on_the_command_line_gets_a_clear_error(capsys):

@@ -697,7 +697,7 @@ MODEL = nn.Sequential(
             ValueError,
             "softmax_cross_entropy: labels must be in [0, 3), one of the columns of "
             "the logits, but they range from 0 to 3. Received: "
-            "'logits'(4, 3), array(4,).",
+            "'logits'(4, 3), tensor(4,).",
             id="a label too large",
         ),
         pytest.param(
@@ -705,7 +705,7 @@ MODEL = nn.Sequential(
             ValueError,
             "softmax_cross_entropy: labels must be in [0, 3), one of the columns of "
             "the logits, but they range from -1 to 2. Received: "
-            "'logits'(4, 3), array(4,).",
+            "'logits'(4, 3), tensor(4,).",
             id="a negative label",
         ),
         pytest.param(

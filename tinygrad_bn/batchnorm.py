@@ -52,7 +52,7 @@ import math
 
 import numpy as np
 
-from .ops import axes_of, count, dropped, kept, reshape, sum_of_rows
+from .ops import axes_of, count, dropped, kept, mean_of_rows, reshape, sum_of_rows
 from .tensor import Fused, Tensor, composite, describe, stop_gradient
 
 
@@ -140,8 +140,9 @@ def fused_batch_norm(
     _check_batch(x, axes)
     gamma = _checked("gamma", gamma, x, axes)
     beta = _checked("beta", beta, x, axes)
-    y, (_, _, mean, var) = _fused.run((x, gamma, beta), {"axes": axes, "eps": eps})
+    y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
+        _, _, mean, var = y.saved
         running.update(mean, var, count(x, axes))
     return y
 
@@ -149,10 +150,11 @@ def fused_batch_norm(
 def _forward(x, gamma, beta, *, axes, eps):
     rows = _as_rows(x, axes)
     # Measured from the first row, a mean of 1e4 is not rounded to 1e-3 (in float32).
-    x_c = rows - rows[0]
-    shift = sum_of_rows(x_c) / len(rows)
+    first = rows[0]
+    x_c = rows - first
+    shift = mean_of_rows(x_c)
     x_c = x_c - shift
-    mean, var = rows[0] + shift, sum_of_rows(x_c * x_c) / len(rows)
+    mean, var = first + shift, mean_of_rows(x_c * x_c)
     inv_std = 1 / np.sqrt(var + eps)
     scale = inv_std if gamma is None else gamma.reshape(-1) * inv_std
     y = x_c * scale

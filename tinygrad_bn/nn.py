@@ -13,6 +13,7 @@ This file comes after ``batchnorm.py`` in the reading order.
 Left out on purpose: convolutions, recurrence, dropout, hooks, devices, lazy shapes.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -92,19 +93,22 @@ def _softmax_cross_entropy_forward(logits, labels):
     probabilities = np.exp(z)
     total = ops.sum_of_rows(probabilities)
     probabilities /= total
-    loss = np.add.reduce(np.log(total) - of_label) / len(logits)
+    loss = ops.mean_of_rows(np.log(total) - of_label)
     return loss, (probabilities, places)
 
 
 def _places_of_labels(labels, shape):
     """Where in an array (C, N), read row by row, each example's label stands."""
     try:
-        return np.ravel_multi_index((labels, np.arange(shape[1])), shape)
+        return np.ravel_multi_index((labels, _column_numbers(shape[1])), shape)
     except ValueError:
         raise ValueError(
             f"labels must be in [0, {shape[0]}), one of the columns of the logits, "
             f"but they range from {labels.min()} to {labels.max()}"
         ) from None
+
+
+_column_numbers = functools.lru_cache(np.arange)
 
 
 def _softmax_cross_entropy_backward(g, saved, needs, out, logits, labels):
@@ -133,7 +137,7 @@ def cross_entropy(logits, labels) -> Tensor:
     Raises: ``TypeError`` for labels that are not integers, ``ValueError`` for shapes
     that do not fit and labels out of range.
     """
-    labels = labels.data if isinstance(labels, Tensor) else np.asarray(labels)
+    labels = labels if isinstance(labels, Tensor) else Tensor(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(
             "cross_entropy: labels must be integers, the index of the right class for "

@@ -44,13 +44,19 @@ def _sum_to(x, shape):
 
 
 def sum_of_rows(x: np.ndarray) -> np.ndarray:
-    """The sum over the first of two axes, as a product: BLAS is faster at it."""
-    return _row_of_ones(len(x), x.dtype).dot(x)
+    """The sum over the first axis, as a product: BLAS is faster at it."""
+    return _constant_row(1, len(x), x.dtype).dot(x)
+
+
+def mean_of_rows(x: np.ndarray) -> np.ndarray:
+    """The mean over the first axis, as a product."""
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(float)
+    return _constant_row(1 / len(x), len(x), dtype).dot(x)
 
 
 @functools.lru_cache
-def _row_of_ones(n: int, dtype: np.dtype) -> np.ndarray:
-    return np.ones(n, dtype)
+def _constant_row(value: float, n: int, dtype: np.dtype) -> np.ndarray:
+    return np.full(n, value, dtype)
 
 
 broadcast_to = Primitive(
@@ -235,20 +241,27 @@ where = Elementwise(
     lambda g, y, mask, a, b: where(mask, 0, g),
 )
 
+
+def _relu(x):
+    # Of two arrays NumPy takes the maximum with vector instructions, of an array and a
+    # number without.
+    return np.maximum(x, np.zeros(x.shape, x.dtype))
+
+
 absolute = Primitive("absolute", np.absolute, lambda g, y, x: g * sign(x))
 exp = Primitive("exp", np.exp, lambda g, y, x: g * y)
 log = Primitive("log", np.log, lambda g, y, x: g / x)
 sqrt = Primitive("sqrt", np.sqrt, lambda g, y, x: g / (2 * y))
 tanh = Primitive("tanh", np.tanh, lambda g, y, x: g * (1 - y * y))
-relu = Primitive("relu", lambda x: np.maximum(x, 0), lambda g, y, x: g * sign(y))
+relu = Primitive("relu", _relu, lambda g, y, x: g * sign(y))
 
 
 def _sigmoid(x):
     # exp overflows to inf only where 1 / (1 + inf) = 0 is the right answer.
     with np.errstate(over="ignore"):
-        y = np.exp(-x)
+        y = np.asarray(np.exp(-x))
     y += 1
-    return 1 / y
+    return np.divide(1, y, out=y)
 
 
 sigmoid = Primitive("sigmoid", _sigmoid, lambda g, y, x: g * (y - y * y))

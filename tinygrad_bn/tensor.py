@@ -85,7 +85,8 @@ class Tensor:
                 f"{data!r:.60} as dtype {array.dtype}."
             )
         _fill(self, array, name=name)
-        self.requires_grad = requires_grad
+        if requires_grad:
+            self.requires_grad = True
 
     @property
     def data(self) -> np.ndarray:
@@ -351,10 +352,6 @@ class Operation:
         return self
 
     def __call__(self, *inputs, **params):
-        return self.run(inputs, params)[0]
-
-    def run(self, inputs: tuple, params: dict):
-        """The output, and whatever the forward pass saved for the backward pass."""
         arrays, foreign = [], False
         any_tensor = on_tape = needs_grad = False
         for i, x in enumerate(inputs):
@@ -377,7 +374,7 @@ class Operation:
             raise self.refusal(inputs, error) from error
         data, saved = result if self.saves else (result, None)
         if not any_tensor:
-            return data, saved
+            return data
         if type(data) is not np.ndarray or data.base is not None:
             data = _own_array(data)
         if data.dtype.kind not in "biuf":
@@ -390,10 +387,8 @@ class Operation:
             if foreign:
                 inputs = tuple(x if isinstance(x, _KEPT) else Tensor(x) for x in inputs)
             needs_grad = needs_grad and data.dtype.kind == "f"
-            _fill(y, data, needs_grad, None, self, inputs, params, saved)
-        else:
-            _fill(y, data)
-        return y, saved
+            return _fill(y, data, needs_grad, None, self, inputs, params, saved)
+        return _fill(y, data, saved=saved)
 
     def _refuse_hidden_tensors(self, inputs: tuple) -> None:
         if any(_contains_tensors(x) for x in inputs):
@@ -439,8 +434,9 @@ class Primitive(Operation):
     def pull(self, g, y: Tensor, needed, homes) -> Iterable[tuple]:
         """The needed inputs of ``y``, each with its share of the gradient."""
         result, inputs = y, y.inputs
+        arrays = arrays_as_recorded(y)
         if not isinstance(g, Tensor):
-            result, inputs = y._data, _arrays(inputs)
+            result, inputs = y._data, arrays
         for i, x in enumerate(y.inputs):
             if x in needed and self.differentiates(i):
                 yield x, self.pullback(i)(g, result, *inputs, **y.params)
@@ -469,15 +465,17 @@ class Fused(Operation):
 
     def pull(self, g, y: Tensor, needed, homes) -> Iterable[tuple]:
         """The needed inputs of ``y``, each with its share of the gradient."""
-        inputs = y.inputs
+        inputs, arrays = y.inputs, arrays_as_recorded(y)
         if isinstance(g, Tensor):
             start = tick()
             return pull_back(
                 self.unfold(y), g, needed.intersection(inputs), start
             ).items()
-        needs = [x in needed for x in inputs]
-        out = [homes.pop(x, None) for x in inputs]
-        gradients = self.backward(g, y.saved, needs, out, *_arrays(inputs), **y.params)
+        needs, out = [], []
+        for x in inputs:
+            needs.append(x in needed)
+            out.append(homes.pop(x, None))
+        gradients = self.backward(g, y.saved, needs, out, *arrays, **y.params)
         return itertools.compress(zip(inputs, gradients, strict=True), needs)
 
     @recorded
@@ -558,7 +556,6 @@ def pull_back(
         if node not in cotangents:
             continue
         g = cotangents[node] if node in keep else cotangents.pop(node)
-        refuse_if_stale(node)
         for x, d_x in node.op.pull(g, node, needed, homes):
             if getattr(d_x, "shape", None) != x._data.shape:
                 raise ValueError(
@@ -586,22 +583,28 @@ def tape(y: Tensor, since: int = 0, cuts=False) -> tuple[list[Tensor], set[Tenso
                 continue
             if x._requires_grad or cuts and x.op is not None:
                 found.add(x)
-                waiting.append(x)
+                if x.op is not None:
+                    waiting.append(x)
     # An operation is younger than its inputs: the order of birth is topological.
     operations.sort(key=operator.attrgetter("moment"), reverse=True)
     return operations, found
 
 
-def refuse_if_stale(node: Tensor) -> None:
-    """Raise if a leaf changed after it had been used to make ``node``."""
+def arrays_as_recorded(node: Tensor) -> list:
+    """The arrays that ``node`` was made of: an error if a leaf has changed since."""
+    arrays = []
     for x in node.inputs:
-        if isinstance(x, Tensor) and x.op is None and x.moment > node.moment:
-            raise RuntimeError(
-                "a graph runs backward only with the values it was recorded with, but "
-                f"{describe(x)} was changed after {node.op.name!r} had used it. "
-                "Run the forward pass again after changing a leaf "
-                "(an optimizer's step() changes its parameters)."
-            )
+        if isinstance(x, Tensor):
+            if x.op is None and x.moment > node.moment:
+                raise RuntimeError(
+                    "a graph runs backward only with the values it was recorded with, "
+                    f"but {describe(x)} was changed after {node.op.name!r} had used "
+                    "it. Run the forward pass again after changing a leaf "
+                    "(an optimizer's step() changes its parameters)."
+                )
+            x = x._data
+        arrays.append(x)
+    return arrays
 
 
 def describe(x) -> str:
@@ -656,10 +659,6 @@ def _contains_tensors(data) -> bool:
     return isinstance(data, list | tuple) and any(
         isinstance(x, Tensor) or _contains_tensors(x) for x in data
     )
-
-
-def _arrays(inputs: Iterable) -> list:
-    return [x._data if isinstance(x, Tensor) else x for x in inputs]
 
 
 def seed(y: Tensor, gradient) -> np.ndarray:
