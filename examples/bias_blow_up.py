@@ -8,11 +8,12 @@ through E[x]. Where backward takes E[x] for a constant, nothing is taken back, a
 grows while the loss stands still. Three such warnings, each alone in one linear unit
 (``one_unit.py``), and then what becomes of networks (``blow_up_networks.py``).
 
-The unit: u centered and white, |w*| = 1, x = u.w + b, y = (x - m) / s with s = |w|,
-target t = TAU u.w* + C, loss mean((y - t)^2) / 2. So S = sum dL/dy = mean(y - t) = -C.
+The unit: u centered and white (mean(u u^T) = I), w* the direction that the target
+depends on, |w*| = 1. x = u.w + b, y = (x - m) / s with s = |w|, t = TAU u.w* + C, and
+the loss is mean((y - t)^2) / 2. So S = sum dL/dy = mean(y - t) = -C.
 
 1. m constant, w kept at w*: y and S never change, so b_k = -k lr S, a straight line.
-2. m and s constant: dL/dw = (1 - TAU) w / |w|, so a step adds lr (TAU - 1) / |w| to
+2. m and s constant: dL/dw = (1 - TAU) w / |w|^2, so a step adds lr (TAU - 1) / |w| to
    |w|, which is nearly sqrt(1 + 2 lr (TAU - 1) k), and lr C / |w| to b, less than
    without scaling: b = C (|w| - 1) / (TAU - 1). y and the loss never change.
 3. (m, s) frozen until w and b have converged: then y = t, so w = s TAU w*, b = m + s C.

@@ -25,11 +25,13 @@ the network without batch norm leaves its plateau early.
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 4.1 and Figure 1.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
+import networks
 import numpy as np
-from lab import add_image_options, images, options, parse, save
-from networks import accuracy, perceptron, training
+from lab import add_image_options, images, options, parse, rate, save
+from networks import accuracy, perceptron
 from plots.covariate_shift import plot, report
 
 from tinygrad_bn import Tensor, nn, no_grad, optim
@@ -98,15 +100,14 @@ def look(model, data):
 
 
 def train(data, bn, seed, steps, lr):
-    """Take steps of SGD, and look at the network up to a hundred times on the way."""
+    """Take steps of SGD, and look at the network about every hundredth of them."""
     rng = np.random.default_rng(seed)
     model = network(data.train_x.shape[1], data.num_classes, bn, rng)
     sgd = optim.SGD(model.parameters(), lr)
-    every, seen = max(steps // 100, min(steps, 20)), []
-    for step in range(every, steps + 1, every):
+    every, seen = max(steps // 100, 20), []
+    for begin, step in pairwise([0, *range(every, steps, every), steps]):
         what = f"batch norm: {bn}, to step {step} of {steps}"
-        for _ in training(model, sgd, data, BATCH, every, rng, what):
-            pass
+        networks.train(model, sgd, data, BATCH, step - begin, rng, what)
         seen.append((step, *look(model, data)))
     return Run(*map(np.array, zip(*seen)))
 
@@ -123,13 +124,14 @@ def measure(data, seed, steps, lr=0.1):
 def main(arguments=None):
     parser = options(__doc__, steps=5000, quick_steps=500)
     add_image_options(parser)
-    parser.add_argument("--lr", type=float, help="of SGD (default 0.1; --quick: 1)")
+    parser.add_argument("--lr", type=rate, help="of SGD (default 0.1; --quick: 1)")
     given = parse(parser, arguments)
-    lr = given.lr or (1.0 if given.quick else 0.1)
+    if given.lr is None:
+        given.lr = 1.0 if given.quick else 0.1
     data = images(given)
     if data.name != "mnist":
         print(f"data: {data.name}; the paper's figure is of MNIST: give --mnist-dir")
-    measured = measure(data, given.seed, given.steps, lr)
+    measured = measure(data, given.seed, given.steps, given.lr)
     save(lambda theme: plot(measured, data.name, theme), given, "covariate_shift")
     print(report(measured))
     return measured

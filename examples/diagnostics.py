@@ -29,7 +29,7 @@ Szegedy, arXiv 1502.03167v3, section 3.3 for the scale.
 from typing import NamedTuple
 
 import numpy as np
-from lab import add_image_options, images, options, parse, save
+from lab import add_image_options, images, options, parse, rate, save
 from networks import batches, linears, perceptron
 from plots.diagnostics import plot, report
 
@@ -134,10 +134,11 @@ def main(arguments=None):
     parser = options(__doc__, steps=200, quick_steps=60)
     add_image_options(parser)
     parser.add_argument("--gain", type=float, default=0.5, help="of weights (0.5)")
-    parser.add_argument("--lr", type=float, help="of SGD (0.6; --quick: 1)")
+    parser.add_argument("--lr", type=rate, help="of SGD (0.6; --quick: 1)")
     given = parse(parser, arguments)
-    lr = given.lr or (1.0 if given.quick else 0.6)
-    found = measure(images(given), given.seed, given.steps, given.gain, lr)
+    if given.lr is None:
+        given.lr = 1.0 if given.quick else 0.6
+    found = measure(images(given), given.seed, given.steps, given.gain, given.lr)
     save(lambda theme: plot(found, theme), given, "diagnostics")
     print(report(found))
     return found

@@ -1,8 +1,11 @@
 """What the experiments share: options, tables, and the look of their plots."""
 
 import argparse
+import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -33,11 +36,16 @@ def options(
         description=question, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the first run (default 0)"
+        "--seed",
+        type=partial(_at_least, 0),
+        default=0,
+        help="of the first run (default 0)",
     )
     if steps is not None:
         parser.add_argument(
-            "--steps", type=_positive, help=f"of training (default {steps})"
+            "--steps",
+            type=partial(_at_least, 1),
+            help=f"of training (default {steps})",
         )
     parser.add_argument(
         "--out", type=Path, default=Path("out"), help="folder of pictures"
@@ -59,11 +67,28 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = Non
     return given
 
 
-def _positive(word: str) -> int:
-    value = int(word)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, but is {value}")
+def _at_least(least: int, word: str) -> int:
+    if not word.isdecimal() or int(word) < least:
+        demand = f"must be a whole number of at least {least}"
+        raise argparse.ArgumentTypeError(f"{demand}, but {word!r} was received")
+    return int(word)
+
+
+def rate(word: str) -> float:
+    """A learning rate, as the ``type`` of an option."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        demand = "must be a number of at least 0"
+        raise argparse.ArgumentTypeError(f"{demand}, but {word!r} was received")
     return value
+
+
+def seeds(first: int, quick: bool = False) -> range:
+    """The seeds of an experiment: three from the first on, or with --quick that one."""
+    return range(first, first + (1 if quick else 3))
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +109,10 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
 def images(given: argparse.Namespace, dtype=np.float32) -> DataSet:
     """The images asked for, standardized: nothing but --data mnist downloads."""
     name = given.data or ("mnist" if given.mnist_dir else "digits")
-    return load(name, dtype, given.mnist_dir)
+    try:
+        return load(name, dtype, given.mnist_dir)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
@@ -103,6 +131,21 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 def _text(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def largest(array) -> float:
+    """The size of the largest entry, of either sign."""
+    return float(np.abs(array).max())
+
+
+def apart(found, expected) -> float:
+    """The largest difference, beside the largest value."""
+    return largest(np.subtract(found, expected)) / largest(expected)
+
+
+def late_loss(losses: Sequence[float]) -> float:
+    """The median over the last quarter of the steps, which spikes do not move."""
+    return float(np.median(losses[-(len(losses) // 4 or 1) :]))
 
 
 def span(values: Iterable[float]) -> str:

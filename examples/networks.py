@@ -57,9 +57,18 @@ def batches(
     what: str = "",
     dtype=None,
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Random minibatches of the training data, (x, labels), with a progress bar."""
+    """Random minibatches of the training data, (x, labels), with a progress bar.
+
+    Raises: ``ValueError`` if a batch has more rows than there are.
+    """
+    n = len(data.train_y)
+    if batch_size > n:
+        raise ValueError(
+            f"batches: batch_size must be at most the {n} training rows, "
+            f"but {batch_size} was received. Use smaller batches."
+        )
     for _ in tqdm(range(steps), desc=what, leave=False, disable=None):
-        rows = rng.choice(len(data.train_y), batch_size, replace=False)
+        rows = rng.choice(n, batch_size, replace=False)
         yield Tensor(data.train_x[rows], dtype=dtype), data.train_y[rows]
 
 
@@ -80,6 +89,11 @@ def training(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def train(*arguments, **options) -> list[float]:
+    """Take all the steps of ``training``, and return the loss before each."""
+    return [loss.item() for loss in training(*arguments, **options)]
 
 
 @no_grad()

@@ -18,6 +18,7 @@ import gradient_flow
 import scale_invariance
 from ghost_batches import GhostBatchNorm
 from gradient_flow import HE, theory
+from networks import batches
 from plots.covariate_shift import NORMAL_SPREAD, first_step
 from stretched_layer import Layer, apart
 
@@ -266,3 +267,46 @@ def test_groups_of_two_make_worse_classifiers_in_every_seed(quick):
         assert len(measured["test_errors"][optimizer, 2]) == 3
         assert batch_noise.against_calm(measured, optimizer, 2).min() > 0.1
         assert not batch_noise.against_calm(measured, optimizer, 128).any()
+
+
+# --- What all scripts share -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "demand"),
+    [
+        ("--steps", "x", "must be a whole number of at least 1"),
+        ("--steps", "0", "must be a whole number of at least 1"),
+        ("--seed", "-1", "must be a whole number of at least 0"),
+        ("--lr", "-1", "must be a number of at least 0"),
+        ("--lr", "nan", "must be a number of at least 0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_in_one_line(capsys, option, text, demand):
+    with pytest.raises(SystemExit):
+        covariate_shift.main([option, text])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(f"argument {option}: {demand}, but {text!r} was received")
+
+
+def test_a_folder_without_mnist_is_told_in_one_line(tmp_path):
+    with pytest.raises(SystemExit, match=r"^[\w.]+: error: MNIST: .* must contain"):
+        covariate_shift.main(["--mnist-dir", str(tmp_path)])
+
+
+def test_a_batch_larger_than_the_training_data_is_an_error(digits):
+    n = len(digits.train_y)
+    expected = (
+        f"batches: batch_size must be at most the {n} training rows, but {n + 1} was "
+        "received. Use smaller batches."
+    )
+    with pytest.raises(ValueError) as error:
+        next(batches(digits, n + 1, 1, np.random.default_rng(0)))
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize("steps", [5, 20, 30, 150])
+def test_all_steps_are_taken_also_those_behind_the_last_whole_chunk(digits, steps):
+    run = covariate_shift.train(digits, True, 0, steps, 0.0)
+    assert run.steps[-1] == steps
+    assert max(np.diff(run.steps, prepend=0)) <= 20
