@@ -527,10 +527,13 @@ ONE_PER_CHANNEL = (
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"eps": -1.0}, "batch_norm: eps must be at least 0, but -1.0 was received."),
+        (
+            {"eps": -1.0},
+            "batch_norm: eps must be finite and at least 0, but -1.0 was received.",
+        ),
         (
             {"eps": float("nan")},
-            "batch_norm: eps must be at least 0, but nan was received.",
+            "batch_norm: eps must be finite and at least 0, but nan was received.",
         ),
         ({"gamma": np.ones(4)}, ONE_PER_CHANNEL.format("gamma")),
         ({"beta": np.ones(4)}, ONE_PER_CHANNEL.format("beta")),

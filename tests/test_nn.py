@@ -825,7 +825,7 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.BatchNorm(3, eps=-1e-5),
             ValueError,
-            "BatchNorm: eps must be at least 0, but -1e-05 was received.",
+            "BatchNorm: eps must be finite and at least 0, but -1e-05 was received.",
             id="negative eps",
         ),
         pytest.param(

@@ -465,7 +465,8 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.SGD([W, B, W], lr=0.1),
             ValueError,
-            "SGD: a parameter must be given only once.",
+            "SGD: each parameter must be given once, but 'w'(3, 2) was given 2 times. "
+            "Pass module.parameters().",
             id="a parameter twice",
         ),
         pytest.param(
@@ -499,25 +500,25 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.SGD([W], lr=float("nan")),
             ValueError,
-            "lr must be a number of at least 0, but nan was received.",
+            "lr must be a finite number of at least 0, but nan was received.",
             id="lr NaN",
         ),
         pytest.param(
             lambda: optim.Adam([W], lr=-0.1),
             ValueError,
-            "lr must be a number of at least 0, but -0.1 was received.",
+            "lr must be a finite number of at least 0, but -0.1 was received.",
             id="lr negative",
         ),
         pytest.param(
             lambda: setattr(optim.Adam([W]), "lr", -1),
             ValueError,
-            "lr must be a number of at least 0, but -1 was received.",
+            "lr must be a finite number of at least 0, but -1 was received.",
             id="lr set to a negative number",
         ),
         pytest.param(
             lambda: optim.SGD([W], lr=float("inf")),
             ValueError,
-            "lr must be a number of at least 0, but inf was received.",
+            "lr must be a finite number of at least 0, but inf was received.",
             id="lr infinite",
         ),
         pytest.param(
@@ -535,7 +536,7 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.SGD([W], lr=0.1, weight_decay=-1),
             ValueError,
-            "weight_decay must be a number of at least 0, but -1 was received.",
+            "weight_decay must be a finite number of at least 0, but -1 was received.",
             id="weight decay negative",
         ),
         pytest.param(
@@ -547,7 +548,7 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.Adam([W], eps=float("nan")),
             ValueError,
-            "eps must be a number of at least 0, but nan was received.",
+            "eps must be a finite number of at least 0, but nan was received.",
             id="eps NaN",
         ),
     ],
@@ -560,6 +561,6 @@ def test_errors_say_what_must_hold_and_what_was_received(call, error, text):
 
 def test_a_learning_rate_that_is_refused_changes_nothing():
     optimizer = optim.SGD(make_parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="lr must be a number of at least 0"):
+    with pytest.raises(ValueError, match="lr must be a finite number of at least 0"):
         optimizer.lr = float("nan")
     assert optimizer.lr == 0.1

@@ -12,6 +12,11 @@ import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, ops, optim
 
 
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
 def leaf(values, name=None):
     return Tensor(values, requires_grad=True, name=name)
 
@@ -116,7 +121,114 @@ def test_a_rule_that_returns_a_number_is_named():
         constant(leaf([1.0, 2.0])).sum().backward()
 
 
+# --- Gradients that are written where an optimizer keeps them -------------------------
+
+
+def linear_loss(x, w, g):
+    """A loss whose gradient by w is written at once into the optimizer's buffer."""
+    return (nn.fused_linear(x, w, None) * g).sum()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_weight_used_several_times_gets_the_sum(rng, times):
+    x, w = rng.standard_normal((2, 4, 3, 3))
+    found = []
+    for adopted in (False, True):
+        weight = leaf(w[0])
+        optimizer = optim.SGD([weight], lr=0.1) if adopted else None
+        loss = linear_loss(x[0], weight, w[1]) + (weight * w[2]).sum()
+        loss = loss + linear_loss(x[1], weight, w[3]) * 0.5
+        for _ in range(times):
+            loss.backward()
+        found.append(weight.grad.copy())
+        assert optimizer is None or np.shares_memory(weight.grad, optimizer.grad)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-12)
+    expected = x[0].T @ w[1] + w[2] + 0.5 * x[1].T @ w[3]
+    np.testing.assert_allclose(found[0], times * expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_backward_pass_within_a_backward_pass_adds_its_gradient(rng, first):
+    x, w, g, more = rng.standard_normal((4, 3, 3))
+    weight = leaf(w)
+    optim.SGD([weight], lr=0.1)
+
+    def inner(d_y, y, a):
+        linear_loss(x, weight, more).backward()
+        return d_y
+
+    nested = tg.Primitive("nested", lambda a: a.view(), inner)
+    h = leaf(x)
+    y = nn.fused_linear(h, weight, None)
+    y = nested(y) if first else nn.fused_linear(nested(h), weight, None)
+    (y * g).sum().backward()
+    np.testing.assert_allclose(weight.grad, x.T @ g + x.T @ more, rtol=1e-12)
+
+
+def test_a_backward_pass_that_fails_leaves_no_gradient_behind(rng):
+    def fails(g, y, a):
+        raise ZeroDivisionError
+
+    weight, x = leaf(rng.standard_normal((3, 3))), leaf(rng.standard_normal((2, 3)))
+    optimizer = optim.SGD([weight], lr=0.1)
+    failing = tg.Primitive("failing", lambda a: a.view(), fails)
+    with pytest.raises(ZeroDivisionError):
+        nn.fused_linear(failing(x), weight, None).sum().backward()
+    assert weight.grad is None
+    before = weight.data.copy()
+    optimizer.step()
+    np.testing.assert_array_equal(weight.data, before)
+    nn.fused_linear(x, weight, None).sum().backward()
+    assert np.shares_memory(weight.grad, optimizer.grad)
+
+
+def test_a_copy_of_a_leaf_has_a_gradient_of_its_own():
+    p = leaf([1.0, 2.0])
+    (p * 3).sum().backward()
+    q = copy.copy(p)
+    (q * 5).sum().backward()
+    assert q.grad.tolist() == [8, 8]
+    assert p.grad.tolist() == [3, 3]
+
+
+def test_a_gradient_set_by_hand_with_another_shape_is_an_error():
+    p = leaf([1.0, 2.0], "p")
+    p.grad = np.zeros(3)
+    with pytest.raises(ValueError) as error:
+        (p * 3).sum().backward()
+    assert str(error.value) == (
+        "backward(): a gradient must have the shape of its tensor, but .grad of "
+        "'p'(2,) has (3,). Set .grad to None."
+    )
+
+
 # --- Numbers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool])
+def test_small_integers_do_not_wrap_around_in_fused_operations(dtype):
+    x = np.random.default_rng(0).integers(0, 2, (50, 3)).astype(dtype)
+    x = x * 120 if dtype is not bool else x
+    expected = tg.batch_norm(x.astype(float)).data
+    np.testing.assert_allclose(tg.fused_batch_norm(x).data, expected, atol=1e-12)
+    labels = np.arange(50) % 3
+    expected = nn.cross_entropy(Tensor(x.astype(float)), labels).item()
+    assert nn.cross_entropy(Tensor(x), labels).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_bias_in_float64_makes_the_result_float64_in_both_definitions(fused):
+    x = Tensor(np.ones((2, 2), np.float32) * [[1], [2]], dtype=np.float32)
+    row = Tensor([1.0, 2.0])
+    norm = tg.fused_batch_norm if fused else tg.batch_norm
+    assert norm(x, beta=row).dtype == np.float64
+    linear = nn.fused_linear if fused else nn.linear
+    assert linear(x, Tensor(np.eye(2, dtype=np.float32)), row).dtype == np.float64
+
+
+def test_a_number_of_numpy_is_a_learning_rate():
+    assert optim.SGD([leaf([1.0])], lr=np.float32(0.5)).lr == 0.5
+    assert optim.SGD([leaf([1.0])], lr=np.int64(1)).lr == 1.0
 
 
 def test_complex_numbers_do_not_get_in_through_an_operation():

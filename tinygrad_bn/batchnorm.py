@@ -2,9 +2,9 @@
 
 Geometry first. Per channel, the m values of a batch are one vector x. Batch norm
 removes from x its component along the vector of ones 1 (it subtracts the mean), scales
-what is left to length sqrt(m), and then stretches by gamma and shifts by beta. Neither
-adding to x along 1 nor stretching x changes the result, so the gradient has no
-component in those directions:
+what is left to length sqrt(m), and then stretches by gamma and shifts by beta. Adding
+to x along 1 does not change the result, nor does, as eps -> 0, stretching x by a
+positive factor; so the gradient has no component in those directions:
 
     the backward pass removes from the cotangent g its component along 1 and,
     as eps -> 0, along x_hat, and rescales what is left.
@@ -52,7 +52,17 @@ import math
 
 import numpy as np
 
-from .ops import axes_of, count, dropped, kept, mean_of_rows, reshape, sum_of_rows
+from .ops import (
+    add_row,
+    as_floats,
+    axes_of,
+    count,
+    dropped,
+    kept,
+    mean_of_rows,
+    reshape,
+    sum_of_rows,
+)
 from .tensor import Fused, Tensor, composite, describe, stop_gradient
 
 
@@ -144,11 +154,13 @@ def fused_batch_norm(
     if running is not None:
         _, _, mean, var = y.saved
         running.update(mean, var, count(x, axes))
+    if y.op is None:
+        y.saved = None  # nobody will go back
     return y
 
 
 def _forward(x, gamma, beta, *, axes, eps):
-    rows = _as_rows(x, axes)
+    rows = as_floats(_as_rows(x, axes))
     # Measured from the first row, a mean of 1e4 is not rounded to 1e-3 (in float32).
     first = rows[0]
     x_c = rows - first
@@ -159,7 +171,7 @@ def _forward(x, gamma, beta, *, axes, eps):
     scale = inv_std if gamma is None else gamma.reshape(-1) * inv_std
     y = x_c * scale
     if beta is not None:
-        y += beta.reshape(-1)
+        y = add_row(y, beta.reshape(-1))
     return _from_rows(y, x, axes), (x_c, inv_std, mean, var)
 
 
@@ -168,7 +180,7 @@ def _backward(g, saved, needs, out, x, gamma, beta, *, axes, eps):
     g = _as_rows(g, axes)
     d_beta, d_gamma, d_x = sum_of_rows(g), sum_of_rows(g * x_c) * inv_std, None
     if needs[0]:
-        # x_hat is never formed: inv_std goes into the row that x_hat is multiplied by.
+        # x_hat mean(g x_hat), as x_c and a row: x_hat itself is never formed.
         d_x = x_c * (d_gamma * inv_std / -len(g))
         d_x += g
         d_x -= d_beta / len(g)
@@ -276,7 +288,7 @@ def check_settings(function: str, eps: float, constants=()) -> None:
     """Raise for settings that make no sense."""
     if not 0 <= eps < math.inf:
         raise ValueError(
-            f"{function}: eps must be at least 0, but {eps!r} was received."
+            f"{function}: eps must be finite and at least 0, but {eps!r} was received."
         )
     names = {constants} if isinstance(constants, str) else set(constants)
     if unknown := names - {"mean", "var"}:

@@ -49,7 +49,7 @@ def _linear_forward(x, weight, bias):
     # For two matrices, dot is matmul with half the overhead.
     y = x.dot(weight)
     if bias is not None:
-        y += bias
+        y = ops.add_row(y, bias)
     return y, None
 
 
@@ -86,7 +86,7 @@ def softmax_cross_entropy(logits, labels) -> Tensor:
 
 def _softmax_cross_entropy_forward(logits, labels):
     # A row per class in memory too, so that NumPy's inner loops run over the batch.
-    z = logits.T.copy()
+    z = ops.as_floats(logits).T.copy()
     z -= np.maximum.reduce(z)
     places = _places_of_labels(labels, z.shape)
     of_label = z.reshape(-1)[places]
@@ -144,7 +144,7 @@ def cross_entropy(logits, labels) -> Tensor:
             f"each row, but an array of {labels.dtype} was received. "
             "Convert with labels.astype(int)."
         )
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
+    if np.ndim(logits) != 2 or labels.shape != logits.shape[:1] or not labels.size:
         raise ValueError(
             "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
             f"{describe(logits)} and labels {labels.shape} were received."

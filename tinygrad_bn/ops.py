@@ -49,14 +49,23 @@ def sum_of_rows(x: np.ndarray) -> np.ndarray:
 
 
 def mean_of_rows(x: np.ndarray) -> np.ndarray:
-    """The mean over the first axis, as a product."""
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(float)
-    return _constant_row(1 / len(x), len(x), dtype).dot(x)
+    """The mean over the first axis of an array of floats, as a product."""
+    return _constant_row(1 / len(x), len(x), x.dtype).dot(x)
 
 
 @functools.lru_cache
 def _constant_row(value: float, n: int, dtype: np.dtype) -> np.ndarray:
     return np.full(n, value, dtype)
+
+
+def add_row(x: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """``x + row``, written over ``x`` where the result has its dtype."""
+    return np.add(x, row, out=x if x.dtype == row.dtype else None)
+
+
+def as_floats(x: np.ndarray) -> np.ndarray:
+    """``x``, converted if it is not floating-point: integers would wrap around."""
+    return x if x.dtype.kind == "f" else x.astype(float)
 
 
 broadcast_to = Primitive(
@@ -241,19 +250,12 @@ where = Elementwise(
     lambda g, y, mask, a, b: where(mask, 0, g),
 )
 
-
-def _relu(x):
-    # Of two arrays NumPy takes the maximum with vector instructions, of an array and a
-    # number without.
-    return np.maximum(x, np.zeros(x.shape, x.dtype))
-
-
 absolute = Primitive("absolute", np.absolute, lambda g, y, x: g * sign(x))
 exp = Primitive("exp", np.exp, lambda g, y, x: g * y)
 log = Primitive("log", np.log, lambda g, y, x: g / x)
 sqrt = Primitive("sqrt", np.sqrt, lambda g, y, x: g / (2 * y))
 tanh = Primitive("tanh", np.tanh, lambda g, y, x: g * (1 - y * y))
-relu = Primitive("relu", _relu, lambda g, y, x: g * sign(y))
+relu = Primitive("relu", lambda x: np.maximum(x, 0), lambda g, y, x: g * sign(y))
 
 
 def _sigmoid(x):

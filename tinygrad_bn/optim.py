@@ -9,9 +9,9 @@ lr                  the learning rate, settable at any time
 ==================  ====================================================================
 
 ``parameter.grad`` lives in the optimizer's buffer and is written anew by the next
-backward pass: copy it to keep it. A parameter that received no gradient since
-``zero_grad()`` counts as one whose gradient is zero: momentum and weight decay still
-move it (PyTorch skips it).
+backward pass, even by one that fails: copy it to keep it. A parameter that received no
+gradient since ``zero_grad()`` counts as one whose gradient is zero: momentum and weight
+decay still move it (PyTorch skips it).
 
 This file comes after ``nn.py`` in the reading order.
 
@@ -20,13 +20,15 @@ parameters of different dtypes in one optimizer.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
+from numbers import Real
 
 import numpy as np
 
-from .tensor import Number, Tensor, describe, tick
+from .tensor import Tensor, describe, tick
 
-BLOCK = 32768  # numbers; the five arrays of a step then fit a cache of 1 MB
+BLOCK = 32768  # numbers; in float32, the five arrays of a step fit a cache of 1 MB
 
 
 class Optimizer:
@@ -162,10 +164,12 @@ class Optimizer:
                     f"{type(self).__name__}: parameters must be leaves that require a "
                     f"gradient, but {describe(p)} is not. Pass module.parameters()."
                 )
-        if len(set(self.parameters)) < len(self.parameters):
-            raise ValueError(
-                f"{type(self).__name__}: a parameter must be given only once."
-            )
+        for p, times in Counter(self.parameters).items():
+            if times > 1:
+                raise ValueError(
+                    f"{type(self).__name__}: each parameter must be given once, but "
+                    f"{describe(p)} was given {times} times. Pass module.parameters()."
+                )
         if len(dtypes := {p.dtype.name for p in self.parameters}) > 1:
             raise ValueError(
                 f"{type(self).__name__}: all parameters must have one dtype, but "
@@ -228,7 +232,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0,
     ):
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        if np.shape(betas) != (2,) or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
                 "Adam: betas must be two numbers in [0, 1), but "
                 f"{betas!r} was received."
@@ -264,8 +268,8 @@ class Adam(Optimizer):
 
 
 def _at_least_zero(name: str, value: float) -> float:
-    if not (isinstance(value, Number) and 0 <= value < math.inf):
+    if not (isinstance(value, Real) and 0 <= value < math.inf):
         raise ValueError(
-            f"{name} must be a number of at least 0, but {value!r} was received."
+            f"{name} must be a finite number of at least 0, but {value!r} was received."
         )
     return float(value)

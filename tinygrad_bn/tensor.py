@@ -8,6 +8,7 @@ pullback            the rule ``(g, y, *inputs, **params) -> gradient of one inpu
 cotangent ``g``     the gradient that arrives at an operation's output ``y``
 composite           a function of tensors whose operations are remembered under its name
 fused               a forward and backward by hand, with the composite that defines them
+home                the part of an optimizer's buffer where a leaf's gradient is kept
 moment              when an operation ran or a leaf last changed, on one clock for both
 ==================  ====================================================================
 
@@ -214,6 +215,12 @@ class Tensor:
     def _add_to_grad(self, g: np.ndarray) -> None:
         home = self._grad_home
         if self.grad is not None:
+            if np.shape(self.grad) != self.shape:
+                raise ValueError(
+                    "backward(): a gradient must have the shape of its tensor, but "
+                    f".grad of {describe(self)} has {np.shape(self.grad)}. "
+                    "Set .grad to None."
+                )
             self.grad += g
         elif home is None:
             self.grad = np.array(g, dtype=self.dtype)
@@ -228,6 +235,7 @@ class Tensor:
             setattr(self, slot, value)
         self._data = self._data.copy()
         self._data.setflags(write=self.op is None)
+        self.grad = None if self.grad is None else np.array(self.grad)
         self._grad_home, self.moment = None, tick()
 
     def move_to(self, data: np.ndarray, grad: np.ndarray) -> None:
@@ -364,6 +372,7 @@ class Operation:
                 elif x.op is not None:
                     on_tape = True
             else:
+                # What may change later is copied before it goes on the tape.
                 foreign = foreign or not isinstance(x, _KEPT)
                 arrays.append(x)
         if foreign:
@@ -376,7 +385,7 @@ class Operation:
         if not any_tensor:
             return data
         if type(data) is not np.ndarray or data.base is not None:
-            data = _own_array(data)
+            data = _array_of_no_leaf(data)
         if data.dtype.kind not in "biuf":
             raise TypeError(
                 f"{self.name}: the result must be real numbers, but it is {data.dtype}."
@@ -448,8 +457,9 @@ class Fused(Operation):
     ``forward(*inputs, **params) -> (y, saved)`` and
     ``backward(g, saved, needs, out, *inputs, **params) -> gradients`` move arrays:
     ``needs`` tells which inputs need a gradient, ``out`` has for some an array that may
-    take it (else None), ``gradients`` has one entry per input (ignored where it is not
-    needed). Neither writes into ``g`` or, backward, into what was saved.
+    take it, and nothing else (else None), ``gradients`` has one entry per input
+    (ignored where it is not needed). Neither writes into ``g`` or, backward, into what
+    was saved.
     ``definition(*inputs, **params)`` computes the same of tensors; derivatives of
     higher order are left to it.
     """
@@ -474,6 +484,7 @@ class Fused(Operation):
         needs, out = [], []
         for x in inputs:
             needs.append(x in needed)
+            # One use may write there; what others send is added in an array of its own.
             out.append(homes.pop(x, None))
         gradients = self.backward(g, y.saved, needs, out, *arrays, **y.params)
         return itertools.compress(zip(inputs, gradients, strict=True), needs)
@@ -544,7 +555,6 @@ def pull_back(
     optimizer keeps it.
     """
     operations, needed = tape(y, since)
-    homes = _homes(needed) if go_home else {}
     if wanted is not None:
         needed = needed & wanted
         for node in reversed(operations):
@@ -552,18 +562,19 @@ def pull_back(
                 needed.add(node)
     keep = wanted or ()
     cotangents = {y: g} if y in needed else {}
-    for node in operations:
-        if node not in cotangents:
-            continue
-        g = cotangents[node] if node in keep else cotangents.pop(node)
-        for x, d_x in node.op.pull(g, node, needed, homes):
-            if getattr(d_x, "shape", None) != x._data.shape:
-                raise ValueError(
-                    f"{node.op.name}: the gradient of an input must have its shape, "
-                    f"but the rule for {describe(x)} returned "
-                    f"{getattr(d_x, 'shape', repr(d_x))}. Mend the pullback."
-                )
-            cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
+    with _lent_homes(needed if go_home else ()) as homes:
+        for node in operations:
+            if node not in cotangents:
+                continue
+            g = cotangents[node] if node in keep else cotangents.pop(node)
+            for x, d_x in node.op.pull(g, node, needed, homes):
+                if getattr(d_x, "shape", None) != x._data.shape:
+                    raise ValueError(
+                        f"{node.op.name}: the gradient of an input must have its "
+                        f"shape, but the rule for {describe(x)} returned "
+                        f"{getattr(d_x, 'shape', repr(d_x))}. Mend the pullback."
+                    )
+                cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
     return cotangents
 
 
@@ -648,8 +659,8 @@ def _fill(
     return tensor
 
 
-def _own_array(data) -> np.ndarray:
-    """``data`` as an array that does not live in a leaf, which may change."""
+def _array_of_no_leaf(data) -> np.ndarray:
+    """``data`` as an array; a copy, if it is a view of a leaf, which may change."""
     array = np.asarray(data)
     owner = array.base
     return array.copy() if owner is not None and owner.flags.writeable else array
@@ -680,11 +691,20 @@ def seed(y: Tensor, gradient) -> np.ndarray:
     return g
 
 
-def _homes(tensors: Iterable[Tensor]) -> dict[Tensor, np.ndarray]:
-    """Where the gradients of leaves will be kept, as far as nothing is there yet."""
-    return {
+@contextmanager
+def _lent_homes(tensors: Iterable[Tensor]):
+    """The homes of leaves that have no gradient yet; meanwhile nobody else has them."""
+    homes = {
         x: x._grad_home for x in tensors if x._grad_home is not None and x.grad is None
     }
+    lent = list(homes.items())
+    for x, _ in lent:
+        x._grad_home = None
+    try:
+        yield homes
+    finally:
+        for x, home in lent:
+            x._grad_home = home
 
 
 def _as_gradient_of(x: Tensor, g) -> Tensor:
