@@ -4,15 +4,18 @@
     python examples/gallery.py --experiments   the experiments too, in minutes
 
 Pictures go to examples/pictures. What an experiment prints goes between its two marks
-in examples/README.md, so that the page has no number that no script printed. With
-$MNIST_DIR, experiments on images run on MNIST. What an experiment must show is checked
-over three seeds or more (windows.py), and is written under its numbers.
+in examples/README.md, so that the page has no number that no script printed. Images are
+those of MNIST, from the folder $MNIST_DIR. What an experiment must show is checked over
+three seeds or more (windows.py), and is written under its numbers; where it does not
+hold, neither pictures nor page change.
 """
 
 import argparse
 import importlib
 import io
+import os
 import re
+import shutil
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -45,51 +48,65 @@ def with_numbers(page: str, name: str, numbers: str) -> str:
     begin, end = f"<!-- numbers: {name} -->\n", "<!-- end -->"
     marks = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if not marks.search(page):
-        raise ValueError(f"{PAGE.name} must have the marks {begin.strip()} and {end}.")
+        raise ValueError(
+            f"{PAGE.name} must have the marks {begin.strip()} and {end}: "
+            f"put them where the numbers of {name} belong."
+        )
     block = f"{begin}```text\n{numbers}\n```\n{end}"
     return marks.sub(lambda _: block, page)
 
 
 def run(name: str) -> None:
-    """Run an experiment in full, keep its pictures, check it, and put it on the page.
+    """Run an experiment in full, check it, and put its pictures and it on the page.
 
-    Raises: ``AssertionError`` for a statement that does not hold; the page stays then.
+    Raises: ``AssertionError`` for a statement that does not hold; all stays as it was.
     """
-    began, printed = time.perf_counter(), io.StringIO()
-    script = importlib.import_module(name)
+    script, began = importlib.import_module(name), time.perf_counter()
+    with TemporaryDirectory() as new, TemporaryDirectory() as others:
+        first, numbers = quietly(script, ["--out", new, "--theme", "both"])
+        runs, took = [first], time.perf_counter() - began
+        if name not in windows.MANY_SEEDS:
+            for seed in windows.SEEDS[1:]:
+                runs.append(quietly(script, ["--seed", str(seed), "--out", others])[0])
+        numbers += "\n\n" + windows.checked(windows.WINDOWS[name](runs))
+        page = with_numbers(PAGE.read_text(encoding="utf-8"), name, numbers.strip())
+        shutil.copytree(new, PICTURES, dirs_exist_ok=True)
+        PAGE.write_text(page, encoding="utf-8")
+    checking = time.perf_counter() - began - took
+    print(f"{name}: {took:.0f} s, and {checking:.0f} s to check")
+
+
+def quietly(script, arguments: list[str]) -> tuple:
+    """What an experiment returns, and what it prints but for the paths of pictures."""
+    printed = io.StringIO()
     with redirect_stdout(printed):
-        runs = [script.main(["--out", str(PICTURES), "--theme", "both"])]
-    took = time.perf_counter() - began
+        measured = script.main(arguments)
     lines = printed.getvalue().splitlines()
-    numbers = "\n".join(line for line in lines if not line.startswith("picture: "))
-    if name not in windows.MANY_SEEDS:
-        runs += [quietly(script, seed) for seed in windows.SEEDS[1:]]
-    numbers += "\n\n" + windows.checked(windows.WINDOWS[name](runs))
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(with_numbers(page, name, numbers.strip()), encoding="utf-8")
-    print(
-        f"{name}: {took:.0f} s, and {time.perf_counter() - began - took:.0f} s to check"
-    )
+    return measured, "\n".join(x for x in lines if not x.startswith("picture: "))
 
 
-def quietly(script, seed: int):
-    """What an experiment measures for another seed."""
-    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        return script.main(["--seed", str(seed), "--out", folder])
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--experiments", nargs="*", choices=windows.WINDOWS, metavar="NAME"
+        "--experiments",
+        nargs="*",
+        choices=windows.WINDOWS,
+        metavar="NAME",
+        help="these experiments too, or all of them; needs $MNIST_DIR",
     )
-    given = parser.parse_args()
-    for name, drawing in drawings().items():
+    given = parser.parse_args(arguments)
+    if given.experiments is not None and not os.environ.get("MNIST_DIR"):
+        parser.error(
+            "--experiments must run on MNIST, whose numbers the page shows: "
+            "set MNIST_DIR"
+        )
+    drawn = drawings()
+    for name, drawing in drawn.items():
         drawing.save(PICTURES / f"{name}.svg")
         drawing.save(GOLDEN / f"{name}.dot")
-    print(f"drawings: {len(drawings())}")
+    print(f"drawings: {len(drawn)}")
     if given.experiments is not None:
         for name in given.experiments or windows.WINDOWS:
             run(name)

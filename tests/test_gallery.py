@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -69,8 +70,65 @@ def test_new_numbers_replace_the_old_ones_of_their_experiment_only():
     page = marks.format("one", "old\n") + marks.format("two", "")
     new = gallery.with_numbers(page, "one", "1.5")
     assert new == page.replace("old\n", "```text\n1.5\n```\n")
-    with pytest.raises(ValueError, match="must have the marks <!-- numbers: three -->"):
+    with pytest.raises(ValueError) as error:
         gallery.with_numbers(page, "three", "3")
+    assert str(error.value) == (
+        "README.md must have the marks <!-- numbers: three --> and <!-- end -->: "
+        "put them where the numbers of three belong."
+    )
+
+
+@pytest.fixture
+def small_gallery(tmp_path, monkeypatch):
+    """A gallery of one experiment in a folder of its own, and what it measures."""
+
+    def main(arguments):
+        folder = Path(arguments[arguments.index("--out") + 1])
+        (folder / "small.png").write_text("new", encoding="utf-8")
+        print(f"picture: {folder / 'small.png'}")
+        print("a number: 1.5")
+        return measured[0]
+
+    measured = [1.5]
+    page = tmp_path / "README.md"
+    page.write_text("<!-- numbers: small -->\n<!-- end -->\n", encoding="utf-8")
+    (tmp_path / "small.png").write_text("old", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "small", SimpleNamespace(main=main))
+    monkeypatch.setattr(gallery, "PAGE", page)
+    monkeypatch.setattr(gallery, "PICTURES", tmp_path)
+    check = {"small": lambda runs: [windows.window("it", runs, low=1)]}
+    monkeypatch.setattr(windows, "WINDOWS", check)
+    return measured, page, tmp_path / "small.png"
+
+
+def test_what_holds_comes_on_the_page_with_its_picture(small_gallery):
+    _, page, picture = small_gallery
+    gallery.run("small")
+    text = page.read_text(encoding="utf-8")
+    assert "```text\na number: 1.5\n\nChecked, over seeds\n" in text
+    assert "picture: " not in text
+    assert picture.read_text(encoding="utf-8") == "new"
+
+
+def test_what_does_not_hold_leaves_the_page_and_the_picture_alone(small_gallery):
+    measured, page, picture = small_gallery
+    before = page.read_text(encoding="utf-8")
+    measured[0] = 0.5
+    with pytest.raises(AssertionError):
+        gallery.run("small")
+    assert page.read_text(encoding="utf-8") == before
+    assert picture.read_text(encoding="utf-8") == "old"
+
+
+def test_experiments_without_mnist_are_an_error(monkeypatch, capsys):
+    monkeypatch.delenv("MNIST_DIR", raising=False)
+    with pytest.raises(SystemExit):
+        gallery.main(["--experiments"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(
+        "error: --experiments must run on MNIST, whose numbers the page shows: "
+        "set MNIST_DIR"
+    )
 
 
 # --- What the experiments must show ---------------------------------------------------
