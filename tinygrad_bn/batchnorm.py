@@ -290,8 +290,8 @@ def check_settings(function: str, eps: float, constants=()) -> None:
         raise ValueError(
             f"{function}: eps must be finite and at least 0, but {eps!r} was received."
         )
-    names = {constants} if isinstance(constants, str) else set(constants)
-    if unknown := names - {"mean", "var"}:
+    names = [constants] if isinstance(constants, str) else constants
+    if unknown := set(names).difference(("mean", "var")):
         raise ValueError(
             f"{function}: constants may contain 'mean' and 'var', but "
             f"{sorted(unknown)} was received."

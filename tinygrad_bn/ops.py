@@ -331,8 +331,8 @@ def axes_of(x, axis) -> tuple[int, ...]:
 
     Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
     """
-    given = tuple(axis) if isinstance(axis, Iterable) else axis
-    axes = _axes(x.ndim, given)
+    several = not isinstance(axis, tuple) and isinstance(axis, Iterable)
+    axes = _axes(x.ndim, tuple(axis) if several else axis)
     if axes is None:
         raise ValueError(
             f"axis must name different axes out of {x.ndim}, but {axis} was received "

@@ -562,7 +562,12 @@ def pull_back(
                 needed.add(node)
     keep = wanted or ()
     cotangents = {y: g} if y in needed else {}
-    with _lent_homes(needed if go_home else ()) as homes:
+    homes = _homes(needed) if go_home else {}
+    lent = tuple(homes.items())
+    try:
+        # Meanwhile no other walk, within a rule of this one, may write there.
+        for x, _ in lent:
+            x._grad_home = None
         for node in operations:
             if node not in cotangents:
                 continue
@@ -575,6 +580,9 @@ def pull_back(
                         f"{getattr(d_x, 'shape', repr(d_x))}. Mend the pullback."
                     )
                 cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
+    finally:
+        for x, home in lent:
+            x._grad_home = home
     return cotangents
 
 
@@ -691,20 +699,11 @@ def seed(y: Tensor, gradient) -> np.ndarray:
     return g
 
 
-@contextmanager
-def _lent_homes(tensors: Iterable[Tensor]):
-    """The homes of leaves that have no gradient yet; meanwhile nobody else has them."""
-    homes = {
+def _homes(tensors: Iterable[Tensor]) -> dict[Tensor, np.ndarray]:
+    """Where the gradients of leaves will be kept, as far as nothing is there yet."""
+    return {
         x: x._grad_home for x in tensors if x._grad_home is not None and x.grad is None
     }
-    lent = list(homes.items())
-    for x, _ in lent:
-        x._grad_home = None
-    try:
-        yield homes
-    finally:
-        for x, home in lent:
-            x._grad_home = home
 
 
 def _as_gradient_of(x: Tensor, g) -> Tensor:
