@@ -26,7 +26,7 @@ Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3, after Algorithm 1.
 import exercise
 import numpy as np
 from float32_variance import MEANS, x_hat_errors
-from lab import options, parse, save, themes
+from lab import largest, options, parse, save, themes
 from plots.backward_by_hand import drawing, plot, report
 
 import tinygrad_bn as tg
@@ -90,13 +90,8 @@ def worked_example(seed, m=6, channels=3):
     beta = Tensor(rng.normal(0, 1, channels), requires_grad=True, name="beta")
     tensors, g = graph(x, gamma, beta), rng.normal(0.5, 1, x.shape)
     names = ("gamma", "x_hat", "inv_std", "x_c")
-    gamma, x_hat, inv_std, x_c = (tensors[name].data for name in names)
-    hand = by_hand(g, gamma, x_hat, inv_std, x_c)
-    return tensors, g, hand, parts(g, gamma, x_hat, inv_std)
-
-
-def largest(array):
-    return float(np.abs(array).max())
+    arrays = [tensors[name].data for name in names]
+    return tensors, g, by_hand(g, *arrays), parts(g, *arrays[:-1])
 
 
 def measure(seed):

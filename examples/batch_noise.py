@@ -36,7 +36,7 @@ import math
 
 import numpy as np
 from ghost_batches import BATCH, OPTIMIZERS, test_error
-from lab import add_image_options, images, options, parse, save
+from lab import add_image_options, images, options, parse, save, seeds
 from plots.batch_noise import plot, report
 
 from tinygrad_bn import Tensor, batch_norm, nn, optim
@@ -45,7 +45,7 @@ SIZES = (2, 4, 8, 16, 32, 64, 128)
 S = 2.0
 PAIRS = np.linspace(-3, 3, 120)
 EPSILONS = (1e-5, 0.1, 1.0)
-GROUPS, SEEDS = (128, 32, 8, 4, 2), 3
+GROUPS = (128, 32, 8, 4, 2)
 
 
 def error_of_mean(n, rng):
@@ -98,8 +98,7 @@ def measure(data, seed, steps, quick=False):
         "groups": groups,
         "test_errors": {
             (optimizer, group): [
-                test_error(data, group, optimizer, steps, s)
-                for s in range(seed, seed + SEEDS)
+                test_error(data, group, optimizer, steps, s) for s in seeds(seed)
             ]
             for optimizer in OPTIMIZERS
             for group in groups

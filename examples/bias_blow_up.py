@@ -39,7 +39,7 @@ from blow_up_networks import (
     sigmoid_network,
 )
 from growth import BETA, BOTH, FULL, MEAN, VAR, WAYS, Path
-from lab import options, parse, save
+from lab import options, parse, save, seeds
 from one_unit import (
     ADAM,
     LR,
@@ -84,11 +84,11 @@ def path_theory(w):
 
 def measure(seed, steps, quick=False):
     """All paths by what was done; those of networks over three seeds, or over one."""
-    seeds = range(seed, seed + (1 if quick else 3))
+    which = seeds(seed, quick)
 
     def over_seeds(network, ways, steps):
         return {
-            way: [network(s, way, steps) for s in tqdm(seeds, desc=way, disable=None)]
+            way: [network(s, way, steps) for s in tqdm(which, desc=way, disable=None)]
             for way in ways
         }
 
@@ -107,7 +107,7 @@ def measure(seed, steps, quick=False):
         "sigmoid": over_seeds(sigmoid_network, ways, steps),
         "relu": over_seeds(relu_network, (FULL, OUTSIDE, NO_NORM), (steps + 1) // 2),
         "chance": CHANCE,
-        "cosines": {way: [largest_cosine(s, way) for s in seeds] for way in WAYS},
+        "cosines": {way: [largest_cosine(s, way) for s in which] for way in WAYS},
     }
 
 

@@ -24,7 +24,7 @@ Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.2.
 """
 
 import numpy as np
-from lab import add_image_options, images, options, parse, save
+from lab import add_image_options, images, largest, options, parse, save, seeds
 from networks import linears, perceptron, training
 from plots.bias_is_redundant import plot, report
 
@@ -79,10 +79,6 @@ def drift(data, seed, steps, optimizer, dtype):
     return np.array([max(largest(b.data) for b in biases) for _ in run])
 
 
-def largest(array):
-    return np.abs(array).max()
-
-
 def liveliness(seed):
     """|dL/db| beside the sum of |dL/dx| that makes it up, by what follows x = u + b."""
     rng = np.random.default_rng(seed)
@@ -109,21 +105,21 @@ def liveliness(seed):
 
 def measure(seed, steps, data, quick=False):
     """All that the tables and the picture show, over three seeds, or over one."""
-    seeds = range(seed, seed + (1 if quick else 3))
     # A pixel that is blank in a whole batch acts as a bias: its weights are dead, too.
     varies = data.train_x.std(axis=0) > 0.3
     data = data._replace(train_x=data.train_x[:, varies])
     return {
         "pairs": {
             (optimizer, affine): [
-                with_and_without(data, s, steps, optimizer, affine) for s in seeds
+                with_and_without(data, s, steps, optimizer, affine)
+                for s in seeds(seed, quick)
             ]
             for optimizer in OPTIMIZERS
             for affine in (True, False)
         },
         "drifts": {
             (optimizer, dtype.__name__): [
-                drift(data, s, steps, optimizer, dtype) for s in seeds
+                drift(data, s, steps, optimizer, dtype) for s in seeds(seed, quick)
             ]
             for optimizer, dtype in DRIFTS
         },

@@ -83,7 +83,9 @@ def refresh_statistics(network):
 
 
 def largest_cosine(seed, way):
-    """Between the weights of a hidden unit and their gradient, at first and eps = 0."""
+    """The largest cosine between a hidden unit's weights and their gradient, before
+    training, with eps = 0.
+    """
     norm = {"affine": False, "eps": 0, "constants": WAYS[way]}
     network = Network(seed, [50] * 3, nn.Sigmoid, norm)
     weights, largest = [layer.weight for layer in network.hidden], 0

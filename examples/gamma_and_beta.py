@@ -26,7 +26,7 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from lab import options, parse, save
+from lab import options, parse, save, seeds
 from plots.gamma_and_beta import plot, report
 from tqdm import tqdm
 
@@ -96,7 +96,6 @@ def losses(measured, name, affine):
 
 def measure(seed, steps, quick=False):
     """The identity, the straight part, and the fits of all targets over seeds."""
-    seeds = range(seed, seed + (1 if quick else 3))
     best = {name: best_fit(target) for name, target in TARGETS.items()}
     measured = {
         "identity": identity_error(seed),
@@ -110,7 +109,7 @@ def measure(seed, steps, quick=False):
         "fits": {
             (name, affine): [
                 trained_fit(target, affine, s, steps)
-                for s in tqdm(seeds, desc=name, disable=None)
+                for s in tqdm(seeds(seed, quick), desc=name, disable=None)
             ]
             for name, target in TARGETS.items()
             for affine in (False, True)

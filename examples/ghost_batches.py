@@ -7,7 +7,7 @@ Source: Hoffer, Hubara & Soudry, arXiv 1705.08741, Algorithm 1.
 """
 
 import numpy as np
-from networks import accuracy, perceptron, training
+from networks import accuracy, perceptron, train
 
 from tinygrad_bn import fused_batch_norm, nn, optim
 
@@ -22,6 +22,8 @@ class GhostBatchNorm(nn.BatchNorm):
     """Batch norm that trains on groups of a batch, each with its own statistics.
 
     The running statistics are those of whole batches, and so favor no size of group.
+
+    Raises: ``ValueError`` in training if the rows do not split into groups.
     """
 
     def __init__(self, num_features, group):
@@ -31,6 +33,11 @@ class GhostBatchNorm(nn.BatchNorm):
     def forward(self, x):
         if not self.training:
             return super().forward(x)
+        if len(x) % self.group:
+            raise ValueError(
+                f"GhostBatchNorm: a batch must split into groups of {self.group}, but "
+                f"{len(x)} rows were received. Take a multiple of {self.group}."
+            )
         self.running.update(x.data.mean(axis=0), x.data.var(axis=0), len(x))
         groups = x.reshape(-1, self.group, self.num_features)
         x_hat = fused_batch_norm(groups, axes=(1,), eps=self.eps).reshape(x.shape)
@@ -49,8 +56,5 @@ def test_error(data, group, optimizer, steps, seed):
         bias=False,
     )
     trainer = OPTIMIZERS[optimizer](model.parameters())
-    for _ in training(
-        model, trainer, few, BATCH, steps, rng, f"{optimizer}, groups of {group}"
-    ):
-        pass
+    train(model, trainer, few, BATCH, steps, rng, f"{optimizer}, groups of {group}")
     return 1 - accuracy(model, data)

@@ -35,7 +35,7 @@ import mean_field
 import numpy as np
 from diagnostics import layers
 from lab import add_image_options, images, options, parse, save
-from networks import accuracy, linears, perceptron, training
+from networks import HE, accuracy, linears, perceptron, train, training
 from plots.gradient_flow import plot, report
 
 from tinygrad_bn import Tensor, nn, optim
@@ -44,7 +44,6 @@ from tinygrad_bn import Tensor, nn, optim
 ACTIVATIONS = {
     "linear": nn.Sequential, "ReLU": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
 }  # fmt: skip
-HE = 2**0.5
 SIGMAS = (0.5, 1, HE, 2, 4)
 WIDTH, DEPTH, BATCH = 256, 30, 128
 # Layers 8 to 25: those before still know the data, those after the loss.
@@ -62,7 +61,7 @@ def network(sizes, activation, bn, sigma, rng, dtype=np.float32, eps=1e-5):
         return [*norm, ACTIVATIONS[activation]()]
 
     model = perceptron(sizes, between, rng, bias=not bn, dtype=dtype)
-    # Its weights are Kaiming's, of sigma = sqrt(2).
+    # Its weights are Kaiming He's, of sigma = sqrt(2).
     for linear in linears(model):
         linear.weight[:] = sigma / HE * linear.weight.data
     return model
@@ -109,8 +108,7 @@ def learned(data, activation, bn, depth, steps, seed):
     sizes = (data.train_x.shape[1], *[100] * depth, data.num_classes)
     model = network(sizes, activation, bn, sigma, rng)
     sgd = optim.SGD(model.parameters(), lr)
-    for _ in training(model, sgd, data, BATCH, steps, rng, f"{activation} x {depth}"):
-        pass
+    train(model, sgd, data, BATCH, steps, rng, f"{activation} x {depth}")
     return accuracy(model, data)
 
 

@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from lab import late_loss
 
 FULL, MEAN, VAR = "full batch norm", "E[x] constant", "Var[x] constant"
 BOTH = "both constant"
@@ -25,7 +26,7 @@ class Path(NamedTuple):
     @property
     def late_loss(self) -> float:
         """The median over the last quarter of the steps, which spikes do not move."""
-        return float(np.median(self.loss[-(len(self.loss) // 4 or 1) :]))
+        return late_loss(self.loss)
 
 
 def train(loss_now, optimizer, weights, biases, steps) -> Path:
@@ -43,5 +44,5 @@ def train(loss_now, optimizer, weights, biases, steps) -> Path:
 
 
 def length(tensors) -> float:
-    """Of all the entries of some tensors as one vector."""
+    """The length of some tensors, all their entries taken as one vector."""
     return math.sqrt(sum((t.data**2).sum() for t in tensors))

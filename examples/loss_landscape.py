@@ -29,7 +29,7 @@ arXiv 1805.11604, sections 2.1, 2.2 and 3.1, appendix A.2.1.
 """
 
 import numpy as np
-from lab import add_image_options, images, options, parse, save
+from lab import add_image_options, images, options, parse, save, seeds
 from networks import batches
 from noisy_batch_norm import KINDS, network, with_noise
 from plots.loss_landscape import plot, report
@@ -37,7 +37,7 @@ from plots.loss_landscape import plot, report
 from tinygrad_bn import nn, optim
 
 LENGTHS = np.array([1 / 2, 1, 2, 4])
-EVERY, NOISY_STEPS, SEEDS = 10, 100, 3
+EVERY, NOISY_STEPS = 10, 100
 LEARNING_RATES = {8: 0.1, 3: 0.5}  # by depth
 
 
@@ -111,8 +111,7 @@ def main(arguments=None):
     add_image_options(parser)
     given = parse(parser, arguments)
     data = images(given)
-    seeds = range(given.seed, given.seed + (1 if given.quick else SEEDS))
-    runs = [measure(data, seed, given.steps) for seed in seeds]
+    runs = [measure(data, s, given.steps) for s in seeds(given.seed, given.quick)]
     save(lambda theme: plot(runs, theme), given, "loss_landscape")
     print(report(runs))
     return runs

@@ -30,9 +30,10 @@ training: Ioffe, Batch Renormalization, arXiv 1702.03275, section 2.
 
 from functools import partial
 
+import networks
 import numpy as np
-from lab import add_image_options, images, options, parse, save
-from networks import linears, perceptron, scaled, training
+from lab import add_image_options, images, late_loss, options, parse, save, seeds
+from networks import linears, perceptron, scaled
 from plots.moving_averages import plot, report
 
 from tinygrad_bn import Tensor, batch_norm, nn, optim
@@ -52,7 +53,7 @@ WAYS = {
     "averages, p = 0.1": (NormByAverages, 0.1),
     "averages, p = 0.01": (NormByAverages, 0.01),
 }
-OWN, FAST, SLOW = WAYS
+OWN, FAST, _ = WAYS
 WEIGHTS = (0.5, 0.2, 0.1, 0.05, 0.02)  # p
 GAPS = [(8, 1), (32, 1), (128, 1), (32, 2), (32, 3)]  # batch size, layers
 
@@ -111,27 +112,26 @@ def train(data, seed, way, steps):
     sizes = (data.train_x.shape[1], 100, 100, 100, data.num_classes)
     model = perceptron(sizes, between, rng, weights=partial(scaled, 1))
     sgd = optim.SGD(model.parameters(), lr=1)
-    losses = [x.item() for x in training(model, sgd, data, 128, steps, rng, way)]
+    losses = networks.train(model, sgd, data, 128, steps, rng, way)
     biases = np.concatenate([layer.bias.data for layer in linears(model)[:-1]])
     return {"losses": np.array(losses), "b": float(np.linalg.norm(biases))}
 
 
-def late_loss(run):
-    """The median over the last quarter of the steps, which spikes do not move."""
-    return float(np.median(run["losses"][-(len(run["losses"]) // 4 or 1) :]))
-
-
 def measure(seed, steps, data, quick=False):
     """The averages beside their theory, and training over three seeds, or one."""
-    seeds = range(seed, seed + (1 if quick else 3))
-    runs = {way: [train(data, s, way, steps) for s in seeds] for way in WAYS}
+    runs = {
+        way: [train(data, s, way, steps) for s in seeds(seed, quick)] for way in WAYS
+    }
     return {
         "same batch": same_batch(seed),
         "spread": {p: spread(seed, p) for p in WEIGHTS},
         "spread theory": {p: spread_theory(p) for p in WEIGHTS},
         "gap": {case: gap(seed, *case) for case in GAPS},
         "training": runs,
-        "late losses": {way: [*map(late_loss, r)] for way, r in runs.items()},
+        "late losses": {
+            way: [late_loss(run["losses"]) for run in found]
+            for way, found in runs.items()
+        },
     }
 
 

@@ -11,6 +11,8 @@ from tqdm import tqdm
 from tinygrad_bn import Tensor, nn, no_grad
 from tinygrad_bn.optim import Optimizer
 
+HE = math.sqrt(2)  # sigma of the weights that Kaiming He begins with, nn.kaiming_normal
+
 
 def perceptron(
     sizes: Sequence[int],

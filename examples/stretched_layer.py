@@ -6,6 +6,7 @@ weights of each unit, beside the formula that is derived there.
 """
 
 import numpy as np
+from lab import apart
 
 from tinygrad_bn import Tensor, fused_batch_norm, grad
 
@@ -40,8 +41,3 @@ class Layer:
         y, d_w, _ = self.run(eps=eps / a**2)
         y_a, d_aw, _ = self.run(a, eps)
         return apart(y_a, y), apart(a * d_aw, d_w)
-
-
-def apart(found, expected):
-    """The largest difference, beside the largest value."""
-    return float(np.abs(found - expected).max() / np.abs(expected).max())

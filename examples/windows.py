@@ -21,7 +21,8 @@ import gamma_and_beta
 import moving_averages
 import numpy as np
 import scale_invariance
-from lab import span, table
+from lab import apart, span, table
+from plots.gradient_flow import named
 
 SEEDS = (0, 1, 2)
 
@@ -68,11 +69,6 @@ def checked(windows: Iterable[Window]) -> str:
     return text
 
 
-def apart(found, expected) -> float:
-    """The largest difference, beside the largest value."""
-    return np.abs(np.subtract(found, expected)).max() / np.abs(expected).max()
-
-
 # --- One function for each experiment -------------------------------------------------
 
 
@@ -108,7 +104,7 @@ def of_bias_blow_up(runs) -> Iterator[Window]:
         yield window(f"sigmoid, {way}: loss", late(paths), high=high_loss)
         yield window(f"sigmoid, {way}: |b|", [p.b[-1] for p in paths], high=1e-10)
         yield window(f"sigmoid, {way}: |W| grew by", grown(paths), high=high_w)
-    for way in (script.MEAN, "both constant"):
+    for way in (script.MEAN, script.BOTH):
         paths = sigmoid[way]
         yield window(f"sigmoid, {way}: loss", late(paths), low=script.CHANCE)
         yield window(f"sigmoid, {way}: |b|", [p.b[-1] for p in paths], low=50)
@@ -175,15 +171,12 @@ def of_moving_averages(runs) -> Iterator[Window]:
     for p in run["spread"]:
         ratios = [script.spread(s, p) / script.spread_theory(p) for s in SEEDS]
         yield window(f"std of the running mean, p = {p}: ratio", ratios, 0.92, 1.08)
-    for n, layers in run["gap"]:
-        gaps = [script.gap(s, n, layers)[-1] * 2 * n / layers for s in SEEDS]
-        bounds = (0.95, 1.05) if layers == 1 else (1.0, 1.5)
-        yield window(f"gap, N = {n}, {layers} x BN, beside 1/(2N)", gaps, *bounds)
-    training = run["training"]
-    late = {way: list(map(script.late_loss, found)) for way, found in training.items()}
-    own, quickly, _ = late
-    yield window(f"{own}: loss", late[own], high=0.5)
-    yield window(f"{quickly}: loss", late[quickly], low=1.5)
+    for n, k in run["gap"]:
+        gaps = [script.gap(s, n, k)[-1] * 2 * n / k for s in SEEDS]
+        bounds = (0.95, 1.05) if k == 1 else (1.0, 1.5)
+        yield window(f"gap, N = {n}, k = {k}, beside k/(2N)", gaps, *bounds)
+    for way, bounds in ((script.OWN, {"high": 0.5}), (script.FAST, {"low": 1.5})):
+        yield window(f"{way}: loss", run["late losses"][way], **bounds)
 
 
 def of_covariate_shift(runs) -> Iterator[Window]:
@@ -199,26 +192,23 @@ def of_covariate_shift(runs) -> Iterator[Window]:
 
 def of_gradient_flow(runs) -> Iterator[Window]:
     for case in runs[0]["factors"]:
-        activation, bn = case
-        name = f"{activation}, {'batch norm' if bn else 'without'}"
+        name, (_, bn) = named(*case), case
         found = [run["factors"][case] for run in runs]
         ratios = np.divide(found, [run["theory"][case] for run in runs])
         yield window(f"{name}: factor / theory", ratios.ravel(), 0.95, 1.05)
         spread = [max(f) / min(f) - 1 for f in found]
-        if bn:
-            yield window(f"{name}: sigma changes it by", spread, high=1e-6)
-        else:
-            yield window(f"{name}: sigma changes it by", spread, low=1)
-    for rate, step, high in ((0.5, 2, 1.2), (0.1, 15, 1.2)):
+        bounds = {"high": 1e-6} if bn else {"low": 1}
+        yield window(f"{name}: sigma changes it by", spread, **bounds)
+    for rate, step in ((0.5, 2), (0.1, 15)):
         factors = [run["tamed"][rate][step] for run in runs]
-        yield window(f"ReLU, lr {rate}: factor after {step}", factors, high=high)
+        yield window(f"ReLU, lr {rate}: factor after {step}", factors, high=1.2)
     for i, depth in enumerate(runs[0]["depths"]):
         if depth not in (5, 10):
             continue
         for bn, low, high in ((False, -math.inf, 0.3), (True, 0.85, math.inf)):
             found = [run["accuracy"]["sigmoid", bn][i] for run in runs]
-            name = "batch norm" if bn else "without"
-            yield window(f"sigmoid x {depth}, {name}: accuracy", found, low, high)
+            name = named(f"sigmoid x {depth}", bn)
+            yield window(f"{name}: accuracy", found, low, high)
 
 
 def of_scale_invariance(runs) -> Iterator[Window]:
@@ -227,7 +217,7 @@ def of_scale_invariance(runs) -> Iterator[Window]:
     cosines = [np.abs(run["radial"][0.0][0]).max() for run in runs]
     yield window("cosine of W and dL/dW, eps = 0", cosines, high=1e-13)
     off = [
-        max(apart(*found) for eps, found in run["radial"].items() if eps >= 1e-6)
+        max(apart(*found) for eps, found in run["radial"].items() if eps)
         for run in runs
     ]
     yield window("cosine with eps: off the formula", off, high=1e-6)
@@ -248,19 +238,22 @@ def of_scale_invariance(runs) -> Iterator[Window]:
 
 def of_batch_noise(runs) -> Iterator[Window]:
     (run,) = runs
-    n = np.array(batch_noise.SIZES)
-    ratios = run["error_of_mean"] * np.sqrt(n) / batch_noise.S
-    yield window("error of the mean / (s / √N)", ratios, 0.95, 1.05)
-    expected = [batch_noise.expected_shrinkage(size) for size in n]
-    ratios = np.divide(run["shrinkage"], expected)
-    yield window("gamma / s, beside its expectation", ratios, 0.98, 1.02)
-    yield window("gamma / s", run["shrinkage"], high=1)
+    script, sizes = batch_noise, batch_noise.SIZES
+    errors, shrinkages = (
+        [[measure(n, np.random.default_rng(seed)) for n in sizes] for seed in SEEDS]
+        for measure in (script.error_of_mean, script.learned_shrinkage)
+    )
+    ratios = np.divide(errors, run["expected_error"])
+    yield window("error of the mean / (s / √N)", ratios.ravel(), 0.95, 1.05)
+    ratios = np.divide(shrinkages, run["expected_shrinkage"])
+    yield window("gamma / s, beside its expectation", ratios.ravel(), 0.98, 1.02)
+    yield window("gamma / s", np.ravel(shrinkages), high=1)
     signs = run["pairs"][min(run["pairs"])]
-    off = np.abs(signs - np.sign(batch_noise.PAIRS)).max()
+    off = np.abs(signs - np.sign(script.PAIRS)).max()
     yield window("x̂ of a batch of two: off its sign", [off], high=0.01)
-    for optimizer in batch_noise.OPTIMIZERS:
+    for optimizer in script.OPTIMIZERS:
         for group in (2, 4):
-            worse = batch_noise.against_calm(run, optimizer, group)
+            worse = script.against_calm(run, optimizer, group)
             yield window(f"{optimizer}, groups of {group}: worse by", worse, low=0)
 
 
@@ -303,10 +296,9 @@ def of_backward_by_hand(runs) -> Iterator[Window]:
 
 
 def of_diagnostics(runs) -> Iterator[Window]:
-    ends = [
-        [run[k]["dead"][-1].mean() for run in runs] for k in ("without", "batch norm")
-    ]
-    yield window("dead units, batch norm", ends[1], high=0.01)
+    for name, bounds in (("without", {"low": 0.02}), ("batch norm", {"high": 0.01})):
+        dead = [run[name]["dead"][-1].mean() for run in runs]
+        yield window(f"dead units, {name}", dead, **bounds)
     losses = [
         run["without"]["loss"][-1] - run["batch norm"]["loss"][-1] for run in runs
     ]

@@ -17,10 +17,11 @@ import data
 import gradient_flow
 import scale_invariance
 from ghost_batches import GhostBatchNorm
-from gradient_flow import HE, theory
-from networks import batches
+from gradient_flow import theory
+from lab import apart
+from networks import HE, batches
 from plots.covariate_shift import NORMAL_SPREAD, first_step
-from stretched_layer import Layer, apart
+from stretched_layer import Layer
 
 from tinygrad_bn import Tensor, nn
 
@@ -259,6 +260,15 @@ def test_a_ghost_batch_of_all_is_a_batch_and_small_ones_are_normalized_apart():
     groups = thirds.train()(Tensor(x)).data.reshape(3, 4, 5)
     np.testing.assert_allclose(groups.mean(axis=1), 0, atol=1e-6)
     np.testing.assert_allclose(groups.std(axis=1), 1, atol=1e-4)
+
+
+def test_a_batch_that_does_not_split_into_ghosts_is_an_error():
+    with pytest.raises(ValueError) as error:
+        GhostBatchNorm(5, 4)(Tensor(np.zeros((6, 5), np.float32)))
+    assert str(error.value) == (
+        "GhostBatchNorm: a batch must split into groups of 4, but 6 rows were "
+        "received. Take a multiple of 4."
+    )
 
 
 def test_groups_of_two_make_worse_classifiers_in_every_seed(quick):

@@ -21,8 +21,8 @@ def report(found):
         for name, seen in found.items()
     ]  # fmt: skip
     return table(
-        "Std of activations, layer 5 / 1, and of gradients, layer 1 / 5, at first; the "
-        "median of\n|update| / |weight|; and at last",
+        "First step: std of activations, layer 5 / 1, and of gradients, layer 1 / 5;\n"
+        "over all steps: median |update| / |weight|; last step: dead units and loss",
         ("", "activations", "gradients", "updates", "dead", "loss"),
         rows,
     )

@@ -1,11 +1,9 @@
 """What gradient_flow.py shows: its picture and its closing tables."""
 
-import math
-
 import numpy as np
 from lab import figure, table
+from networks import HE
 
-HE = math.sqrt(2)
 TOLD = (0, 1, 2, 5, 15)  # steps of SGD in the table
 
 

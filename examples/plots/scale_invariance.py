@@ -1,7 +1,7 @@
 """Tables and picture of ``scale_invariance.py``."""
 
 import numpy as np
-from lab import circles, figure, table
+from lab import apart, circles, figure, table
 from matplotlib.ticker import LogLocator
 
 
@@ -56,9 +56,8 @@ def _rate(lr, path):
 
 
 def _losses_apart(path, measured):
-    """The largest difference of two losses, beside the largest loss."""
-    reference = measured["reference"].loss
-    return f"{np.abs(path.loss - reference).max() / reference.max():.1g}"
+    """How far the losses are from those of W with lr, beside the largest of these."""
+    return f"{apart(path.loss, measured['reference'].loss):.1g}"
 
 
 def plot(measured, theme):
