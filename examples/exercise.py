@@ -1,8 +1,7 @@
-"""The exercise of backward_by_hand.py: a file to fill in, and the verdict on it.
+"""The exercise of backward_by_hand.py: a file to fill in, to be read and judged.
 
-In each channel, any d_x that can come of the right ingredients is a combination of the
-three parts of the right one. A part that is in it with the factor 1 is right; which
-other factor it is tells what was forgotten.
+What can go wrong in reading it ends with a line that says what to mend; what is wrong
+with the d_x itself is for ``verdict.py`` to say.
 """
 
 import argparse
@@ -11,8 +10,8 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+from verdict import judge
 
-EXACT, ROUNDING = 1e-10, 1e-4  # relative to a part
 EXERCISE = '''"""The backward pass of batch norm: fill in d_x, and have it checked."""
 
 import numpy as np
@@ -29,11 +28,6 @@ def d_x(g, x_hat, gamma, inv_std):
     """
     return ...
 '''
-TERMS = {
-    "direct": "gamma * inv_std * g",
-    "mean": "-gamma * inv_std * mean(g)",
-    "variance": "-gamma * inv_std * x_hat * mean(g * x_hat)",
-}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +49,8 @@ def write(path: Path) -> None:
 
 def check(path: Path, tensors, g, parts) -> dict[str, str]:
     """Print the verdicts on the d_x in a file, and hand them back."""
-    x_hat, gamma, inv_std = (tensors[n].data for n in ("x_hat", "gamma", "inv_std"))
-    verdicts = judge(read(path, g, x_hat, gamma, inv_std), parts, gamma, inv_std)
+    arrays = g, *(tensors[n].data for n in ("x_hat", "gamma", "inv_std"))
+    verdicts = judge(read(path, *arrays), parts, *arrays)
     print(*(f"{name:10}{text}" for name, text in verdicts.items()), sep="\n")
     return verdicts
 
@@ -99,49 +93,3 @@ def _call(path, inputs):
         lines = [f.lineno for f in frames if f.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else path
         sys.exit(f"{where}: it stopped with {type(error).__name__}: {error}.")
-
-
-def judge(d_x, parts, gamma, inv_std) -> dict[str, str]:
-    """A verdict for each of the ``parts`` of d_x, and for what is in it besides.
-
-    Shapes: d_x and each part (m, C), gamma (C,), inv_std (1, C).
-    """
-    m = len(d_x)
-    mistakes = {
-        "it has the wrong sign": -1,
-        "it is there twice": 2,
-        "divide by m: a sum stands where a mean belongs": m,
-        "divide by m once, not twice": 1 / m,
-        "divide by m, not by m - 1": m / (m - 1),
-        "gamma is missing": 1 / gamma,
-        "gamma is there twice": gamma,
-        "inv_std is missing": 1 / inv_std,
-        "inv_std is there twice": inv_std,
-        "gamma and inv_std are missing": 1 / (gamma * inv_std),
-    }
-    bases = np.stack(list(parts.values()), axis=-1)
-    factors = [np.linalg.lstsq(bases[:, c], d_x[:, c])[0] for c in range(len(gamma))]
-    rest = np.abs(d_x - np.einsum("mcp,cp->mc", bases, factors)).max()
-    pure = rest < ROUNDING * np.abs(bases).max()
-    verdicts = {
-        name: _verdict(factor, {f"it is missing: {TERMS[name]}": 0} | mistakes, pure)
-        for name, factor in zip(parts, np.transpose(factors))
-    }
-    if not pure:
-        verdicts["besides"] = f"wrong: up to {rest:.2g} came by none of the three ways"
-    return verdicts
-
-
-def _verdict(factor, mistakes, pure):
-    off = np.abs(factor - 1).max()
-    if off < EXACT:
-        return "right"
-    if off < ROUNDING:
-        return f"off by rounding: {off:.0e} of it"
-    for mistake, expected in mistakes.items():
-        if np.allclose(factor, expected, rtol=ROUNDING, atol=ROUNDING):
-            return f"wrong: {mistake}"
-    if not pure:
-        return "wrong, or hidden by what is in d_x besides"
-    times = ", ".join(f"{f:.3g}" for f in factor)
-    return f"wrong: it is {times} times what it must be, by channel"

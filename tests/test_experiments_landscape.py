@@ -220,6 +220,20 @@ def check(tmp_path, d_x):
         (f"{RIGHT} - {VARIANCE} / 5", "right", "right", "wrong: divide by m, not"),
         (f"({RIGHT}) / gamma", *3 * ["wrong: gamma is missing"]),
         (f"({RIGHT}) / inv_std", *3 * ["wrong: inv_std is missing"]),
+        (f"({RIGHT}) / inv_std**2", *3 * ["wrong: multiply by inv_std, or divide by"]),
+        (f"({RIGHT}) / gamma**2", *3 * ["wrong: multiply by gamma, do not divide"]),
+        (
+            f"6 * ({RIGHT})",
+            "wrong: it is m times too large", *2 * ["wrong: divide by m: a sum"],
+        ),
+        (
+            RIGHT.replace("g.mean(axis=0)", "g.mean()"),
+            "right", "wrong: take the mean of each channel, axis=0", "right",
+        ),
+        (
+            RIGHT.replace("(g * x_hat).mean(axis=0)", "(g * x_hat).mean()"),
+            "right", "right", "wrong: take the mean of each channel, axis=0",
+        ),
         (f"({RIGHT}) * 1.01", *3 * ["wrong: it is 1.01, 1.01, 1.01 times what"]),
         (f"({RIGHT}).astype(np.float32)", *3 * ["off by rounding: "]),
     ],
