@@ -108,7 +108,7 @@ def _places_of_labels(labels, shape):
         ) from None
 
 
-_column_numbers = functools.lru_cache(np.arange)
+_column_numbers = functools.lru_cache(maxsize=16)(np.arange)
 
 
 def _softmax_cross_entropy_backward(g, saved, needs, out, logits, labels):

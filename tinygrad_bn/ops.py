@@ -53,7 +53,7 @@ def mean_of_rows(x: np.ndarray) -> np.ndarray:
     return _constant_row(1 / len(x), len(x), x.dtype).dot(x)
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=16)
 def _constant_row(value: float, n: int, dtype: np.dtype) -> np.ndarray:
     return np.full(n, value, dtype)
 
