@@ -144,7 +144,7 @@ def cross_entropy(logits, labels) -> Tensor:
             f"each row, but an array of {labels.dtype} was received. "
             "Convert with labels.astype(int)."
         )
-    if np.ndim(logits) != 2 or labels.shape != logits.shape[:1] or not labels.size:
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
         raise ValueError(
             "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
             f"{describe(logits)} and labels {labels.shape} were received."

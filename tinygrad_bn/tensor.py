@@ -372,11 +372,12 @@ class Operation:
                 elif x.op is not None:
                     on_tape = True
             else:
-                # What may change later is copied before it goes on the tape.
-                foreign = foreign or not isinstance(x, _KEPT)
                 arrays.append(x)
-        if foreign:
-            self._refuse_hidden_tensors(inputs)
+                if not isinstance(x, _KEPT):
+                    # What may change later is copied before it goes on the tape.
+                    foreign = True
+                    if not isinstance(x, np.ndarray):
+                        self._refuse_hidden_tensors(x)
         try:
             result = self.forward(*arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
@@ -399,8 +400,8 @@ class Operation:
             return _fill(y, data, needs_grad, None, self, inputs, params, saved)
         return _fill(y, data, saved=saved)
 
-    def _refuse_hidden_tensors(self, inputs: tuple) -> None:
-        if any(_contains_tensors(x) for x in inputs):
+    def _refuse_hidden_tensors(self, x) -> None:
+        if _contains_tensors(x):
             raise TypeError(
                 f"{self.name}: inputs must be tensors, arrays or numbers, but a "
                 "sequence of tensors was received. Use tg.stack(tensors), which keeps "
