@@ -116,7 +116,8 @@ def batch_norm(
 
     y = _scale_and_shift(x_hat, gamma, beta, x, axes)
     if running is not None and given_mean is None and given_var is None:
-        running.update(mean.data, var.data, count(x, axes))
+        rows = (statistic.data.reshape(-1) for statistic in (mean, var))
+        running.update(*rows, count(x, axes))
     return y
 
 
@@ -165,7 +166,7 @@ def _forward(x, gamma, beta, *, axes, eps):
     first = rows[0]
     x_c = rows - first
     shift = mean_of_rows(x_c)
-    x_c = x_c - shift
+    x_c -= shift
     mean, var = first + shift, mean_of_rows(x_c * x_c)
     inv_std = 1 / np.sqrt(var + eps)
     scale = inv_std if gamma is None else gamma.reshape(-1) * inv_std
@@ -224,13 +225,13 @@ class RunningStatistics:
         self.momentum, self.updates = momentum, np.zeros((), int)
 
     def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
-        """Take in a batch's ``mean`` and biased ``var`` of ``m`` values per channel."""
+        """Take in a batch's ``mean`` and biased ``var``, both (C,), of ``m`` values."""
         self.updates += 1
         weight = 1 / int(self.updates) if self.momentum is None else self.momentum
         self.mean *= 1 - weight
-        self.mean += weight * mean.reshape(-1)
+        self.mean += weight * mean
         self.var *= 1 - weight
-        self.var += weight * m / (m - 1) * var.reshape(-1)
+        self.var += weight * m / (m - 1) * var
 
 
 def _channels_last(x, axes):
