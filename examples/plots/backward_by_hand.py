@@ -19,6 +19,7 @@ def drawing(tensors, g, hand, part, theme):
         tensors["x"],
         gradient=g,
         symbols=symbols,
+        direction="TB",
         theme=theme,
         title=title,
     )
