@@ -82,11 +82,13 @@ class BatchNorm:
         self.x_hat = np.multiply(x_c, self.inv_std, out=x_c)
         np.multiply(self.x_hat, self.gamma, out=self.y)
         self.y += self.beta
+        self.update_running()
+        return self.y
 
+    def update_running(self):
         self.running *= 1 - BN_MOMENTUM
         self.batch *= self.weight_of_batch
         self.running += self.batch
-        return self.y
 
     def backward(self, g):
         scratch = self.y  # whose values nobody needs any more

@@ -15,20 +15,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from .cases import ADAM_BETAS, ADAM_EPS, BN_EPS, BN_MOMENTUM
-from .handwritten import Handwritten
+from . import handwritten
+from .cases import ADAM_BETAS, ADAM_EPS, BN_EPS
 
 
-class Linear:
+class Linear(handwritten.Linear):
     """y = x W + b, with d_W = x^T g, d_b = sum(g) and d_x = g W^T."""
 
     def __init__(self, N, fan_in, fan_out, weight, bias, is_first):
-        self.W, self.d_W = weight
-        self.b, self.d_b = bias or (None, None)
-        dtype = self.W.dtype
-        self.y = np.empty((N, fan_out), dtype)
-        self.d_x = None if is_first else np.empty((N, fan_in), dtype)
-        self.ones = np.ones(N, dtype)
+        super().__init__(N, fan_in, fan_out, weight, bias, is_first)
+        self.ones = np.ones(N, self.W.dtype)
 
     def forward(self, x):
         self.x = x
@@ -46,32 +42,17 @@ class Linear:
         return self.d_x
 
 
-class BatchNorm:
-    """x_hat = (x - mean) / sqrt(var + eps) over the batch, and y = gamma x_hat + beta.
-
-    With inv_std = 1 / sqrt(var + eps): d_beta = sum(g), d_gamma = sum(g x_hat), and
-    d_x = gamma inv_std (g - mean(g) - x_hat mean(g x_hat)).
-
-    x_hat = inv_std x_c is never computed: for each channel, inv_std can as well be
-    multiplied into the number that x_hat would be multiplied by.
+class BatchNorm(handwritten.BatchNorm):
+    """y = gamma x_hat + beta, where x_hat = inv_std x_c is never computed: for each
+    channel, inv_std can as well be multiplied into the number that x_hat would be
+    multiplied by.
     """
 
     def __init__(self, N, features, gamma, beta):
-        self.gamma, self.d_gamma = gamma
-        self.beta, self.d_beta = beta
+        super().__init__(N, features, gamma, beta)
         dtype = self.gamma.dtype
-        self.N = N
         self.ones, self.average = np.ones(N, dtype), np.full(N, 1 / N, dtype)
-        self.y = np.empty((N, features), dtype)
-        # Mean and variance side by side: the running statistics are updated in one go.
-        self.batch = np.empty((2, features), dtype)
-        self.mean, self.var = self.batch
-        self.running = np.array([np.zeros(features), np.ones(features)], dtype)
-        # The running variance is the unbiased one, N / (N - 1) times that of the batch.
-        self.weight_of_batch = np.array(
-            [[BN_MOMENTUM], [BN_MOMENTUM * N / (N - 1)]], dtype
-        )
-        self.inv_std, self.scale, self.row = np.empty((3, features), dtype)
+        self.scale = np.empty(features, dtype)
 
     def forward(self, x):
         self.average.dot(x, out=self.mean)
@@ -85,9 +66,7 @@ class BatchNorm:
         np.multiply(x_c, self.scale, out=self.y)
         self.y += self.beta
 
-        self.running *= 1 - BN_MOMENTUM
-        self.batch *= self.weight_of_batch
-        self.running += self.batch
+        self.update_running()
         self.x_c = x_c
         return self.y
 
@@ -201,10 +180,10 @@ class Adam:
             p -= g
 
 
-class Tuned(Handwritten):
+class Tuned(handwritten.Handwritten):
     """The same perceptron, made of the layers above."""
 
-    parts: ClassVar[dict[str, type]] = Handwritten.parts | {
+    parts: ClassVar[dict[str, type]] = handwritten.Handwritten.parts | {
         "linear": Linear, "batch norm": BatchNorm, "relu": ReLU,
         "cross-entropy": CrossEntropy, "adam": Adam,
     }  # fmt: skip

@@ -1,7 +1,5 @@
 """The experiments on biases, gamma and beta, and averages say what is true."""
 
-import contextlib
-import io
 import math
 import sys
 from pathlib import Path
@@ -20,25 +18,6 @@ from bias_blow_up import BETA, FULL, LR, MEAN, NO_NORM, OUTSIDE, TAU, VAR, C
 from lab import late_loss
 
 SCRIPTS = [bias_blow_up, bias_is_redundant, gamma_and_beta, moving_averages]
-ON_IMAGES = {bias_is_redundant, moving_averages}
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """What ``--quick`` measures, prints and draws, by script; each runs once."""
-    runs = {}
-
-    def run(script):
-        if script not in runs:
-            folder, printed = tmp_path_factory.mktemp("out"), io.StringIO()
-            arguments = ["--quick", "--out", str(folder)]
-            arguments += ["--data", "digits"] if script in ON_IMAGES else []
-            with contextlib.redirect_stdout(printed):
-                measured = script.main(arguments)
-            runs[script] = measured, printed.getvalue(), folder
-        return runs[script]
-
-    return run
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)

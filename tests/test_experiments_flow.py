@@ -1,7 +1,5 @@
 """The experiments on Figure 1, gradient flow, scale and noise say what is true."""
 
-import contextlib
-import io
 import math
 import sys
 from pathlib import Path
@@ -26,24 +24,6 @@ from stretched_layer import Layer
 from tinygrad_bn import Tensor, nn
 
 SCRIPTS = [covariate_shift, gradient_flow, scale_invariance, batch_noise]
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """What ``--quick`` measures, prints and draws, by script; each runs once."""
-    runs = {}
-
-    def run(script):
-        if script not in runs:
-            folder, printed = tmp_path_factory.mktemp("out"), io.StringIO()
-            arguments = ["--quick", "--out", str(folder)]
-            arguments += [] if script is scale_invariance else ["--data", "digits"]
-            with contextlib.redirect_stdout(printed):
-                measured = script.main(arguments)
-            runs[script] = measured, printed.getvalue(), folder
-        return runs[script]
-
-    return run
 
 
 @pytest.fixture(scope="module")

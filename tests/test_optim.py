@@ -94,6 +94,16 @@ def test_steps_are_those_of_a_few_lines_of_numpy(name, settings):
 
 
 @SETTINGS
+def test_parameters_of_several_blocks_are_updated_to_the_last(name, settings):
+    values = np.random.default_rng(0).standard_normal((2, 2 * optim.BLOCK + 3))
+    p = Tensor(values[0], requires_grad=True, name="p")
+    by_hand = {"SGD": sgd_by_hand, "Adam": adam_by_hand}[name]
+    expected = by_hand(p.data.copy(), [values[1]] * 2, **settings)
+    descend(getattr(optim, name)([p], **settings), [[values[1]]] * 2)
+    np.testing.assert_allclose(p, expected, rtol=1e-12, atol=1e-12)
+
+
+@SETTINGS
 def test_steps_are_those_of_pytorch(name, settings):
     torch = pytest.importorskip("torch")
     parameters, coefficients = make_parameters(), make_coefficients()

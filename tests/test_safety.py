@@ -147,6 +147,15 @@ def test_a_weight_used_several_times_gets_the_sum(rng, times):
     np.testing.assert_allclose(found[0], times * expected, rtol=1e-12)
 
 
+def test_two_layers_with_one_weight_do_not_write_over_each_other(rng):
+    x, w, g = rng.standard_normal((3, 3, 3))
+    weight = leaf(w)
+    optim.SGD([weight], lr=0.1)
+    h = nn.fused_linear(x, weight, None)
+    (nn.fused_linear(h, weight, None) * g).sum().backward()
+    np.testing.assert_allclose(weight.grad, (x @ w).T @ g + x.T @ (g @ w.T), rtol=1e-12)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_backward_pass_within_a_backward_pass_adds_its_gradient(rng, first):
     x, w, g, more = rng.standard_normal((4, 3, 3))
@@ -180,6 +189,13 @@ def test_a_backward_pass_that_fails_leaves_no_gradient_behind(rng):
     np.testing.assert_array_equal(weight.data, before)
     nn.fused_linear(x, weight, None).sum().backward()
     assert np.shares_memory(weight.grad, optimizer.grad)
+
+
+def test_what_backward_would_need_is_kept_only_where_there_is_a_way_back():
+    x = leaf([[1.0], [2.0]])
+    assert tg.fused_batch_norm(x).saved is not None
+    with tg.no_grad():
+        assert tg.fused_batch_norm(x).saved is None
 
 
 def test_a_copy_of_a_leaf_has_a_gradient_of_its_own():

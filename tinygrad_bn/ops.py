@@ -154,9 +154,6 @@ _concatenate = _Concatenate(
 class Elementwise(Primitive):
     """A primitive whose inputs are first brought to one shape."""
 
-    def __init__(self, name, forward, *pullbacks):
-        super().__init__(name, forward, *pullbacks)
-
     def __call__(self, *inputs):
         return super().__call__(*_on_one_shape(self, inputs))
 

@@ -346,6 +346,8 @@ class Operation:
     """What primitives and fused operations share: being called, and being recorded.
 
     ``demands`` says what must hold of the inputs; the error for other inputs quotes it.
+    ``pull(g, y, needed, homes)`` hands the cotangent of an output on to those of its
+    inputs that are ``needed``; the gradients of ``homes`` may be written there at once.
     """
 
     saves = False
@@ -392,7 +394,7 @@ class Operation:
             raise TypeError(
                 f"{self.name}: the result must be real numbers, but it is {data.dtype}."
             )
-        data.setflags(False)  # by position, write=False takes half the time
+        data.setflags(False)  # write=False; by name it would take twice as long
         y = Tensor.__new__(Tensor)
         if on_tape and state.recording:
             if foreign:
@@ -486,7 +488,7 @@ class Fused(Operation):
         needs, out = [], []
         for x in inputs:
             needs.append(x in needed)
-            # One use may write there; what others send is added in an array of its own.
+            # Popped: only one use may write there, others send an array of their own.
             out.append(homes.pop(x, None))
         gradients = self.backward(g, y.saved, needs, out, *arrays, **y.params)
         return itertools.compress(zip(inputs, gradients, strict=True), needs)
