@@ -2,7 +2,7 @@
 
 import os
 
-# On matrices this small, a second thread only waits. It must be said before NumPy comes.
+# On matrices this small, a second thread only waits. NumPy asks when it is imported.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
