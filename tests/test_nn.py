@@ -615,7 +615,7 @@ def test_an_error_inside_a_module_leaves_its_scope(rng):
     model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Linear(4, 1, rng=rng))
     with pytest.raises(ValueError, match=r"Linear '1': the last axis"):
         model(leaf(rng, 5, 2))
-    assert state.scope is None
+    assert state.scopes == [None]
 
 
 # --- Initialization -------------------------------------------------------------------

@@ -44,20 +44,18 @@ def linear(x, weight, bias=None) -> Tensor:
 
 
 def _linear_forward(x, weight, bias):
-    if weight.ndim != 2 or bias is not None and bias.shape != weight.shape[1:]:
+    if not x.ndim or weight.ndim != 2 or bias is not None and bias.shape != weight.shape[1:]:
         raise ValueError("weight must be a matrix and bias have one value per column.")
     # For two matrices, dot is matmul with half the overhead.
     y = x.dot(weight)
-    if bias is not None:
-        y = ops.add_row(y, bias)
-    return y, None
+    return (y if bias is None else ops.add_row(y, bias)), None
 
 
 def _linear_backward(g, saved, needs, out, x, weight, bias):
     d_x = g.dot(weight.T) if needs[0] else None
     if x.ndim != 2:
         x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    d_weight = np.matmul(x.T, g, out=out[1]) if needs[1] else None
+    d_weight = x.T.dot(g, out[1] if g.dtype == weight.dtype else None) if needs[1] else None
     d_bias = ops.sum_of_rows(g) if needs[2] else None
     return d_x, d_weight, d_bias
 
@@ -113,7 +111,7 @@ _column_numbers = functools.lru_cache(maxsize=16)(np.arange)
 
 def _softmax_cross_entropy_backward(g, saved, needs, out, logits, labels):
     probabilities, places = saved
-    weight = g / len(logits)
+    weight = g.item() / len(logits)
     d_logits = probabilities * weight
     d_logits.reshape(-1)[places] -= weight
     return d_logits.T, None
@@ -220,12 +218,12 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
     def __call__(self, *inputs):
-        around = state.scope
-        state.scope = Scope(self.path, self, around)
+        scopes = state.scopes
+        scopes.append(Scope(self.path, self, scopes[-1]))
         try:
             return self.forward(*inputs)
         finally:
-            state.scope = around
+            scopes.pop()
 
     def __setattr__(self, name: str, value) -> None:
         object.__setattr__(self, name, value)
@@ -377,12 +375,16 @@ class Linear(Module):
         )
 
     def forward(self, x):
-        if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
+        try:
+            return fused_linear(x, self.weight, self.bias)
+        except ValueError:
+            features = len(self.weight)
+            if np.shape(x)[-1:] == (features,):
+                raise
             raise ValueError(
-                f"{self._called()}: the last axis must have {self.weight.shape[0]} "
-                f"features, but {describe(x)} was received. Check the layer before it."
-            )
-        return fused_linear(x, self.weight, self.bias)
+                f"{self._called()}: the last axis must have {features} features, but "
+                f"{describe(x)} was received. Check the layer before it."
+            ) from None
 
     def extra_repr(self) -> str:
         fan_in, fan_out = self.weight.shape

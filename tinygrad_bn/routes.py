@@ -30,7 +30,7 @@ from .ops import broadcast_to
 from .tensor import (
     Fused,
     Tensor,
-    arrays_as_recorded,
+    changed,
     describe,
     qualified_name,
     seed,
@@ -300,7 +300,9 @@ class Unfolded:
     def _look_through(self, y: Tensor, since: int) -> list[Tensor]:
         found = []
         for node in tape(y, since, cuts=True)[0]:
-            arrays_as_recorded(node)  # an error where a leaf has changed
+            for x in node.inputs:
+                if isinstance(x, Tensor) and x.op is None and x.moment > node.moment:
+                    raise changed(x, node)
             found.append(node)
             if isinstance(node.op, Fused) and self.opened(node):
                 start = tick()
@@ -366,7 +368,9 @@ class Ways:
         else:
             yield from ((x, None) for x, cut in steps.items() if cut)
             needed = {x for x, cut in steps.items() if not cut}
-            yield from node.op.pull(g, node, needed, homes={})
+            arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
+            needs = [x in needed for x in node.inputs]
+            yield from node.op.pull(g, node, arrays, needs, [None] * len(needs))
 
     def gates(self, wanted: Iterable[str] | None) -> dict[Tensor, str]:
         """The tensors whose names tell routes apart, from the loss to the leaf."""

@@ -30,6 +30,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -38,8 +39,10 @@ tick = itertools.count(1).__next__
 
 
 class _State(threading.local):
-    recording = True
-    scope = None
+    """Whether this thread records, and the scopes that it is in, innermost last."""
+
+    def __init__(self):
+        self.recording, self.scopes = True, [None]
 
 
 state = _State()
@@ -209,7 +212,13 @@ class Tensor:
                 f"requires_grad=True, but {describe(self)} does not. Was it computed "
                 "under no_grad(), detached, or made of data only?"
             )
-        for leaf, g in pull_back(self, seed(self, gradient), go_home=True).items():
+        lent = []
+        try:
+            cotangents = pull_back(self, seed(self, gradient), lent=lent)
+        finally:
+            for leaf, home in reversed(lent):
+                leaf._grad_home = home
+        for leaf, g in cotangents.items():
             leaf._add_to_grad(g)
 
     def _add_to_grad(self, g: np.ndarray) -> None:
@@ -312,12 +321,12 @@ def composite(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def remembered(*inputs, **params):
-        around = state.scope
-        state.scope = Scope(name, None, around)
+        scopes = state.scopes
+        scopes.append(Scope(name, None, scopes[-1]))
         try:
             return function(*inputs, **params)
         finally:
-            state.scope = around
+            scopes.pop()
 
     return remembered
 
@@ -346,8 +355,9 @@ class Operation:
     """What primitives and fused operations share: being called, and being recorded.
 
     ``demands`` says what must hold of the inputs; the error for other inputs quotes it.
-    ``pull(g, y, needed, homes)`` hands the cotangent of an output on to those of its
-    inputs that are ``needed``; the gradients of ``homes`` may be written there at once.
+    ``pull(g, y, arrays, needs, out)`` hands the cotangent ``g`` of an output ``y`` on to
+    its inputs: ``arrays`` are their values, ``needs`` tells which of them need a
+    gradient, ``out`` where it may be written.
     """
 
     saves = False
@@ -375,11 +385,12 @@ class Operation:
                     on_tape = True
             else:
                 arrays.append(x)
-                if not isinstance(x, _KEPT):
-                    # What may change later is copied before it goes on the tape.
+                # What may change later is copied before it goes on the tape.
+                if isinstance(x, np.ndarray):
                     foreign = True
-                    if not isinstance(x, np.ndarray):
-                        self._refuse_hidden_tensors(x)
+                elif not isinstance(x, _KEPT):
+                    foreign = True
+                    self._refuse_hidden_tensors(x)
         try:
             result = self.forward(*arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
@@ -444,15 +455,14 @@ class Primitive(Operation):
         """The rule for the gradient of input ``i``."""
         return self.pullbacks[i]
 
-    def pull(self, g, y: Tensor, needed, homes) -> Iterable[tuple]:
-        """The needed inputs of ``y``, each with its share of the gradient."""
-        result, inputs = y, y.inputs
-        arrays = arrays_as_recorded(y)
-        if not isinstance(g, Tensor):
-            result, inputs = y._data, arrays
-        for i, x in enumerate(y.inputs):
-            if x in needed and self.differentiates(i):
-                yield x, self.pullback(i)(g, result, *inputs, **y.params)
+    def pull(self, g, y: Tensor, arrays, needs, out) -> Iterable[tuple]:
+        """The inputs of ``y`` that need a gradient, each with its share."""
+        result, inputs = (y, y.inputs) if isinstance(g, Tensor) else (y._data, arrays)
+        return [
+            (x, self.pullback(i)(g, result, *inputs, **y.params))
+            for i, x in enumerate(y.inputs)
+            if needs[i] and self.differentiates(i)
+        ]
 
 
 class Fused(Operation):
@@ -477,30 +487,28 @@ class Fused(Operation):
     def differentiates(self, i: int) -> bool:
         return True
 
-    def pull(self, g, y: Tensor, needed, homes) -> Iterable[tuple]:
-        """The needed inputs of ``y``, each with its share of the gradient."""
-        inputs, arrays = y.inputs, arrays_as_recorded(y)
+    def pull(self, g, y: Tensor, arrays, needs, out) -> Iterable[tuple]:
+        """The inputs of ``y`` that need a gradient, each with its share."""
         if isinstance(g, Tensor):
-            start = tick()
-            return pull_back(
-                self.unfold(y), g, needed.intersection(inputs), start
-            ).items()
-        needs, out = [], []
-        for x in inputs:
-            needs.append(x in needed)
-            # Popped: only one use may write there, others send an array of their own.
-            out.append(homes.pop(x, None))
+            start, wanted = tick(), set(itertools.compress(y.inputs, needs))
+            return pull_back(self.unfold(y), g, wanted, start).items()
         gradients = self.backward(g, y.saved, needs, out, *arrays, **y.params)
-        return itertools.compress(zip(inputs, gradients, strict=True), needs)
+        if len(gradients) != len(needs):
+            raise ValueError(
+                f"{self.name}: backward must return one gradient per input, but for "
+                f"{len(needs)} inputs it returned {len(gradients)}. "
+                "Return None where none is needed."
+            )
+        return itertools.compress(zip(y.inputs, gradients), needs)
 
     @recorded
     def unfold(self, y: Tensor) -> Tensor:
         """The output ``y`` of this operation once more, made by the definition."""
-        around, state.scope = state.scope, y.scope
+        state.scopes.append(y.scope)
         try:
             return self.definition(*y.inputs, **y.params)
         finally:
-            state.scope = around
+            state.scopes.pop()
 
 
 stop_gradient = Primitive("stop_gradient", lambda x: x.view(), None)
@@ -549,45 +557,61 @@ def grad(y: Tensor, wrt, gradient=None, create_graph=False):
 
 
 def pull_back(
-    y: Tensor, g, wanted: set | None = None, since: int = 0, go_home=False
+    y: Tensor, g, wanted: set | None = None, since: int = 0, lent: list | None = None
 ) -> dict:
     """Carry the cotangent ``g`` of ``y`` back: ``{tensor: its cotangent}``.
 
     ``wanted`` are the tensors to arrive at, by default all leaves; only what leads to
     them is computed. The walk stops at operations that are not younger than ``since``.
-    With ``go_home``, fused operations may write the gradient of a leaf at once where an
-    optimizer keeps it.
+    With ``lent``, fused operations may write the gradient of a leaf at once where an
+    optimizer keeps it; such homes are noted there, to be given back.
     """
-    operations, needed = tape(y, since)
-    if wanted is not None:
-        needed = needed & wanted
-        for node in reversed(operations):
-            if node not in needed and not needed.isdisjoint(node.inputs):
-                needed.add(node)
+    needed = None if wanted is None else _on_the_way(y, wanted, since)
     keep = wanted or ()
-    cotangents = {y: g} if y in needed else {}
-    homes = _homes(needed) if go_home else {}
-    lent = tuple(homes.items())
-    try:
-        # Meanwhile no other walk, within a rule of this one, may write there.
-        for x, _ in lent:
-            x._grad_home = None
-        for node in operations:
-            if node not in cotangents:
-                continue
-            g = cotangents[node] if node in keep else cotangents.pop(node)
-            for x, d_x in node.op.pull(g, node, needed, homes):
-                if getattr(d_x, "shape", None) != x._data.shape:
-                    raise ValueError(
-                        f"{node.op.name}: the gradient of an input must have its "
-                        f"shape, but the rule for {describe(x)} returned "
-                        f"{getattr(d_x, 'shape', repr(d_x))}. Mend the pullback."
-                    )
-                cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
-    finally:
-        for x, home in lent:
-            x._grad_home = home
+    cotangents, waiting = {y: g}, []
+    if y.op is not None and y.moment > since:
+        waiting.append((-y.moment, y))
+    # An operation is younger than its inputs: the youngest has heard from all above it.
+    while waiting:
+        _, node = heappop(waiting)
+        g = cotangents[node] if node in keep else cotangents.pop(node)
+        arrays, needs, out = [], [], []
+        for x in node.inputs:
+            need, home = False, None
+            if isinstance(x, Tensor):
+                if x.op is None and x.moment > node.moment:
+                    raise changed(x, node)
+                need = x._requires_grad if needed is None else x in needed
+                if need and lent is not None and x.grad is None:
+                    home, x._grad_home = x._grad_home, None
+                    lent.append((x, home))
+                x = x._data
+            arrays.append(x)
+            needs.append(need)
+            out.append(home)
+        for x, d_x in node.op.pull(g, node, arrays, needs, out):
+            if getattr(d_x, "shape", None) != x._data.shape:
+                raise ValueError(
+                    f"{node.op.name}: the gradient of an input must have its shape, "
+                    f"but the rule for {describe(x)} returned "
+                    f"{getattr(d_x, 'shape', repr(d_x))}. Mend the pullback."
+                )
+            if x in cotangents:
+                d_x = cotangents[x] + d_x
+            elif x.op is not None and x.moment > since:
+                heappush(waiting, (-x.moment, x))
+            cotangents[x] = d_x
     return cotangents
+
+
+def _on_the_way(y: Tensor, wanted: set, since: int) -> set:
+    """The tensors through which gradients of ``y`` reach those that are ``wanted``."""
+    operations, found = tape(y, since)
+    needed = found & wanted
+    for node in reversed(operations):
+        if node not in needed and not needed.isdisjoint(node.inputs):
+            needed.add(node)
+    return needed
 
 
 def tape(y: Tensor, since: int = 0, cuts=False) -> tuple[list[Tensor], set[Tensor]]:
@@ -613,21 +637,14 @@ def tape(y: Tensor, since: int = 0, cuts=False) -> tuple[list[Tensor], set[Tenso
     return operations, found
 
 
-def arrays_as_recorded(node: Tensor) -> list:
-    """The arrays that ``node`` was made of: an error if a leaf has changed since."""
-    arrays = []
-    for x in node.inputs:
-        if isinstance(x, Tensor):
-            if x.op is None and x.moment > node.moment:
-                raise RuntimeError(
-                    "a graph runs backward only with the values it was recorded with, "
-                    f"but {describe(x)} was changed after {node.op.name!r} had used "
-                    "it. Run the forward pass again after changing a leaf "
-                    "(an optimizer's step() changes its parameters)."
-                )
-            x = x._data
-        arrays.append(x)
-    return arrays
+def changed(leaf: Tensor, node: Tensor) -> RuntimeError:
+    """The error for a leaf that has changed since ``node`` was made of it."""
+    return RuntimeError(
+        "a graph runs backward only with the values it was recorded with, but "
+        f"{describe(leaf)} was changed after {node.op.name!r} had used it. Run the "
+        "forward pass again after changing a leaf "
+        "(an optimizer's step() changes its parameters)."
+    )
 
 
 def describe(x) -> str:
@@ -666,7 +683,7 @@ def _fill(
     tensor.inputs = inputs
     tensor.params = params
     tensor.saved = saved
-    tensor.scope = state.scope
+    tensor.scope = state.scopes[-1]
     tensor.moment = tick()
     return tensor
 
@@ -693,7 +710,7 @@ def seed(y: Tensor, gradient) -> np.ndarray:
                 "Reduce it first, for example with .sum() or .mean(), or pass "
                 f"gradient=, an array of shape {y.shape}."
             )
-        return np.ones(y.shape, y.dtype)
+        return np.array(1, y.dtype).reshape(y.shape)
     g = np.array(gradient, dtype=y.dtype)
     if g.shape != y.shape:
         raise ValueError(
@@ -701,13 +718,6 @@ def seed(y: Tensor, gradient) -> np.ndarray:
             f"{describe(y)} got one of shape {g.shape}."
         )
     return g
-
-
-def _homes(tensors: Iterable[Tensor]) -> dict[Tensor, np.ndarray]:
-    """Where the gradients of leaves will be kept, as far as nothing is there yet."""
-    return {
-        x: x._grad_home for x in tensors if x._grad_home is not None and x.grad is None
-    }
 
 
 def _as_gradient_of(x: Tensor, g) -> Tensor:
