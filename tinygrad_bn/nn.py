@@ -55,8 +55,8 @@ def _linear_backward(g, saved, needs, out, x, weight, bias):
     d_x = g.dot(weight.T) if needs[0] else None
     if x.ndim != 2:
         x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    d_weight = x.T.dot(g, out[1] if g.dtype == weight.dtype else None) if needs[1] else None
-    d_bias = ops.sum_of_rows(g) if needs[2] else None
+    d_weight = x.T.dot(g, out[1]) if needs[1] else None
+    d_bias = ops.sum_of_rows(g, out[2]) if needs[2] else None
     return d_x, d_weight, d_bias
 
 
@@ -522,7 +522,7 @@ class Sequential(Module):
         return x
 
     def __iter__(self) -> Iterator[Module]:
-        return (value for value in vars(self).values() if isinstance(value, Module))
+        return iter([v for v in vars(self).values() if isinstance(v, Module)])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

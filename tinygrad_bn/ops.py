@@ -43,9 +43,9 @@ def _sum_to(x, shape):
     )
 
 
-def sum_of_rows(x: np.ndarray) -> np.ndarray:
+def sum_of_rows(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """The sum over the first axis, as a product: BLAS is faster at it."""
-    return _constant_row(1, len(x), x.dtype).dot(x)
+    return _constant_row(1, len(x), x.dtype).dot(x, out)
 
 
 def mean_of_rows(x: np.ndarray) -> np.ndarray:

@@ -105,6 +105,8 @@ class Optimizer:
 
     def _gather(self) -> None:
         for p, grad in zip(self.parameters, self._grads):
+            if p.grad is grad:
+                continue
             if not p.lives_in(grad):
                 raise RuntimeError(
                     f"{type(self).__name__}.step(): a parameter must belong to one "
@@ -113,7 +115,7 @@ class Optimizer:
                 )
             if p.grad is None:
                 grad[...] = 0
-            elif p.grad is not grad:
+            else:
                 if np.shape(p.grad) != p.shape:
                     raise ValueError(
                         f"{type(self).__name__}.step(): a gradient must have the "

@@ -400,17 +400,18 @@ class Operation:
             return data
         if type(data) is not np.ndarray or data.base is not None:
             data = _array_of_no_leaf(data)
-        kind = data.dtype.kind
-        if kind not in "biuf":
-            raise TypeError(
-                f"{self.name}: the result must be real numbers, but it is {data.dtype}."
-            )
+        if data.dtype.kind != "f":
+            needs_grad = False
+            if data.dtype.kind not in "biu":
+                raise TypeError(
+                    f"{self.name}: the result must be real numbers, but it is "
+                    f"{data.dtype}."
+                )
         data.setflags(False)  # write=False; by name it would take twice as long
         y = Tensor.__new__(Tensor)
         if on_tape and state.recording:
             if foreign:
                 inputs = tuple(x if isinstance(x, _KEPT) else Tensor(x) for x in inputs)
-            needs_grad = needs_grad and kind == "f"
             return _fill(y, data, needs_grad, None, self, inputs, params, saved)
         return _fill(y, data, saved=saved)
 
@@ -579,12 +580,14 @@ def pull_back(
         for x in node.inputs:
             need, home = False, None
             if isinstance(x, Tensor):
-                if x.op is None and x.moment > node.moment:
-                    raise changed(x, node)
                 need = x._requires_grad if needed is None else x in needed
-                if need and lent is not None and x.grad is None:
-                    home, x._grad_home = x._grad_home, None
-                    lent.append((x, home))
+                if x.op is None:
+                    if x.moment > node.moment:
+                        raise changed(x, node)
+                    if need and lent is not None and x.grad is None:
+                        if x._data.dtype == g.dtype:
+                            home, x._grad_home = x._grad_home, None
+                            lent.append((x, home))
                 x = x._data
             arrays.append(x)
             needs.append(need)
