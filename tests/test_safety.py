@@ -109,8 +109,12 @@ def test_a_fused_backward_must_return_a_gradient_for_every_input():
         return (g * b,)
 
     broken = tg.Fused("broken", forward, backward, definition=lambda a, b: a * b)
-    with pytest.raises(ValueError, match="broken: backward must return one .* for 2 inputs it returned 1. Return"):
+    with pytest.raises(ValueError) as error:
         broken(leaf([1.0]), leaf([2.0])).sum().backward()
+    assert str(error.value) == (
+        "broken: backward must return one gradient per input, but for 2 inputs it "
+        "returned 1. Return None where none is needed."
+    )
 
 
 def test_a_rule_that_returns_a_number_is_named():

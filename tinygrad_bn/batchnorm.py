@@ -147,11 +147,12 @@ def fused_batch_norm(
         return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = axes_of(x, axes)
-    check_settings("batch_norm", eps)
-    _check_batch(x, axes)
-    gamma = _checked("gamma", gamma, x, axes)
-    beta = _checked("beta", beta, x, axes)
-    y = _fused(x, gamma, beta, axes=axes, eps=eps)
+    try:
+        y = _fused(x, gamma, beta, axes=axes, eps=eps)
+    except ValueError:
+        y = None
+    if y is None:  # something does not fit: the error of the definition says what
+        return batch_norm(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         _, _, mean, var = y.saved
         running.update(mean, var, count(x, axes))
@@ -162,6 +163,11 @@ def fused_batch_norm(
 
 def _forward(x, gamma, beta, *, axes, eps):
     rows = as_floats(_as_rows(x, axes))
+    if len(rows) < 2 or not 0 <= eps < math.inf:
+        raise ValueError("at least two values must be averaged, with eps >= 0.")
+    for name, values in (("gamma", gamma), ("beta", beta)):
+        if values is not None and values.shape != rows.shape[1:]:
+            _checked(name, values, x, axes)
     # Measured from the first row, a mean of 1e4 is not rounded to 1e-3 (in float32).
     first = rows[0]
     x_c = rows - first

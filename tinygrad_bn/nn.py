@@ -44,8 +44,10 @@ def linear(x, weight, bias=None) -> Tensor:
 
 
 def _linear_forward(x, weight, bias):
-    if not x.ndim or weight.ndim != 2 or bias is not None and bias.shape != weight.shape[1:]:
-        raise ValueError("weight must be a matrix and bias have one value per column.")
+    if not x.ndim or weight.ndim != 2:
+        raise ValueError("x must have features, and weight be a matrix.")
+    if bias is not None and bias.shape != weight.shape[1:]:
+        raise ValueError("bias must have one value per column of weight.")
     # For two matrices, dot is matmul with half the overhead.
     y = x.dot(weight)
     return (y if bias is None else ops.add_row(y, bias)), None

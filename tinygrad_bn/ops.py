@@ -1,8 +1,9 @@
 """The vocabulary: each operation beside its adjoint, and the operators of ``Tensor``.
 
 A pullback is read as ``(g, y, *inputs, **params) -> gradient of one input``. It is
-written with operators and the functions of this file, so that it runs on arrays and on
-tensors alike, and its derivatives of every order are words of the same vocabulary.
+written with operators, the functions of this file, and those of NumPy that pass tensors
+on to them (the table at the end), so that it runs on arrays and on tensors alike, and
+its derivatives of every order are words of the same vocabulary.
 
 ==================  ====================================================================
 adjoint pair        two linear operations, each of which is the other's pullback:
@@ -250,18 +251,27 @@ where = Elementwise(
     lambda g, y, mask, a, b: where(mask, 0, g),
 )
 
-absolute = Primitive("absolute", np.absolute, lambda g, y, x: g * sign(x))
+absolute = Primitive("absolute", np.absolute, lambda g, y, x: g * np.sign(x))
 exp = Primitive("exp", np.exp, lambda g, y, x: g * y)
 log = Primitive("log", np.log, lambda g, y, x: g / x)
 sqrt = Primitive("sqrt", np.sqrt, lambda g, y, x: g / (2 * y))
 tanh = Primitive("tanh", np.tanh, lambda g, y, x: g * (1 - y * y))
-relu = Primitive("relu", lambda x: np.maximum(x, np.zeros(x.shape, x.dtype)), lambda g, y, x: g * np.sign(y))
+
+
+def _relu(x):
+    # NumPy compares two arrays with vector instructions, an array and a number without.
+    x = np.asarray(x)
+    return np.maximum(x, np.zeros(x.shape, x.dtype))
+
+
+relu = Primitive("relu", _relu, lambda g, y, x: g * np.sign(y))
 
 
 def _sigmoid(x):
+    y = np.asarray(-as_floats(np.asarray(x)))
     # exp overflows to inf only where 1 / (1 + inf) = 0 is the right answer.
     with np.errstate(over="ignore"):
-        y = np.asarray(np.exp(-x))
+        np.exp(y, out=y)
     y += 1
     return np.divide(1, y, out=y)
 

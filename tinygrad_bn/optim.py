@@ -106,7 +106,7 @@ class Optimizer:
     def _gather(self) -> None:
         for p, grad in zip(self.parameters, self._grads):
             if p.grad is grad:
-                continue
+                continue  # as backward left it
             if not p.lives_in(grad):
                 raise RuntimeError(
                     f"{type(self).__name__}.step(): a parameter must belong to one "

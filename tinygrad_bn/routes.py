@@ -30,9 +30,9 @@ from .ops import broadcast_to
 from .tensor import (
     Fused,
     Tensor,
-    changed,
     describe,
     qualified_name,
+    refuse_changed_leaves,
     seed,
     stop_gradient,
     tape,
@@ -300,9 +300,7 @@ class Unfolded:
     def _look_through(self, y: Tensor, since: int) -> list[Tensor]:
         found = []
         for node in tape(y, since, cuts=True)[0]:
-            for x in node.inputs:
-                if isinstance(x, Tensor) and x.op is None and x.moment > node.moment:
-                    raise changed(x, node)
+            refuse_changed_leaves(node)
             found.append(node)
             if isinstance(node.op, Fused) and self.opened(node):
                 start = tick()

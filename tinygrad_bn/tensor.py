@@ -355,9 +355,9 @@ class Operation:
     """What primitives and fused operations share: being called, and being recorded.
 
     ``demands`` says what must hold of the inputs; the error for other inputs quotes it.
-    ``pull(g, y, arrays, needs, out)`` hands the cotangent ``g`` of an output ``y`` on to
-    its inputs: ``arrays`` are their values, ``needs`` tells which of them need a
-    gradient, ``out`` where it may be written.
+    ``pull(g, y, arrays, needs, out)`` hands the cotangent ``g`` of an output ``y`` on:
+    it pairs the inputs that need a gradient with theirs. ``arrays`` has the values of
+    all inputs, ``needs`` and ``out`` are as in ``Fused``.
     """
 
     saves = False
@@ -383,14 +383,12 @@ class Operation:
                     needs_grad = needs_grad or self.differentiates(i)
                 elif x.op is not None:
                     on_tape = True
-            else:
+            elif isinstance(x, _KEPT):
                 arrays.append(x)
+            else:
                 # What may change later is copied before it goes on the tape.
-                if isinstance(x, np.ndarray):
-                    foreign = True
-                elif not isinstance(x, _KEPT):
-                    foreign = True
-                    self._refuse_hidden_tensors(x)
+                foreign = True
+                arrays.append(self._as_array(x))
         try:
             result = self.forward(*arrays, **params)
         except (ValueError, TypeError, IndexError) as error:
@@ -415,13 +413,14 @@ class Operation:
             return _fill(y, data, needs_grad, None, self, inputs, params, saved)
         return _fill(y, data, saved=saved)
 
-    def _refuse_hidden_tensors(self, x) -> None:
+    def _as_array(self, x) -> np.ndarray:
         if _contains_tensors(x):
             raise TypeError(
                 f"{self.name}: inputs must be tensors, arrays or numbers, but a "
                 "sequence of tensors was received. Use tg.stack(tensors), which keeps "
                 "gradients."
             )
+        return np.asarray(x)
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
         """The error for inputs that do not fit, with their names and shapes."""
@@ -457,7 +456,6 @@ class Primitive(Operation):
         return self.pullbacks[i]
 
     def pull(self, g, y: Tensor, arrays, needs, out) -> Iterable[tuple]:
-        """The inputs of ``y`` that need a gradient, each with its share."""
         result, inputs = (y, y.inputs) if isinstance(g, Tensor) else (y._data, arrays)
         return [
             (x, self.pullback(i)(g, result, *inputs, **y.params))
@@ -471,10 +469,10 @@ class Fused(Operation):
 
     ``forward(*inputs, **params) -> (y, saved)`` and
     ``backward(g, saved, needs, out, *inputs, **params) -> gradients`` move arrays:
-    ``needs`` tells which inputs need a gradient, ``out`` has for some an array that may
-    take it, and nothing else (else None), ``gradients`` has one entry per input
-    (ignored where it is not needed). Neither writes into ``g`` or, backward, into what
-    was saved.
+    ``needs`` tells which inputs need a gradient, ``out`` has for some an array of the
+    dtype of ``g`` that may take it, and nothing else (else None), ``gradients`` has one
+    entry per input (ignored where it is not needed). Neither writes into ``g`` or,
+    backward, into what was saved.
     ``definition(*inputs, **params)`` computes the same of tensors; derivatives of
     higher order are left to it.
     """
@@ -489,7 +487,6 @@ class Fused(Operation):
         return True
 
     def pull(self, g, y: Tensor, arrays, needs, out) -> Iterable[tuple]:
-        """The inputs of ``y`` that need a gradient, each with its share."""
         if isinstance(g, Tensor):
             start, wanted = tick(), set(itertools.compress(y.inputs, needs))
             return pull_back(self.unfold(y), g, wanted, start).items()
@@ -564,15 +561,19 @@ def pull_back(
 
     ``wanted`` are the tensors to arrive at, by default all leaves; only what leads to
     them is computed. The walk stops at operations that are not younger than ``since``.
-    With ``lent``, fused operations may write the gradient of a leaf at once where an
-    optimizer keeps it; such homes are noted there, to be given back.
+    With ``lent``, a list, rules may write the gradient of a leaf at once into its home.
+    Leaf and home are noted there: the leaf is without it, so that no other use of the
+    leaf, and no walk within a rule of this one, writes there before it is given back.
     """
     needed = None if wanted is None else _on_the_way(y, wanted, since)
     keep = wanted or ()
-    cotangents, waiting = {y: g}, []
-    if y.op is not None and y.moment > since:
-        waiting.append((-y.moment, y))
-    # An operation is younger than its inputs: the youngest has heard from all above it.
+    cotangents, waiting = {}, []
+    if needed is None or y in needed:
+        cotangents[y] = g
+        if y.op is not None and y.moment > since:
+            waiting.append((-y.moment, y))
+    # An operation is younger than its inputs, so the youngest that waits is complete:
+    # whatever could still add to its cotangent would be younger.
     while waiting:
         _, node = heappop(waiting)
         g = cotangents[node] if node in keep else cotangents.pop(node)
@@ -583,11 +584,11 @@ def pull_back(
                 need = x._requires_grad if needed is None else x in needed
                 if x.op is None:
                     if x.moment > node.moment:
-                        raise changed(x, node)
-                    if need and lent is not None and x.grad is None:
-                        if x._data.dtype == g.dtype:
-                            home, x._grad_home = x._grad_home, None
-                            lent.append((x, home))
+                        refuse_changed_leaves(node)
+                    may_go_home = need and lent is not None and x.grad is None
+                    if may_go_home and x._data.dtype == g.dtype:
+                        home, x._grad_home = x._grad_home, None
+                        lent.append((x, home))
                 x = x._data
             arrays.append(x)
             needs.append(need)
@@ -640,14 +641,16 @@ def tape(y: Tensor, since: int = 0, cuts=False) -> tuple[list[Tensor], set[Tenso
     return operations, found
 
 
-def changed(leaf: Tensor, node: Tensor) -> RuntimeError:
-    """The error for a leaf that has changed since ``node`` was made of it."""
-    return RuntimeError(
-        "a graph runs backward only with the values it was recorded with, but "
-        f"{describe(leaf)} was changed after {node.op.name!r} had used it. Run the "
-        "forward pass again after changing a leaf "
-        "(an optimizer's step() changes its parameters)."
-    )
+def refuse_changed_leaves(node: Tensor) -> None:
+    """Raise if a leaf has changed since ``node`` was made of it."""
+    for x in node.inputs:
+        if isinstance(x, Tensor) and x.op is None and x.moment > node.moment:
+            raise RuntimeError(
+                "a graph runs backward only with the values it was recorded with, but "
+                f"{describe(x)} was changed after {node.op.name!r} had used it. Run "
+                "the forward pass again after changing a leaf "
+                "(an optimizer's step() changes its parameters)."
+            )
 
 
 def describe(x) -> str:
