@@ -52,6 +52,16 @@ def test_linear_is_x_times_weight_plus_bias(rng, shape):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
 
 
+def test_linear_takes_arrays_and_lists_as_data(rng):
+    layer, x = nn.Linear(2, 3, rng=rng, dtype=float), [[1.0, 2.0], [3.0, 4.0]]
+    for data in (x, np.array(x)):
+        y = layer(data)
+        np.testing.assert_array_equal(y, layer(Tensor(x)))
+        y.sum().backward()
+        np.testing.assert_array_equal(layer.weight.grad, [[4.0] * 3, [6.0] * 3])
+        layer.zero_grad()
+
+
 def test_linear_without_bias_is_a_product(rng):
     layer = nn.Linear(4, 5, bias=False, rng=rng, dtype=float)
     x = rng.standard_normal((7, 4))

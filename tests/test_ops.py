@@ -331,6 +331,15 @@ def test_operations_on_arrays_give_arrays():
     np.testing.assert_allclose(ops.var(x, 0), x.var(0), rtol=1e-15)
 
 
+@pytest.mark.parametrize("x", [-2, -2.0, [-2, 3], np.array([200, 100], np.uint8)])
+def test_relu_and_sigmoid_take_numbers_lists_and_integers(x):
+    values = np.array(x, float)
+    np.testing.assert_array_equal(tg.relu(x), np.where(values > 0, values, 0))
+    np.testing.assert_allclose(tg.sigmoid(x), 1 / (1 + np.exp(-values)), rtol=1e-15)
+    np.testing.assert_array_equal(tg.relu(Tensor(x)), tg.relu(x))
+    np.testing.assert_array_equal(tg.sigmoid(Tensor(x)), tg.sigmoid(x))
+
+
 def test_sigmoid_does_not_overflow():
     x = Tensor([-1e4, 0.0, 1e4], requires_grad=True)
     np.testing.assert_array_equal(tg.sigmoid(x).data, [0, 0.5, 1])

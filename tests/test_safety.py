@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -193,6 +194,52 @@ def test_a_backward_pass_that_fails_leaves_no_gradient_behind(rng):
     np.testing.assert_array_equal(weight.data, before)
     nn.fused_linear(x, weight, None).sum().backward()
     assert np.shares_memory(weight.grad, optimizer.grad)
+
+
+def test_a_gradient_of_another_dtype_goes_home_as_a_copy(rng):
+    x, w, b, g = (rng.standard_normal(shape) for shape in ((4, 3), (3, 2), 2, (4, 2)))
+    weight, bias = (Tensor(v, requires_grad=True, dtype=np.float32) for v in (w, b))
+    optimizer = optim.SGD([weight, bias], lr=0.1)
+    y = nn.fused_linear(Tensor(x), weight, bias)
+    assert y.dtype == np.float64
+    (y * g).sum().backward()
+    np.testing.assert_allclose(weight.grad, x.T @ g, rtol=1e-6)
+    np.testing.assert_allclose(bias.grad, g.sum(axis=0), rtol=1e-6)
+    for p in (weight, bias):
+        assert p.grad.dtype == np.float32
+        assert np.shares_memory(p.grad, optimizer.grad)
+
+
+def test_a_fused_operation_off_the_way_does_not_run_backward():
+    def backward(g, saved, needs, out, a):
+        raise AssertionError("nobody asked for this gradient")
+
+    unwanted = tg.Fused("unwanted", lambda a: (a * 2, None), backward, lambda a: a * 2)
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    np.testing.assert_array_equal(tg.grad(unwanted(a).sum(), b).data, [0, 0])
+    loss = (unwanted(a) + b * 3).sum()
+    np.testing.assert_array_equal(tg.grad(loss, b).data, [3, 3])
+
+
+def test_threads_record_and_name_their_operations_apart():
+    x, entered, leave = leaf([1.0]), threading.Event(), threading.Event()
+
+    @tg.composite
+    def slowly(t):
+        entered.set()
+        leave.wait()
+        return t * 2
+
+    found = []
+    with tg.no_grad():
+        worker = threading.Thread(target=lambda: found.append(slowly(x)))
+        worker.start()
+        entered.wait()
+        here = x * 3
+    leave.set()
+    worker.join()
+    assert here.op is None and here.scope is None
+    assert found[0].op.name == "mul" and found[0].scope.name == "slowly"
 
 
 def test_what_backward_would_need_is_kept_only_where_there_is_a_way_back():
