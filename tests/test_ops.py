@@ -331,7 +331,9 @@ def test_operations_on_arrays_give_arrays():
     np.testing.assert_allclose(ops.var(x, 0), x.var(0), rtol=1e-15)
 
 
-@pytest.mark.parametrize("x", [-2, -2.0, [-2, 3], np.array([200, 100], np.uint8)])
+@pytest.mark.parametrize(
+    "x", [-2, -2.0, [-2, 3], np.array([200, 100], np.uint8), [True]]
+)
 def test_relu_and_sigmoid_take_numbers_lists_and_integers(x):
     values = np.array(x, float)
     np.testing.assert_array_equal(tg.relu(x), np.where(values > 0, values, 0))

@@ -210,6 +210,97 @@ def test_a_gradient_of_another_dtype_goes_home_as_a_copy(rng):
         assert np.shares_memory(p.grad, optimizer.grad)
 
 
+def test_an_optimizer_made_within_a_backward_pass_keeps_its_parameters(rng):
+    weight, made = leaf([1.0, 2.0]), []
+
+    def rule(g, y, a):
+        made.append(optim.SGD([weight], lr=1.0))
+        return g
+
+    hook = tg.Primitive("hook", lambda a: a.view(), rule)
+    (hook(weight * 2) * weight).sum().backward()
+    np.testing.assert_array_equal(weight.grad, [4, 8])
+    made[0].step()
+    np.testing.assert_array_equal(weight.data, [-3, -6])
+
+
+def test_threads_with_a_common_weight_leave_it_its_home():
+    weight = leaf([1.0, 1.0])
+    optimizer = optim.SGD([weight], lr=1.0)
+    first_is_within, second_is_within, first_is_done = (
+        threading.Event() for _ in range(3)
+    )
+
+    def pausing(before, after):
+        def rule(g, y, a):
+            before.set()
+            after.wait(5)
+            return g
+
+        return tg.Primitive("pausing", lambda a: a.view(), rule)
+
+    def first():
+        y = pausing(first_is_within, second_is_within)(Tensor([1.0, 1.0]) * weight)
+        (y + weight).sum().backward()
+        first_is_done.set()
+
+    def second():
+        first_is_within.wait(5)
+        y = pausing(second_is_within, first_is_done)(weight * 1)
+        (y + weight).sum().backward()
+
+    threads = [threading.Thread(target=run) for run in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    optimizer.zero_grad()
+    (weight * 3).sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(weight.data, [-2, -2])
+
+
+def test_a_fused_backward_may_yield_its_gradients():
+    def backward(g, saved, needs, out, a):
+        yield g * 2
+
+    twice = tg.Fused("twice", lambda a: (a * 2, None), backward, lambda a: a * 2)
+    x = leaf([1.0, 2.0])
+    twice(x).sum().backward()
+    np.testing.assert_array_equal(x.grad, [2, 2])
+
+
+def test_an_optimizer_does_not_take_back_a_parameter_through_an_old_gradient():
+    weight = leaf([1.0])
+    first = optim.SGD([weight], lr=1.0)
+    (weight * 1).sum().backward()
+    old = weight.grad
+    optim.SGD([weight], lr=1.0)
+    weight.grad = old
+    with pytest.raises(RuntimeError, match="must belong to one optimizer"):
+        first.step()
+
+
+def test_a_ragged_list_is_refused_by_the_operation_that_received_it():
+    with pytest.raises(ValueError, match=r"exp: .*Received: \[\[1\], \[1, 2\]\]."):
+        tg.exp([[1], [1, 2]])
+
+
+@pytest.mark.parametrize("definition", [tg.batch_norm, tg.fused_batch_norm])
+def test_batch_norm_takes_one_gamma_per_channel_in_both_definitions(definition):
+    x = Tensor([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(
+        definition(x, 2.0, 1.0), 2 * definition(x).data + 1, rtol=1e-12
+    )
+    grid = Tensor(np.arange(24.0).reshape(4, 3, 2) ** 2)
+    np.testing.assert_allclose(
+        definition(grid, np.ones((3, 2)), np.zeros((1, 3, 2))), definition(grid)
+    )
+    for gamma in (2.0, np.arange(6.0), np.ones((3, 1))):
+        with pytest.raises(ValueError, match=r"gamma must have one value per channel"):
+            definition(grid, gamma)
+
+
 def test_a_fused_operation_off_the_way_does_not_run_backward():
     def backward(g, saved, needs, out, a):
         raise AssertionError("nobody asked for this gradient")

@@ -147,12 +147,15 @@ def fused_batch_norm(
         return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = axes_of(x, axes)
+    gamma, beta = _as_values(gamma), _as_values(beta)
     try:
         y = _fused(x, gamma, beta, axes=axes, eps=eps)
     except ValueError:
         y = None
-    if y is None:  # something does not fit: the error of the definition says what
-        return batch_norm(x, gamma, beta, axes=axes, eps=eps)
+    if y is None:
+        # The definition refuses the same, and its error says more; it is called out
+        # here so that its error stands alone.
+        return batch_norm(x, gamma, beta, axes=axes, eps=eps, running=running)
     if running is not None:
         _, _, mean, var = y.saved
         running.update(mean, var, count(x, axes))
@@ -163,11 +166,9 @@ def fused_batch_norm(
 
 def _forward(x, gamma, beta, *, axes, eps):
     rows = as_floats(_as_rows(x, axes))
-    if len(rows) < 2 or not 0 <= eps < math.inf:
-        raise ValueError("at least two values must be averaged, with eps >= 0.")
-    for name, values in (("gamma", gamma), ("beta", beta)):
-        if values is not None and values.shape != rows.shape[1:]:
-            _checked(name, values, x, axes)
+    fits = len(rows) > 1 and 0 <= eps < math.inf
+    if not (fits and _fit(gamma, x, axes) and _fit(beta, x, axes)):
+        raise ValueError("x, gamma, beta and eps must be as batch_norm demands.")
     # Measured from the first row, a mean of 1e4 is not rounded to 1e-3 (in float32).
     first = rows[0]
     x_c = rows - first
@@ -279,16 +280,23 @@ def _per_channel(name, values, x, axes):
 
 def _checked(name, values, x, axes):
     """``values``, if there is one for each channel."""
-    if values is None:
-        return None
-    values = values if isinstance(values, Tensor) else np.asarray(values)
-    if values.shape != dropped(x, axes) and values.shape != kept(x, axes):
+    values = _as_values(values)
+    if not _fit(values, x, axes):
         raise ValueError(
             f"batch_norm: {name} must have one value per channel, {dropped(x, axes)}, "
             f"for {describe(x)} with axes={axes}, but {values.shape} was received. "
             "Check the axes."
         )
     return values
+
+
+def _fit(values, x, axes) -> bool:
+    channels = dropped(x, axes)
+    return values is None or values.shape == channels or values.shape == kept(x, axes)
+
+
+def _as_values(x):
+    return x if x is None or isinstance(x, Tensor) else np.asarray(x)
 
 
 def check_settings(function: str, eps: float, constants=()) -> None:

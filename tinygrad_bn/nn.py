@@ -57,7 +57,8 @@ def _linear_backward(g, saved, needs, out, x, weight, bias):
     d_x = g.dot(weight.T) if needs[0] else None
     if x.ndim != 2:
         x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    d_weight = x.T.dot(g, out[1]) if needs[1] else None
+    # dot writes into an array of the result's dtype only.
+    d_weight = x.T.dot(g, out[1] if x.dtype == g.dtype else None) if needs[1] else None
     d_bias = ops.sum_of_rows(g, out[2]) if needs[2] else None
     return d_x, d_weight, d_bias
 
@@ -377,11 +378,12 @@ class Linear(Module):
         )
 
     def forward(self, x):
+        x = x if isinstance(x, Tensor) else Tensor(x)
         try:
             return fused_linear(x, self.weight, self.bias)
         except ValueError:
             features = len(self.weight)
-            if np.shape(x)[-1:] == (features,):
+            if x.shape[-1:] == (features,):
                 raise
             raise ValueError(
                 f"{self._called()}: the last axis must have {features} features, but "

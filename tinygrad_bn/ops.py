@@ -68,8 +68,8 @@ def add_row(x: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 
 def as_floats(x: np.ndarray) -> np.ndarray:
-    """``x``, converted if it is not floating-point: integers would wrap around."""
-    return x if x.dtype.kind == "f" else x.astype(float)
+    """``x``, with integers and booleans converted: they would wrap around."""
+    return x.astype(float) if x.dtype.kind in "biu" else x
 
 
 broadcast_to = Primitive(
@@ -251,6 +251,7 @@ where = Elementwise(
     lambda g, y, mask, a, b: where(mask, 0, g),
 )
 
+# np.sign: of a tensor it is sign (see the table at the end), of an array it is faster.
 absolute = Primitive("absolute", np.absolute, lambda g, y, x: g * np.sign(x))
 exp = Primitive("exp", np.exp, lambda g, y, x: g * y)
 log = Primitive("log", np.log, lambda g, y, x: g / x)
@@ -260,15 +261,15 @@ tanh = Primitive("tanh", np.tanh, lambda g, y, x: g * (1 - y * y))
 
 def _relu(x):
     # NumPy compares two arrays with vector instructions, an array and a number without.
-    x = np.asarray(x)
-    return np.maximum(x, np.zeros(x.shape, x.dtype))
+    x = np.asanyarray(x)
+    return np.maximum(x, np.zeros(x.shape, int if x.dtype == bool else x.dtype))
 
 
 relu = Primitive("relu", _relu, lambda g, y, x: g * np.sign(y))
 
 
 def _sigmoid(x):
-    y = np.asarray(-as_floats(np.asarray(x)))
+    y = np.asanyarray(-as_floats(np.asanyarray(x)))
     # exp overflows to inf only where 1 / (1 + inf) = 0 is the right answer.
     with np.errstate(over="ignore"):
         np.exp(y, out=y)

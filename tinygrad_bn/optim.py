@@ -105,8 +105,6 @@ class Optimizer:
 
     def _gather(self) -> None:
         for p, grad in zip(self.parameters, self._grads):
-            if p.grad is grad:
-                continue  # as backward left it
             if not p.lives_in(grad):
                 raise RuntimeError(
                     f"{type(self).__name__}.step(): a parameter must belong to one "
@@ -115,7 +113,7 @@ class Optimizer:
                 )
             if p.grad is None:
                 grad[...] = 0
-            else:
+            elif p.grad is not grad:
                 if np.shape(p.grad) != p.shape:
                     raise ValueError(
                         f"{type(self).__name__}.step(): a gradient must have the "

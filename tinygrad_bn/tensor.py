@@ -216,7 +216,8 @@ class Tensor:
         try:
             cotangents = pull_back(self, seed(self, gradient), lent=lent)
         finally:
-            for leaf, home in reversed(lent):
+            # Also after an error: no leaf may lose its home.
+            for leaf, home in lent:
                 leaf._grad_home = home
         for leaf, g in cotangents.items():
             leaf._add_to_grad(g)
@@ -355,9 +356,6 @@ class Operation:
     """What primitives and fused operations share: being called, and being recorded.
 
     ``demands`` says what must hold of the inputs; the error for other inputs quotes it.
-    ``pull(g, y, arrays, needs, out)`` hands the cotangent ``g`` of an output ``y`` on:
-    it pairs the inputs that need a gradient with theirs. ``arrays`` has the values of
-    all inputs, ``needs`` and ``out`` are as in ``Fused``.
     """
 
     saves = False
@@ -420,7 +418,21 @@ class Operation:
                 "sequence of tensors was received. Use tg.stack(tensors), which keeps "
                 "gradients."
             )
-        return np.asarray(x)
+        if isinstance(x, np.ndarray):
+            return x
+        try:
+            return np.asarray(x)
+        except ValueError as error:
+            raise self.refusal((x,), error) from error
+
+    def pull(self, g, y: Tensor, arrays, needs, out) -> Iterable[tuple]:
+        """Hand the cotangent ``g`` of the output ``y`` on to the inputs of ``y``.
+
+        Each input has an entry in ``arrays``, its value; in ``needs``, whether it needs
+        a gradient; in ``out``, an array that its gradient may be written into, or None.
+        Returns pairs: an input that needs a gradient, and its gradient.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define pull().")
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
         """The error for inputs that do not fit, with their names and shapes."""
@@ -470,9 +482,9 @@ class Fused(Operation):
     ``forward(*inputs, **params) -> (y, saved)`` and
     ``backward(g, saved, needs, out, *inputs, **params) -> gradients`` move arrays:
     ``needs`` tells which inputs need a gradient, ``out`` has for some an array of the
-    dtype of ``g`` that may take it, and nothing else (else None), ``gradients`` has one
-    entry per input (ignored where it is not needed). Neither writes into ``g`` or,
-    backward, into what was saved.
+    dtype of ``g`` that may take it, and nothing else (else None), ``gradients`` is a
+    tuple with an entry per input (ignored where it is not needed). Neither writes into
+    ``g`` or, backward, into what was saved.
     ``definition(*inputs, **params)`` computes the same of tensors; derivatives of
     higher order are left to it.
     """
@@ -490,7 +502,7 @@ class Fused(Operation):
         if isinstance(g, Tensor):
             start, wanted = tick(), set(itertools.compress(y.inputs, needs))
             return pull_back(self.unfold(y), g, wanted, start).items()
-        gradients = self.backward(g, y.saved, needs, out, *arrays, **y.params)
+        gradients = tuple(self.backward(g, y.saved, needs, out, *arrays, **y.params))
         if len(gradients) != len(needs):
             raise ValueError(
                 f"{self.name}: backward must return one gradient per input, but for "
@@ -561,9 +573,9 @@ def pull_back(
 
     ``wanted`` are the tensors to arrive at, by default all leaves; only what leads to
     them is computed. The walk stops at operations that are not younger than ``since``.
-    With ``lent``, a list, rules may write the gradient of a leaf at once into its home.
-    Leaf and home are noted there: the leaf is without it, so that no other use of the
-    leaf, and no walk within a rule of this one, writes there before it is given back.
+    With ``lent``, a list, a rule may write the gradient of a leaf straight into its
+    home. The home is taken from the leaf and noted in ``lent``, so that nobody else
+    (another use, a walk inside a rule) writes there; the caller gives it back.
     """
     needed = None if wanted is None else _on_the_way(y, wanted, since)
     keep = wanted or ()
@@ -573,10 +585,12 @@ def pull_back(
         if y.op is not None and y.moment > since:
             waiting.append((-y.moment, y))
     # An operation is younger than its inputs, so the youngest that waits is complete:
-    # whatever could still add to its cotangent would be younger.
+    # whatever could still add to its cotangent would be younger. heapq hands out the
+    # smallest, hence the minus. No two operations are of one moment.
     while waiting:
         _, node = heappop(waiting)
         g = cotangents[node] if node in keep else cotangents.pop(node)
+        # What pull() is given; written out, as a call per operation would be felt.
         arrays, needs, out = [], [], []
         for x in node.inputs:
             need, home = False, None
@@ -585,8 +599,8 @@ def pull_back(
                 if x.op is None:
                     if x.moment > node.moment:
                         refuse_changed_leaves(node)
-                    may_go_home = need and lent is not None and x.grad is None
-                    if may_go_home and x._data.dtype == g.dtype:
+                    at_home = lent is not None and x._grad_home is not None
+                    if at_home and need and x.grad is None and x._data.dtype == g.dtype:
                         home, x._grad_home = x._grad_home, None
                         lent.append((x, home))
                 x = x._data
