@@ -153,8 +153,8 @@ def fused_batch_norm(
     except ValueError:
         y = None
     if y is None:
-        # The definition refuses the same, and its error says more; it is called out
-        # here so that its error stands alone.
+        # The definition refuses the same and says why; outside of the except clause,
+        # its error stands alone.
         return batch_norm(x, gamma, beta, axes=axes, eps=eps, running=running)
     if running is not None:
         _, _, mean, var = y.saved
