@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=at_least_one,
-        help="turns for each contestant (30; with --quick 5)",
+        help="turns for each contestant (60; with --quick 5)",
     )
     parser.add_argument(
         "--steps",
@@ -62,7 +62,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     options.case = options.case or list(CASES)
-    options.rounds = options.rounds or (5 if options.quick else 30)
+    options.rounds = options.rounds or (5 if options.quick else 60)
     return options
 
 

@@ -463,16 +463,16 @@ class Primitive(Operation):
     def differentiates(self, i: int) -> bool:
         return self.pullbacks[i] is not None
 
-    def pullback(self, i: int) -> Callable:
+    def pullback(self, i: int) -> Callable | None:
         """The rule for the gradient of input ``i``."""
         return self.pullbacks[i]
 
     def pull(self, g, y: Tensor, arrays, needs, out) -> Iterable[tuple]:
         result, inputs = (y, y.inputs) if isinstance(g, Tensor) else (y._data, arrays)
         return [
-            (x, self.pullback(i)(g, result, *inputs, **y.params))
+            (x, rule(g, result, *inputs, **y.params))
             for i, x in enumerate(y.inputs)
-            if needs[i] and self.differentiates(i)
+            if needs[i] and (rule := self.pullback(i))
         ]
 
 
