@@ -2,7 +2,7 @@
 
 import argparse
 from importlib.util import find_spec
-from statistics import quantiles
+from statistics import median, quantiles
 
 from tqdm import tqdm
 
@@ -75,22 +75,24 @@ def at_least_one(text: str) -> int:
 
 
 def report(times: Times) -> str:
-    """A line for each contestant, with its ratio, and the verdict on the engine."""
-    yardstick = times["handwritten"]
-    lines = []
+    """A line for each contestant, with its ratio, and the verdict on the engine.
+
+    The machine's speed may change in the middle of a run, so medians are compared
+    within each round, and the ratio is the median over the rounds.
+    """
+    yardstick = [median_step([turn]) for turn in times["handwritten"]]
+    lines, ratios = [], {}
     for name, rounds in times.items():
-        step = median_step(rounds)
-        ratio = step / median_step(yardstick)
-        lines.append(f"  {name:12} {step * 1e6:9.1f} us   {ratio:5.2f}")
-        if len(rounds) > 1 and rounds is not yardstick:
-            pairs = zip(rounds, yardstick, strict=True)
-            quartiles = quantiles(
-                [median_step([a]) / median_step([b]) for a, b in pairs], n=4
-            )
-            lines[-1] += (
-                f"   ({quartiles[0]:.2f} to {quartiles[2]:.2f} in half the rounds)"
-            )
-    ratio = median_step(times["engine"]) / median_step(yardstick)
+        steps = [median_step([turn]) for turn in rounds]
+        of_rounds = [a / b for a, b in zip(steps, yardstick, strict=True)]
+        ratios[name] = median(of_rounds)
+        lines.append(
+            f"  {name:12} {median_step(rounds) * 1e6:9.1f} us   {ratios[name]:5.2f}"
+        )
+        if len(rounds) > 1 and name != "handwritten":
+            low, _, high = quantiles(of_rounds, n=4)
+            lines[-1] += f"   ({low:.2f} to {high:.2f} in half the rounds)"
+    ratio = ratios["engine"]
     verdict = "within" if ratio <= ALLOWED_RATIO else "ABOVE"
     lines.append(f"  engine / handwritten = {ratio:.2f}: {verdict} {ALLOWED_RATIO}")
     return "\n".join(lines)

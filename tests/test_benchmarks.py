@@ -105,6 +105,14 @@ def test_the_verdict_compares_the_engine_with_the_handwritten_step():
     assert "engine / handwritten = 1.50: ABOVE 1.4" in report(times)
 
 
+def test_a_machine_that_slows_down_in_the_middle_of_a_run_changes_no_ratio():
+    times = {
+        "handwritten": [[1.0], [1.0], [1.0], [2.0], [2.0]],
+        "engine": [[1.3], [1.3], [2.6], [2.6], [2.6]],
+    }
+    assert "engine / handwritten = 1.30: within 1.4" in report(times)
+
+
 def test_the_command_measures_the_chosen_case_and_reports_it(capsys):
     main(["--case", "tiny-sgd", "--rounds", "2", "--steps", "2"])
     machine, _, heading, *lines = capsys.readouterr().out.splitlines()
