@@ -34,8 +34,7 @@ from networks import batches, linears, perceptron
 from plots.diagnostics import plot, report
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, nn, optim
-from tinygrad_bn.tensor import tape
+from tinygrad_bn import Tensor, nn, optim, tape
 
 DEPTH, WIDTH = 5, 100
 
@@ -59,7 +58,7 @@ def layers(loss: Tensor) -> dict[str, Layer]:
     A module that is called again is listed again, as in ``1 (call 2)``.
     """
     outputs = {}
-    for tensor in reversed(tape(loss)[0]):
+    for tensor in reversed(tape(loss)):
         scope = tensor.scope
         while scope is not None and scope.owner is None:
             scope = scope.parent

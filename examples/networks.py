@@ -8,10 +8,10 @@ import numpy as np
 from data import DataSet
 from tqdm import tqdm
 
-from tinygrad_bn import Tensor, nn, no_grad
+from tinygrad_bn import Tensor, init, nn, no_grad
 from tinygrad_bn.optim import Optimizer
 
-HE = math.sqrt(2)  # sigma of the weights that Kaiming He begins with, nn.kaiming_normal
+HE = math.sqrt(2)  # sigma of the weights that Kaiming He begins with, init.kaiming_normal
 
 
 def perceptron(
@@ -19,7 +19,7 @@ def perceptron(
     between: Callable[[int], Sequence[nn.Module]],
     rng: np.random.Generator,
     *,
-    weights: Callable = nn.kaiming_normal,
+    weights: Callable = init.kaiming_normal,
     bias: bool = True,
     dtype=np.float32,
 ) -> nn.Sequential:
@@ -34,7 +34,7 @@ def perceptron(
         modules.append(nn.Linear(fan_in, fan_out, bias, rng=rng, dtype=dtype))
         modules += between(fan_out)
     modules.append(nn.Linear(*last, rng=rng, dtype=dtype))
-    if weights is not nn.kaiming_normal:
+    if weights is not init.kaiming_normal:
         for layer in linears(modules):
             layer.weight[:] = weights(layer.weight.shape, rng, dtype)
     return nn.Sequential(*modules)

@@ -10,7 +10,7 @@ Source: Santurkar et al., arXiv 1805.11604, section 2.1, appendix A.2.1.
 import numpy as np
 from networks import accuracy, batches, perceptron
 
-from tinygrad_bn import nn, optim
+from tinygrad_bn import init, nn, optim
 
 KINDS = {
     "without": lambda width, rng: [],
@@ -45,7 +45,7 @@ def network(data, depth, activation, kind, seed):
         (data.train_x.shape[1], *[100] * depth, data.num_classes),
         lambda width: [*KINDS[kind](width, noise), activation()],
         rng,
-        weights=nn.xavier_normal,
+        weights=init.xavier_normal,
     )
 
 

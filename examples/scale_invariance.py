@@ -84,7 +84,7 @@ def train(seed, steps, a=1.0, lr=LR):
     weights = [layer.weight for layer in linears(model)[:-1]]
     for w in weights:
         w.data = a * w.data
-    rest = [p for p in model.parameters() if p not in weights]
+    rest = [p for p in model.parameters() if p not in set(weights)]
     optimizers = optim.SGD(weights, lr), optim.SGD(rest, LR)
     seen = []
     for x, labels in batches(data, BATCH, steps, rng, f"{a:g} W, lr {lr:g}"):

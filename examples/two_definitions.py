@@ -15,8 +15,7 @@ import easel
 import numpy as np
 
 import tinygrad_bn as tg
-from tinygrad_bn import Drawing, Tensor
-from tinygrad_bn.tensor import tape
+from tinygrad_bn import Drawing, Tensor, tape
 
 LETTERS = ("batch_norm", "mean")
 
@@ -31,7 +30,7 @@ def defined(batch_norm) -> tuple[Tensor, Tensor, Tensor]:
 def kept(y: Tensor) -> tuple[int, int]:
     """How many operations the tape behind ``y`` holds, and how many bytes of
     results."""
-    operations, _ = tape(y)
+    operations = tape(y)
     results = [t.data for t in operations if t.data.base is None]
     saved = [a for t in operations for a in t.saved or () if isinstance(a, np.ndarray)]
     return len(operations), sum(array.nbytes for array in [*results, *saved])

@@ -65,9 +65,9 @@ WRONG = [
 def batch_norm_with(d_x_of):
     """Batch norm whose backward pass takes d_x from somewhere else."""
 
-    def backward(g, saved, needs, out, x, gamma, beta, *, axes, eps):
+    def backward(g, saved, needs, x, gamma, beta, *, axes, eps):
         _, *rest = _fused.backward(
-            g, saved, needs, out, x, gamma, beta, axes=axes, eps=eps
+            g, saved, needs, x, gamma, beta, axes=axes, eps=eps
         )
         return d_x_of(g, saved, x, gamma), *rest
 
@@ -125,7 +125,7 @@ def test_a_wrong_sign_is_caught_and_the_message_gives_all_sizes():
         "random direction must be the same by rules and by differences, but the rules "
         "give "
         f"{-slopes.sum():+.9g} and differences {slopes.sum():+.9g}, at a scale of "
-        f"{scale:.3g}. Mend the rule; if it is right, keep the inputs away from kinks, "
+        f"{scale:.3g}. Correct the rule; if it is right, keep the inputs away from kinks, "
         "or change step=."
     )
 
@@ -194,7 +194,7 @@ def test_a_fused_operation_whose_definition_differs_is_caught():
     operation = tg.Fused(
         "cube",
         lambda x: (x**3, None),
-        lambda g, saved, needs, out, x: (g * 3 * x**2,),
+        lambda g, saved, needs, x: (g * 3 * x**2,),
         definition=lambda x: x**3 + 0.5 * x,
     )
     with pytest.raises(AssertionError) as error:
@@ -252,7 +252,7 @@ def test_lists_floats_and_numpy_functions_are_welcome():
 
 def test_the_function_gets_copies_in_float64_and_the_callers_tensor_stays_as_it_is():
     u = Tensor(draw(3).astype(np.float32), name="u")
-    values, moment = u.data.copy(), u.moment
+    values, moment = u.data.copy(), u.timestamp
     seen = []
 
     def f(x):
@@ -262,7 +262,7 @@ def test_the_function_gets_copies_in_float64_and_the_callers_tensor_stays_as_it_
     check_gradients(f, u)
     assert set(seen) == {(False, np.dtype(np.float64), "u", True)}
     assert u.dtype == np.float32 and not u.requires_grad and u.grad is None
-    assert u.moment == moment
+    assert u.timestamp == moment
     np.testing.assert_array_equal(u.data, values)
 
 

@@ -275,7 +275,7 @@ def test_a_parameter_belongs_to_the_last_optimizer_that_adopted_it(make):
         first.step()
     assert str(error.value) == (
         f"{type(first).__name__}.step(): a parameter must belong to one optimizer, but "
-        "'b'(4,) was adopted by another one since. Use the newer optimizer only, or "
+        "'b'(4,) was attached to another one since. Use the newer optimizer only, or "
         "make a new one."
     )
     np.testing.assert_array_equal(w, before[0])

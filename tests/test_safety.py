@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, nn, ops, optim
+from tinygrad_bn import Tensor, functional, nn, ops, optim
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_fused_backward_must_return_a_gradient_for_every_input():
     def forward(a, b):
         return a * b, None
 
-    def backward(g, saved, needs, out, a, b):
+    def backward(g, saved, needs, a, b):
         return (g * b,)
 
     broken = tg.Fused("broken", forward, backward, definition=lambda a, b: a * b)
@@ -121,7 +121,7 @@ def test_a_fused_backward_must_return_a_gradient_for_every_input():
 def test_a_rule_that_returns_a_number_is_named():
     constant = tg.Primitive("constant", lambda x: x * 1, lambda g, y, x: 1.0)
     with pytest.raises(
-        ValueError, match="constant: the gradient .* returned 1.0. Mend"
+        ValueError, match="constant: the gradient .* returned 1.0. Correct"
     ):
         constant(leaf([1.0, 2.0])).sum().backward()
 
@@ -131,7 +131,7 @@ def test_a_rule_that_returns_a_number_is_named():
 
 def linear_loss(x, w, g):
     """A loss whose gradient by w is written at once into the optimizer's buffer."""
-    return (nn.fused_linear(x, w, None) * g).sum()
+    return (functional.fused_linear(x, w, None) * g).sum()
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -156,8 +156,8 @@ def test_two_layers_with_one_weight_do_not_write_over_each_other(rng):
     x, w, g = rng.standard_normal((3, 3, 3))
     weight = leaf(w)
     optim.SGD([weight], lr=0.1)
-    h = nn.fused_linear(x, weight, None)
-    (nn.fused_linear(h, weight, None) * g).sum().backward()
+    h = functional.fused_linear(x, weight, None)
+    (functional.fused_linear(h, weight, None) * g).sum().backward()
     np.testing.assert_allclose(weight.grad, (x @ w).T @ g + x.T @ (g @ w.T), rtol=1e-12)
 
 
@@ -173,8 +173,8 @@ def test_a_backward_pass_within_a_backward_pass_adds_its_gradient(rng, first):
 
     nested = tg.Primitive("nested", lambda a: a.view(), inner)
     h = leaf(x)
-    y = nn.fused_linear(h, weight, None)
-    y = nested(y) if first else nn.fused_linear(nested(h), weight, None)
+    y = functional.fused_linear(h, weight, None)
+    y = nested(y) if first else functional.fused_linear(nested(h), weight, None)
     (y * g).sum().backward()
     np.testing.assert_allclose(weight.grad, x.T @ g + x.T @ more, rtol=1e-12)
 
@@ -187,12 +187,12 @@ def test_a_backward_pass_that_fails_leaves_no_gradient_behind(rng):
     optimizer = optim.SGD([weight], lr=0.1)
     failing = tg.Primitive("failing", lambda a: a.view(), fails)
     with pytest.raises(ZeroDivisionError):
-        nn.fused_linear(failing(x), weight, None).sum().backward()
+        functional.fused_linear(failing(x), weight, None).sum().backward()
     assert weight.grad is None
     before = weight.data.copy()
     optimizer.step()
     np.testing.assert_array_equal(weight.data, before)
-    nn.fused_linear(x, weight, None).sum().backward()
+    functional.fused_linear(x, weight, None).sum().backward()
     assert np.shares_memory(weight.grad, optimizer.grad)
 
 
@@ -200,7 +200,7 @@ def test_a_gradient_of_another_dtype_goes_home_as_a_copy(rng):
     x, w, b, g = (rng.standard_normal(shape) for shape in ((4, 3), (3, 2), 2, (4, 2)))
     weight, bias = (Tensor(v, requires_grad=True, dtype=np.float32) for v in (w, b))
     optimizer = optim.SGD([weight, bias], lr=0.1)
-    y = nn.fused_linear(Tensor(x), weight, bias)
+    y = functional.fused_linear(Tensor(x), weight, bias)
     assert y.dtype == np.float64
     (y * g).sum().backward()
     np.testing.assert_allclose(weight.grad, x.T @ g, rtol=1e-6)
@@ -261,7 +261,7 @@ def test_threads_with_a_common_weight_leave_it_its_home():
 
 
 def test_a_fused_backward_may_yield_its_gradients():
-    def backward(g, saved, needs, out, a):
+    def backward(g, saved, needs, a):
         yield g * 2
 
     twice = tg.Fused("twice", lambda a: (a * 2, None), backward, lambda a: a * 2)
@@ -302,7 +302,7 @@ def test_batch_norm_takes_one_gamma_per_channel_in_both_definitions(definition):
 
 
 def test_a_fused_operation_off_the_way_does_not_run_backward():
-    def backward(g, saved, needs, out, a):
+    def backward(g, saved, needs, a):
         raise AssertionError("nobody asked for this gradient")
 
     unwanted = tg.Fused("unwanted", lambda a: (a * 2, None), backward, lambda a: a * 2)
@@ -349,15 +349,15 @@ def test_a_copy_of_a_leaf_has_a_gradient_of_its_own():
     assert p.grad.tolist() == [3, 3]
 
 
-def test_a_gradient_set_by_hand_with_another_shape_is_an_error():
+def test_a_gradient_of_another_shape_cannot_be_assigned():
     p = leaf([1.0, 2.0], "p")
-    p.grad = np.zeros(3)
     with pytest.raises(ValueError) as error:
-        (p * 3).sum().backward()
+        p.grad = np.zeros(3)
     assert str(error.value) == (
-        "backward(): a gradient must have the shape of its tensor, but .grad of "
-        "'p'(2,) has (3,). Set .grad to None."
+        "tensor.grad = values: a gradient must have the shape of its tensor, but "
+        "'p'(2,) received one of (3,). Set .grad to None to clear it."
     )
+    assert p.grad is None
 
 
 # --- Numbers --------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_a_bias_in_float64_makes_the_result_float64_in_both_definitions(fused):
     row = Tensor([1.0, 2.0])
     norm = tg.fused_batch_norm if fused else tg.batch_norm
     assert norm(x, beta=row).dtype == np.float64
-    linear = nn.fused_linear if fused else nn.linear
+    linear = functional.fused_linear if fused else functional.linear
     assert linear(x, Tensor(np.eye(2, dtype=np.float32)), row).dtype == np.float64
 
 

@@ -1,35 +1,33 @@
-"""tinygrad_bn: what batch normalization does to gradients, in a small tensor engine."""
+"""What batch normalization does to gradients: a small autodiff engine in NumPy.
+
+The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``;
+then ``functional.py``, ``nn.py`` and ``optim.py``; then ``routes.py`` and ``draw/``.
+"""
 
 from . import nn, optim
+from .backward import Fused, grad, tape
 from .batchnorm import batch_norm, fused_batch_norm
 from .check import check_gradients
 from .checkpoint import load, save
+from .compositions import concatenate, matmul, stack
 from .draw import Drawing, NoRenderer, draw, draw_routes, side_by_side
 from .ops import (
     absolute,
-    concatenate,
     exp,
     log,
-    matmul,
     maximum,
     relu,
     sigmoid,
     sqrt,
-    stack,
+    stop_gradient,
     tanh,
     where,
 )
 from .redundant import check_redundant
 from .routes import explain
-from .tensor import (
-    Fused,
-    Primitive,
-    Tensor,
-    composite,
-    grad,
-    no_grad,
-    stop_gradient,
-)
+from .scopes import composite, no_grad
+from .tape import Primitive
+from .tensor import Tensor
 
 __all__ = [
     "Drawing",
@@ -64,6 +62,7 @@ __all__ = [
     "stack",
     "stop_gradient",
     "tanh",
+    "tape",
     "where",
 ]
 __version__ = "0.1.0"

@@ -21,7 +21,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .tensor import Tensor, describe, grad
+from .backward import grad
+from .errors import describe
+from .tensor import Tensor
 
 SEED = list(b"check_gradients")
 
@@ -166,7 +168,7 @@ def _compare_slopes(where, by_rules, by_differences, scale, tolerance) -> None:
         raise AssertionError(
             f"{where}: the slope along a random direction must be the same by rules "
             f"and by differences, but the rules give {rules:+.9g} and differences "
-            f"{differences:+.9g}, at a scale of {scale:.3g}. Mend the rule; if it is "
+            f"{differences:+.9g}, at a scale of {scale:.3g}. Correct the rule; if it is "
             "right, keep the inputs away from kinks, or change step=."
         )
 

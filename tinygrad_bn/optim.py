@@ -1,17 +1,18 @@
 """Optimizers: SGD and Adam, a handful of NumPy calls for any number of parameters.
 
 ==================  ====================================================================
-flat buffer         one array that holds all parameters one after the other; each
-                    ``parameter.data`` is a view of its part, and ``parameter.grad`` of
-                    its part of a second one, for the gradients
-adopt               to move parameters into the buffers; the last to do so has them
-lr                  the learning rate, settable at any time
+flat array          one array that holds all parameters one after the other; each
+                    ``parameter.data`` is a slice of it
+gradient buffer     the slice of a second flat array that is ``parameter.grad``
+attach              to move parameters into the flat arrays; a parameter belongs to the
+                    last optimizer that attached it
+lr                  the learning rate, which can be set at any time
 ==================  ====================================================================
 
-``parameter.grad`` lives in the optimizer's buffer and is written anew by the next
-backward pass, even by one that fails: copy it to keep it. A parameter that received no
-gradient since ``zero_grad()`` counts as one whose gradient is zero: momentum and weight
-decay still move it (PyTorch skips it).
+``parameter.grad`` is a gradient buffer, which the next backward pass overwrites after
+``zero_grad()``: copy it to keep it. A parameter that received no gradient since
+``zero_grad()`` counts as one whose gradient is zero: momentum and weight decay still
+move it (PyTorch skips it).
 
 This file comes after ``nn.py`` in the reading order.
 
@@ -26,9 +27,12 @@ from numbers import Real
 
 import numpy as np
 
-from .tensor import Tensor, describe, tick
+from .errors import describe
+from .tape import clock
+from .tensor import Tensor
 
-BLOCK = 32768  # numbers; in float32, the five arrays of a step fit a cache of 1 MB
+# Values per block. In float32, five such arrays fit into a cache of 1 MB.
+BLOCK = 32768
 
 
 class Optimizer:
@@ -52,12 +56,13 @@ class Optimizer:
         self.data, self.grad = (
             np.zeros(size, self.parameters[0].dtype) for _ in range(2)
         )
-        # Block by block, the values stay in the cache from pass to pass.
+        # A step goes through its arrays several times. Block by block, they stay in the
+        # cache from one time to the next.
         self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
         self.scratch = np.empty_like(self.data[:BLOCK])
-        self._adopt()
+        self._attach()
 
-    def _adopt(self) -> None:
+    def _attach(self) -> None:
         ends = np.cumsum([p.size for p in self.parameters])[:-1]
         parts = zip(
             self.parameters, np.split(self.data, ends), np.split(self.grad, ends)
@@ -69,9 +74,9 @@ class Optimizer:
             self._grads.append(grad)
 
     def __setstate__(self, state: dict) -> None:
-        """Adopt the parameters: copies of views, deep or pickled, are views no more."""
+        """Attach the parameters again: the copy of a slice is no longer a slice."""
         vars(self).update(state)
-        self._adopt()
+        self._attach()
 
     @property
     def lr(self) -> float:
@@ -83,14 +88,14 @@ class Optimizer:
         self._lr = _at_least_zero("lr", value)
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+        """Clear the gradients of all parameters."""
         for p in self.parameters:
             p.grad = None
 
     def step(self) -> None:
         """Update the parameters from their gradients.
 
-        Raises: ``RuntimeError`` if another optimizer has adopted one of them since.
+        Raises: ``RuntimeError`` if another optimizer has attached one of them since.
         """
         self._gather()
         g = self.grad
@@ -98,28 +103,23 @@ class Optimizer:
             # Not in place: the gradients are the user's, and may stay for another step.
             g = np.multiply(self.data, self.weight_decay, dtype=g.dtype)
             g += self.grad
-        self._update(g)
-        moment = tick()
+        # First the timestamps: an interrupted update must not go unnoticed.
+        now = clock.tick()
         for p in self.parameters:
-            p.moment = moment
+            p.timestamp = now
+        self._update(g)
 
     def _gather(self) -> None:
         for p, grad in zip(self.parameters, self._grads):
-            if not p.lives_in(grad):
+            if not p.uses_buffer(grad):
                 raise RuntimeError(
                     f"{type(self).__name__}.step(): a parameter must belong to one "
-                    f"optimizer, but {describe(p)} was adopted by another one since. "
+                    f"optimizer, but {describe(p)} was attached to another one since. "
                     "Use the newer optimizer only, or make a new one."
                 )
             if p.grad is None:
                 grad[...] = 0
             elif p.grad is not grad:
-                if np.shape(p.grad) != p.shape:
-                    raise ValueError(
-                        f"{type(self).__name__}.step(): a gradient must have the "
-                        f"shape of its parameter, but {describe(p)} has one of "
-                        f"{np.shape(p.grad)}."
-                    )
                 grad[...] = p.grad
 
     def _update(self, g: np.ndarray) -> None:
@@ -130,11 +130,11 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} must define _state().")
 
     def state_dict(self) -> dict:
-        """Copies of what has accumulated over the steps, and the learning rate."""
+        """Copies of what accumulated over the steps, and the learning rate."""
         return {"lr": self.lr, **{name: a.copy() for name, a in self._state().items()}}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from the ``state_dict()`` of an optimizer for the same parameters.
+        """Continue from the ``state_dict()`` of an optimizer for the same parameters.
 
         Raises: ``ValueError`` for entries that are missing, unexpected or misshapen;
         nothing is changed then.
@@ -211,13 +211,13 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps of the size of lr, from averages of the gradient and of its square.
+    """Steps about as long as lr, from averages of the gradient and of its square.
 
     ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g^2``,
     ``p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``.
 
-    Kept are the sums that m and v are made of, ``sum_g = m / (1 - beta1)`` and
-    ``sum_gg = v / (1 - beta2)``, because they take two multiplications fewer.
+    The state holds ``sum_g = m / (1 - beta1)`` and ``sum_gg = v / (1 - beta2)`` instead
+    of m and v, which saves two multiplications per parameter.
 
     lr >= 0, betas in [0, 1), eps >= 0, weight_decay >= 0 (added to the gradient).
 
@@ -246,7 +246,7 @@ class Adam(Optimizer):
         self.steps += 1
         beta1, beta2 = self.betas
         t = int(self.steps)
-        # sqrt(c s) + eps = (sqrt(s) + eps / sqrt(c)) sqrt(c): one pass fewer.
+        # sqrt(c s) + eps = (sqrt(s) + eps / sqrt(c)) sqrt(c) saves one multiplication.
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
         lr, eps = self.lr * (1 - beta1) / (1 - beta1**t) / root, self.eps / root
         for block in self.blocks:

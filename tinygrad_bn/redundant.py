@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .backward import backward_pass
 from .nn import Module
 from .routes import Explanation, refuse_unrecorded, what_cancels
-from .tensor import Tensor, pull_back, recorded
+from .scopes import always_recorded
+from .tensor import Tensor
 
 SMALL = 1e-9
 
@@ -42,7 +44,7 @@ class Findings(tuple):
     __repr__ = __str__
 
 
-@recorded
+@always_recorded
 def check_redundant(model: Module, x) -> Findings:
     """Tell which parameters of ``model`` cannot learn from ``x``, one batch of inputs.
 
@@ -63,7 +65,7 @@ def check_redundant(model: Module, x) -> Findings:
     y = twin(Tensor(values, dtype=np.float64 if values.dtype.kind == "f" else None))
     refuse_unrecorded("check_redundant", y)
     g = np.random.default_rng(0).standard_normal(y.shape)
-    gradients, scaled = pull_back(y, g), pull_back(y, 3 * g)
+    gradients, scaled = backward_pass(y, g), backward_pass(y, 3 * g)
     found = []
     for name, parameter in twin.named_parameters():
         d = gradients.get(parameter)

@@ -21,29 +21,21 @@ names.
 
 import html
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .ops import broadcast_to
-from .tensor import (
-    Fused,
-    Tensor,
-    describe,
-    qualified_name,
-    refuse_changed_leaves,
-    seed,
-    stop_gradient,
-    tape,
-    tick,
-)
+from .backward import Fused, initial_cotangent, refuse_changed_leaves, tape
+from .errors import describe
+from .ops import broadcast_to, stop_gradient
+from .tensor import Tensor
 
 MAX_ROUTES = 16
 MANY = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
     """One way of the gradient, and what arrives by it.
 
@@ -65,7 +57,7 @@ class Route:
         return "via " + ", then ".join(self.gates) if self.gates else "direct"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """The routes from ``y`` to ``leaf``: it can be iterated, printed, shown in a
     notebook.
@@ -76,6 +68,7 @@ class Explanation:
     y: Tensor = field(repr=False)
     leaf: Tensor
     routes: tuple[Route, ...]
+    leaf_name: str = "leaf"
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self.routes)
@@ -128,7 +121,7 @@ class Explanation:
 
     @property
     def heading(self) -> str:
-        return f"contribution to d{self.y.name or 'L'}/d{self.leaf.name or 'leaf'}"
+        return f"contribution to d{self.y.name or 'L'}/d{self.leaf_name}"
 
     def remark(self) -> str:
         """What the table leaves unsaid: that there is no route, or how large a 0
@@ -210,7 +203,7 @@ def explain(
         if node.op is broadcast_to and d_x is not None:
             sums.append((key.gates, np.abs(d_y).max(), np.abs(d_x).max()))
 
-    arrived, merged = carry(ways, names, seed(y, gradient), note_sums)
+    arrived, merged = carry(ways, names, initial_cotangent(y, gradient), note_sums)
     shares = {key: _share(g, leaf) for key, g in arrived[leaf].items()}
     scale = max((np.abs(g).max(initial=0) for g in shares.values()), default=0.0)
     residue = rounding(leaf.dtype, scale)
@@ -230,7 +223,7 @@ def explain(
     routes.sort(
         key=lambda r: (r.merged > 1, len(r.gates), [order[g] for g in r.gates], r.cut)
     )
-    return Explanation(y, leaf, tuple(routes))
+    return Explanation(y, leaf, tuple(routes), ways.graph.name(leaf) or "leaf")
 
 
 def what_cancels(y: Tensor, leaf: Tensor, gradient=None) -> Explanation | None:
@@ -248,7 +241,7 @@ def what_cancels(y: Tensor, leaf: Tensor, gradient=None) -> Explanation | None:
     if gradient is None:
         g = np.random.default_rng(0).standard_normal(parting.shape)
     else:
-        arrived, _ = carry(Ways(graph, parting), {}, seed(y, gradient))
+        arrived, _ = carry(Ways(graph, parting), {}, initial_cotangent(y, gradient))
         g = sum(d for d in arrived[parting].values() if d is not None)
     routes = explain(parting, leaf, g, gates=(name,))
     return routes if routes.cancels else None
@@ -295,17 +288,26 @@ class Unfolded:
         self.y, self.opened = y, opened
         self.definitions: dict[Tensor, Tensor] = {}
         self.within: dict[Tensor, Tensor] = {}
-        self.order = self._look_through(y, 0)
+        self.order = self._look_through(y, frozenset())
+        self.names: dict[Tensor, str | None] = {}
+        for node in self.order:
+            for x in self.inputs(node):
+                if isinstance(x, Tensor) and x.op is None:
+                    self.names.setdefault(x, x.qualified_name(node.scope))
 
-    def _look_through(self, y: Tensor, since: int) -> list[Tensor]:
+    def name(self, t: Tensor) -> str | None:
+        """The name of a tensor of the graph; for a parameter, its qualified name."""
+        return self.names.get(t, t.name)
+
+    def _look_through(self, y: Tensor, boundary: Collection[Tensor]) -> list[Tensor]:
         found = []
-        for node in tape(y, since, cuts=True)[0]:
+        for node in tape(y, boundary, through_cuts=True):
             refuse_changed_leaves(node)
             found.append(node)
             if isinstance(node.op, Fused) and self.opened(node):
-                start = tick()
                 self.definitions[node] = node.op.unfold(node)
-                inside = self._look_through(self.definitions[node], start)
+                inputs = {x for x in node.inputs if isinstance(x, Tensor)}
+                inside = self._look_through(self.definitions[node], inputs)
                 self.within |= {t: node for t in inside if t not in self.within}
                 found += inside
         return found
@@ -323,7 +325,7 @@ class Ways:
     """
 
     def __init__(self, graph: Unfolded, *targets: Tensor):
-        self.graph, self.y, self.targets = graph, graph.y, targets
+        self.graph, self.y, self.targets = graph, graph.y, dict.fromkeys(targets)
         reaches, beyond_cut = set(targets), set()
         for node in reversed(graph.order):
             inputs = graph.inputs(node)
@@ -343,7 +345,7 @@ class Ways:
         A step without a gradient counts only where ``stop_gradient`` is to blame;
         others, such as the step into a mask, are no way at all.
         """
-        inputs = (x for x in self.graph.inputs(node) if x in reaches)
+        inputs = (x for x in self.graph.inputs(node) if is_in(x, reaches))
         steps = {x: not self._flows(node, x) for x in inputs}
         blamed = node.op is stop_gradient
         return {
@@ -366,15 +368,14 @@ class Ways:
         else:
             yield from ((x, None) for x, cut in steps.items() if cut)
             needed = {x for x, cut in steps.items() if not cut}
-            arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
-            needs = [x in needed for x in node.inputs]
-            yield from node.op.pull(g, node, arrays, needs, [None] * len(needs))
+            needs = [isinstance(x, Tensor) and x in needed for x in node.inputs]
+            yield from node.op.apply_pullbacks(g, node, needs)
 
     def gates(self, wanted: Iterable[str] | None) -> dict[Tensor, str]:
         """The tensors whose names tell routes apart, from the loss to the leaf."""
         ends = {self.y, *self.targets}
         named = {
-            node: qualified_name(node)
+            node: node.qualified_name()
             for node in self.steps
             if node.name is not None and node not in ends
         }
@@ -383,7 +384,7 @@ class Ways:
             if missing := wanted - set(named.values()):
                 raise ValueError(
                     f"gates must be names of tensors between {describe(self.y)} and "
-                    f"{describe(self.targets[0])}, but {sorted(missing)} is not among "
+                    f"{describe(next(iter(self.targets)))}, but {sorted(missing)} is not among "
                     f"{sorted(set(named.values()))}. Name a tensor with .named()."
                 )
             return {node: name for node, name in named.items() if name in wanted}
@@ -466,6 +467,11 @@ def carry(
     routes = _whole(arrived[target], merged_at, ways.gates_ahead(names), names)
     told = {key.gates for key in routes if not key.rest}
     return {target: routes}, _count(ways, names) - len(told)
+
+
+def is_in(x, tensors) -> bool:
+    """Whether an input of an operation is one of these tensors."""
+    return isinstance(x, Tensor) and x in tensors
 
 
 def _share(g: np.ndarray | None, leaf: Tensor) -> np.ndarray:

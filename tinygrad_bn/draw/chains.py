@@ -25,7 +25,7 @@ def compose_chains(y: Tensor, leaf: Tensor, gates, gradient) -> Scene:
         )
         for route in routes
     ]
-    of = f"∂{typeset(y.name or 'L')}/∂{typeset(leaf.name or 'leaf')}"
+    of = f"∂{typeset(y.name or 'L')}/∂{typeset(graph.name(leaf) or 'leaf')}"
     sheet = Sheet(chains, entries(routes.total), routes.residue, of)
     return Scene([Box(0, "output", "", sheet=sheet)], [], Frame("", boxes=[0]))
 
@@ -35,7 +35,7 @@ def _links(places: Places, ways: Ways, names: dict, route: Route) -> list[tuple]
     passed = [t for t in _passed(ways, names, route.gates) if places.of.get(t) is t]
     links, before = [], None
     for t in passed:
-        kind = names.get(t, "leaf" if t is ways.targets[0] else "")
+        kind = names.get(t, "leaf" if t is places.leaf else "")
         factor = "" if before is None else _factor(places, before, t)
         links.append((factor, _title(places, t), kind))
         before = t
@@ -76,6 +76,7 @@ def _factor(places: Places, above: Tensor, below: Tensor) -> str:
 
 
 def _title(places: Places, t: Tensor) -> str:
-    if t.name is not None:
-        return typeset(t.name)
+    name = places.graph.name(t)
+    if name is not None:
+        return typeset(name)
     return "leaf" if t.op is None else places.formulas.texts[t][0]

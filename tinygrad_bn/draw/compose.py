@@ -10,8 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..backward import Fused, initial_cotangent
 from ..routes import MANY, Unfolded, Ways, entries, rounding, what_cancels
-from ..tensor import Fused, Scope, Tensor, seed
+from ..scopes import Scope
+from ..tensor import Tensor
 from .flow import OTHERS, Flow
 from .places import (
     REST,
@@ -46,7 +48,7 @@ def compose(
     given."""
     opened = {opened} if isinstance(opened, str) else set(opened)
     wants_gradient = leaf is not None or gradient is not None or y.size == 1
-    g = seed(y, gradient) if wants_gradient else None
+    g = initial_cotangent(y, gradient) if wants_gradient else None
     if leaf is None:
         graph = Unfolded(y, lambda t: opens(t, opened))
         flow = Flow(graph, g, symbols)
@@ -111,7 +113,8 @@ class _Composer:
 
     def _leaf_box(self, t: Tensor) -> Box:
         unnamed = "leaf" if t.requires_grad else "constant"
-        name = unnamed if t.name is None else typeset(t.name)
+        name = self.graph.name(t)
+        name = unnamed if name is None else typeset(name)
         name = name.rpartition(".")[2] if self._around(t) else name
         box = Box(self.keys[t], "leaf" if t.requires_grad else "data", name)
         box.note, box.tooltip = (
@@ -211,7 +214,8 @@ class _Composer:
 
     def _gradient_of(self, t: Tensor) -> str:
         top = "L" if self.graph.y.name is None else typeset(self.graph.y.name)
-        return "gradient" if t.name is None else f"∂{top}/∂{typeset(t.name)}"
+        name = self.graph.name(t)
+        return "gradient" if name is None else f"∂{top}/∂{typeset(name)}"
 
     # --- Ledgers and bars -------------------------------------------------------------
 
@@ -244,7 +248,7 @@ class _Composer:
 
     def _bar(self, x: Tensor) -> Bar:
         g = self.flow.arrived[x]
-        name = typeset((x.name or "leaf").rpartition(".")[2])
+        name = typeset((self.graph.name(x) or "leaf").rpartition(".")[2])
         bar = Bar(name, "×".join(map(str, x.shape)), float(np.linalg.norm(g)))
         if self.flow.is_zero(g) and (
             routes := what_cancels(self.graph.y, x, self.flow.g)
@@ -344,7 +348,7 @@ class _Composer:
 def _frame_title(call: Scope) -> tuple[str, str]:
     if call.owner is None:
         return call.name, ""
-    words = f"{type(call.owner).__name__} {call.owner.extra_repr()}".strip()
+    words = call.owner.caption()
     return (call.name, words) if call.name else (words, "")
 
 

@@ -10,8 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..ops import stop_gradient
 from ..routes import Unfolded, Ways, carry, rounding
-from ..tensor import Scope, Tensor, stop_gradient
+from ..scopes import Scope
+from ..tensor import Tensor
 from .places import is_tensor, scopes
 from .scene import COMMON, DIRECT, number
 

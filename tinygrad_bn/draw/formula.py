@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..routes import Unfolded
 from ..tensor import Tensor
 from .scene import number, typeset
 
@@ -20,12 +21,12 @@ class Formulas:
     """The formula of each tensor in terms of those that have a name or box of their
     own.
 
-    ``visit`` tensors oldest first. ``definitions`` lead from unfolded operations to
-    what defines them, which has the same formula.
+    ``visit`` tensors oldest first. An unfolded operation has the same formula as its
+    definition.
     """
 
-    def __init__(self, definitions: dict[Tensor, Tensor]):
-        self.definitions = definitions
+    def __init__(self, graph: Unfolded):
+        self.graph, self.definitions = graph, graph.definitions
         self.texts: dict[Tensor, tuple[str, int]] = {}
         self.folded: set[Tensor] = set()
         self.shown: set[Tensor] = set()
@@ -43,8 +44,9 @@ class Formulas:
         """What a formula calls an input: its name, or its formula where it has none."""
         if not isinstance(x, Tensor):
             return number(x, 3) if isinstance(x, float | int) else str(x), ATOM
-        if x.name is not None:
-            return typeset(x.name.rpartition(".")[2] or x.name), ATOM
+        name = self.graph.name(x)
+        if name is not None:
+            return typeset(name.rpartition(".")[2] or name), ATOM
         if x in self.folded:
             return "x", ATOM
         if x.op is None and x.requires_grad:

@@ -15,7 +15,8 @@ from functools import cached_property
 
 from ..nn import Module
 from ..routes import Unfolded
-from ..tensor import Scope, Tensor
+from ..scopes import Scope
+from ..tensor import Tensor
 from .formula import LONGEST, Formulas, together
 
 REST = "rest"
@@ -36,7 +37,7 @@ class Places:
         self.gates = set(gates)
         self.around_gates = {scope for gate in self.gates for scope in scopes(gate)}
         self.fused_around_gates = {graph.within.get(gate) for gate in self.gates}
-        self.formulas = Formulas(graph.definitions)
+        self.formulas = Formulas(graph)
         self.of: dict[Tensor, object] = {}
         self.users: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
         self._place_operations()
@@ -143,8 +144,8 @@ class Places:
         if x is self.leaf:
             return False
         if isinstance(place, Scope):
-            return x.requires_grad or x.name is None
-        if x.requires_grad or x.name is not None:
+            return x.requires_grad or self.graph.name(x) is None
+        if x.requires_grad or self.graph.name(x) is not None:
             return False
         return self.as_formula(place) or x.size == 1 or x.dtype.kind != "f"
 

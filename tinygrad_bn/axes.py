@@ -1,0 +1,86 @@
+"""Axes and shapes: what NumPy's ``axis`` means, and what is left of a shape without it.
+
+All functions accept arrays and tensors: they only read ``x.ndim`` and ``x.shape``.
+"""
+
+import functools
+import math
+from collections.abc import Iterable
+
+from . import errors
+
+
+def axes_of(x, axis) -> tuple[int, ...]:
+    """The axes meant by NumPy's ``axis``: None (all), one, several, or from the end.
+
+    Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
+    """
+    several = not isinstance(axis, tuple) and isinstance(axis, Iterable)
+    axes = _axes(x.ndim, tuple(axis) if several else axis)
+    if axes is None:
+        raise errors.axis_refused(axis, x)
+    return axes
+
+
+@functools.cache
+def _axes(ndim: int, axis) -> tuple[int, ...] | None:
+    """The axes, sorted and counted from the start; None if they make no sense."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    found = tuple(sorted(int(i) + ndim if i < 0 else int(i) for i in axes))
+    sensible = len(set(found)) == len(found) and all(0 <= i < ndim for i in found)
+    return found if sensible else None
+
+
+def shape_with_ones(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of ``x`` with 1 for each of ``axes``: that of a sum with keepdims."""
+    return _split(x.shape, axes)[0]
+
+
+def shape_without(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of ``x`` without ``axes``: that of a sum over them."""
+    return _split(x.shape, axes)[1]
+
+
+def count(x, axes: tuple[int, ...]) -> int:
+    """How many values of ``x`` a sum over ``axes`` adds up."""
+    return _split(x.shape, axes)[2]
+
+
+@functools.lru_cache
+def _split(shape: tuple, axes: tuple) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    ones = tuple(1 if i in axes else n for i, n in enumerate(shape))
+    rest = tuple(n for i, n in enumerate(shape) if i not in axes)
+    return ones, rest, math.prod(shape[i] for i in axes)
+
+
+def one_shape(numbers: tuple) -> tuple:
+    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
+    single = len(numbers) == 1 and not hasattr(numbers[0], "__index__")
+    return tuple(numbers[0]) if single else numbers
+
+
+def shape_with_blank_filled(x, shape: tuple) -> tuple[int, ...]:
+    """The shape with its -1, if any, replaced by what is left over.
+
+    Raises: ``ValueError`` for a shape that ``x`` does not fit into.
+    """
+    known = math.prod(n for n in shape if n != -1)
+    if shape.count(-1) == 1 and known and x.size % known == 0:
+        shape = tuple(x.size // known if n == -1 else n for n in shape)
+    if math.prod(shape) != x.size or -1 in shape:
+        raise errors.reshape_refused(x, shape)
+    return shape
+
+
+def order_of_axes(x, axes: tuple) -> tuple[int, ...]:
+    """The axes counted from the start, in the order given; reversed if none are given.
+
+    Raises: ``ValueError`` unless each axis of ``x`` is named once.
+    """
+    axes = axes or tuple(range(x.ndim))[::-1]
+    axes = tuple(i + x.ndim if i < 0 else i for i in axes)
+    if sorted(axes) != list(range(x.ndim)):
+        raise errors.transpose_refused(x, axes)
+    return axes

@@ -1,0 +1,226 @@
+"""The backward pass: one loop over the tape, from the newest operation to the oldest.
+
+An operation is newer than its inputs. So the tape, sorted by timestamp, is in
+topological order, and when the loop reaches a node, everything that was computed from
+that node has already added its share to the cotangent.
+
+==================  ====================================================================
+backward pass       carries the cotangent of an output back to leaves, or to other
+                    nodes that somebody wants
+fused               a hand-written forward and backward, paired with its ``definition``,
+                    a composite that computes the same
+boundary            nodes at which a walk stops, as if they were leaves
+gradient buffer     the slice of an optimizer's flat array that holds one parameter's
+                    gradient
+==================  ====================================================================
+
+This file comes after ``tape.py`` in the reading order, and before ``ops.py``.
+
+Left out on purpose: checkpointing (trading memory for time), and gradients of several
+outputs in one pass.
+"""
+
+import itertools
+import operator
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from . import errors
+from .scopes import always_recorded, state
+from .tape import Node, Operation, values_of
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+
+def tape(
+    y: Node, boundary: Collection[Node] = frozenset(), through_cuts: bool = False
+) -> list[Node]:
+    """The operations' outputs that a gradient of ``y`` passes through, newest first.
+
+    Each has ``.op``, ``.inputs`` and ``.params``. The walk stops at the ``boundary``.
+    With ``through_cuts`` it goes on where ``stop_gradient`` stops the gradient.
+    """
+    nodes, found, waiting = [], {y}, [y]
+    while waiting:
+        node = waiting.pop()
+        if node.op is None or node in boundary:
+            continue
+        nodes.append(node)
+        for x in node.inputs:
+            if isinstance(x, Node) and x not in found:
+                if x._requires_grad or through_cuts:
+                    found.add(x)
+                    waiting.append(x)
+    nodes.sort(key=operator.attrgetter("timestamp"), reverse=True)
+    return nodes
+
+
+def backward_pass(
+    y: Node,
+    g,
+    wanted: Collection[Node] | None = None,
+    boundary: Collection[Node] = frozenset(),
+) -> dict[Node, Any]:
+    """Carry the cotangent ``g`` of ``y`` back: ``{node: its cotangent}``.
+
+    The result contains the ``wanted`` nodes that ``y`` depends on; by default these are
+    all leaves that require a gradient. Only what leads to them is computed.
+    """
+    nodes = tape(y, boundary)
+    needed = None if wanted is None else _leading_to(wanted, nodes)
+    cotangents = {y: g}
+    for node in nodes:
+        if node not in cotangents:
+            continue
+        g = cotangents[node]
+        if wanted is None or node not in wanted:
+            del cotangents[node]
+        refuse_changed_leaves(node)
+        needs = [
+            isinstance(x, Node) and (x._requires_grad if needed is None else x in needed)
+            for x in node.inputs
+        ]
+        if not any(needs):
+            continue
+        for x, d_x in node.op.apply_pullbacks(g, node, needs):
+            if getattr(d_x, "shape", None) != x._data.shape:
+                raise errors.pullback_misshapen(node, x, d_x)
+            cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
+    return cotangents
+
+
+def _leading_to(wanted: Collection[Node], nodes: list[Node]) -> set[Node]:
+    """The wanted nodes, and those among ``nodes`` that depend on one of them."""
+    needed = set(wanted)
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.inputs):
+            needed.add(node)
+    return needed
+
+
+def refuse_changed_leaves(node: Node) -> None:
+    """Raise if a leaf has changed since ``node`` was computed from it."""
+    for x in node.inputs:
+        if isinstance(x, Node) and x.op is None and x.timestamp > node.timestamp:
+            raise errors.leaf_changed(x, node)
+
+
+def initial_cotangent(y: Node, gradient) -> np.ndarray:
+    """The cotangent with which a backward pass from ``y`` starts: 1 by default."""
+    if gradient is None:
+        if y.size != 1:
+            raise errors.cotangent_missing(y)
+        return np.ones(y.shape, y.dtype)
+    g = np.array(gradient, dtype=y.dtype)
+    if g.shape != y.shape:
+        raise errors.cotangent_misshapen(y, g.shape)
+    return g
+
+
+def backward(y: Node, gradient=None) -> None:
+    """Add the gradient of ``y`` to ``.grad`` of every leaf: ``Tensor.backward``."""
+    if not y._requires_grad:
+        raise errors.nothing_recorded(y)
+    for leaf, g in backward_pass(y, initial_cotangent(y, gradient)).items():
+        if leaf._grad is not None:
+            leaf._grad += g
+        elif leaf._grad_buffer is None:
+            leaf._grad = np.array(g, dtype=leaf.dtype)
+        else:
+            leaf._grad_buffer[...] = g
+            leaf._grad = leaf._grad_buffer
+
+
+@overload
+def grad(
+    y: Node, wrt: "Tensor", gradient: Any = None, create_graph: bool = False
+) -> "Tensor": ...
+@overload
+def grad(
+    y: Node, wrt: Sequence["Tensor"], gradient: Any = None, create_graph: bool = False
+) -> list["Tensor"]: ...
+def grad(y, wrt, gradient=None, create_graph=False):
+    """The gradient of ``y`` with respect to ``wrt``, a tensor or a sequence of tensors.
+
+    Returns a tensor for a tensor and a list for a sequence, with zeros for what ``y``
+    does not depend on. Changes nothing. ``gradient`` is the cotangent to start from,
+    shaped like ``y``; a ``y`` of one element does not need it. With ``create_graph`` the
+    result is recorded, so that it can be differentiated, explained and drawn.
+
+    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt`` that
+    does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
+    """
+    if not isinstance(y, Node) or wrt is None:
+        raise errors.grad_of_no_tensor(y, wrt)
+    single = isinstance(wrt, Node)
+    wanted = [wrt] if single else list(wrt)
+    for x in wanted:
+        if not isinstance(x, Node):
+            raise errors.wrt_is_no_tensor(x)
+        if not x._requires_grad:
+            raise errors.wrt_requires_no_gradient(x)
+    g = initial_cotangent(y, gradient)
+    if create_graph:
+        g = gradient if isinstance(gradient, Node) else type(y)(g)
+        cotangents = always_recorded(backward_pass)(y, g, set(wanted))
+    else:
+        cotangents = backward_pass(y, g, set(wanted))
+    gradients = [_as_tensor_like(x, cotangents.get(x)) for x in wanted]
+    return gradients[0] if single else gradients
+
+
+def _as_tensor_like(x: Node, g):
+    if isinstance(g, Node):
+        return g if g.dtype == x.dtype else g.astype(x.dtype)
+    return type(x)(np.zeros(x.shape) if g is None else g, dtype=x.dtype)
+
+
+class Fused(Operation):
+    """A hand-written forward and backward, paired with the composite that defines it.
+
+    ``forward(*inputs, **params) -> (y, saved)`` and
+    ``backward(g, saved, needs, *inputs, **params) -> gradients`` compute with arrays.
+    ``needs`` says which inputs need a gradient; ``gradients`` has one entry per input,
+    which is ignored where none is needed. Neither may write into ``g`` or ``saved``.
+
+    ``definition(*inputs, **params)`` computes the same from tensors. Derivatives of
+    higher order are left to it, and therefore right by construction.
+    """
+
+    saves = True
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable,
+        backward: Callable,
+        definition: Callable,
+        demands: str | None = None,
+        doc: str | None = None,
+    ):
+        super().__init__(name, demands, doc)
+        self.forward, self.backward, self.definition = forward, backward, definition
+
+    def apply_pullbacks(self, g, y, needs):
+        if isinstance(g, Node):
+            wanted = set(itertools.compress(y.inputs, needs))
+            inputs = {x for x in y.inputs if isinstance(x, Node)}
+            cotangents = backward_pass(self.unfold(y), g, wanted, boundary=inputs)
+            return [(x, cotangents[x]) for x in wanted if x in cotangents]
+        gradients = self.backward(g, y.saved, needs, *values_of(y.inputs), **y.params)
+        gradients = tuple(gradients)
+        if len(gradients) != len(needs):
+            raise errors.fused_gradients_missing(self, len(needs), len(gradients))
+        return itertools.compress(zip(y.inputs, gradients), needs)
+
+    @always_recorded
+    def unfold(self, y: Node) -> Node:
+        """The output ``y`` of this operation again, computed by the definition."""
+        state.scopes.append(y.scope)
+        try:
+            return self.definition(*y.inputs, **y.params)
+        finally:
+            state.scopes.pop()

@@ -1,0 +1,343 @@
+"""The messages of the core: each says what must hold, what was received, what to do.
+
+One function per message, so that an algorithm reads ``raise errors.leaf_changed(x,
+node)`` and the sentence stays out of its way. Inputs appear under the name that
+``describe`` gives them.
+
+This file comes first in the order of imports, and last in the order of reading: look
+here when you want the wording of an error.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def describe(x, scope=None) -> str:
+    """What an error calls an input: its name, if it has one, and its shape.
+
+    ``scope``: the call that uses ``x``, which knows the names of its parameters.
+    """
+    if isinstance(x, np.ndarray):
+        return f"array{x.shape}"
+    if not hasattr(x, "qualified_name"):
+        return f"{x!r:.60}"
+    name = x.qualified_name(scope)
+    return f"tensor{x.shape}" if name is None else f"{name!r}{x.shape}"
+
+
+def _list(tensors: Iterable, scope=None) -> str:
+    return ", ".join(describe(x, scope) for x in tensors)
+
+
+# --- Making and changing tensors ------------------------------------------------------
+
+
+def data_is_a_tensor(data) -> TypeError:
+    return TypeError(
+        f"Tensor(data): data must be numbers, but {describe(data)} is a tensor "
+        "already. Use it as it is, or data.detach() for one without history."
+    )
+
+
+def data_contains_tensors() -> TypeError:
+    return TypeError(
+        "Tensor(data): data must be numbers, but this sequence contains tensors. Use "
+        "tg.stack(tensors), which keeps their gradients."
+    )
+
+
+def data_are_not_real(data, dtype) -> TypeError:
+    return TypeError(
+        f"Tensor(data): data must be real numbers, but NumPy reads {data!r:.60} as "
+        f"dtype {dtype}."
+    )
+
+
+def data_of_another_kind(x, values: np.ndarray) -> ValueError:
+    return ValueError(
+        "tensor.data = values: shape and dtype must agree, but "
+        f"{describe(x)} is {x.dtype} and the values are {values.shape} "
+        f"{values.dtype}. Make a new Tensor instead."
+    )
+
+
+def not_a_leaf(x) -> TypeError:
+    return TypeError(
+        f"only leaves can be assigned to, but {describe(x)} is the output of "
+        f"{x.op.name!r}. Compute a new tensor, or change a leaf and run the forward "
+        "pass again."
+    )
+
+
+def assigned_gradient_lost(values) -> TypeError:
+    return TypeError(
+        "tensor[index] = values: values must be numbers, but "
+        f"{describe(values)} has a gradient to lose. Use tg.stack or tg.concatenate, "
+        "or values.data."
+    )
+
+
+def in_place(x, symbol: str) -> TypeError:
+    return TypeError(
+        f"a leaf that requires a gradient cannot be changed by {symbol}, which would "
+        f"put another tensor in the place of {describe(x)}. To change its values, "
+        f"write p.data {symbol} ...; to compute with it, write "
+        f"y = p {symbol.removesuffix('=')} ..."
+    )
+
+
+def gradient_of_an_output(x) -> TypeError:
+    return TypeError(
+        f"requires_grad can be set on leaves only, but {describe(x)} is the output of "
+        f"{x.op.name!r}. Use .detach() or tg.stop_gradient() to stop gradients."
+    )
+
+
+def gradient_of_integers(x) -> TypeError:
+    return TypeError(
+        f"only floating-point tensors can require a gradient, but {describe(x)} is "
+        f"{x.dtype}. Pass dtype=float, or leave requires_grad off."
+    )
+
+
+def gradient_misshapen(x, shape: tuple) -> ValueError:
+    return ValueError(
+        "tensor.grad = values: a gradient must have the shape of its tensor, but "
+        f"{describe(x)} received one of {shape}. Set .grad to None to clear it."
+    )
+
+
+# --- Reading tensors ------------------------------------------------------------------
+
+
+def not_one_element(x) -> ValueError:
+    return ValueError(
+        "a single value must be asked of a tensor of one element, but "
+        f"{describe(x)} has {x.size}. Index it or reduce it first."
+    )
+
+
+def truth_of_many(x) -> ValueError:
+    return ValueError(
+        "the truth of a tensor is defined for one element only, but "
+        f"{describe(x)} has {x.size}. Use .data.any() or .data.all()."
+    )
+
+
+def unknown_to_numpy(name: str, remedy: str) -> TypeError:
+    return TypeError(
+        f"np.{name} must be given arrays, but received a tensor, whose gradient it "
+        f"would lose. Use {remedy}, or np.asarray(tensor) where no gradient is wanted."
+    )
+
+
+def ufunc_writes(name: str, method: str) -> TypeError:
+    method = "" if method == "__call__" else f".{method}"
+    return TypeError(
+        f"np.{name}{method} with out= or as a method must be given arrays only, but "
+        "received a tensor. Use the operators and functions of tg, which return new "
+        "tensors, or np.asarray(tensor)."
+    )
+
+
+# --- Calling an operation -------------------------------------------------------------
+
+
+def inputs_refused(operation, inputs: Sequence, error: Exception, scope) -> Exception:
+    """The error for inputs that do not fit: an error of NumPy with names and shapes."""
+    kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+    demands = operation.demands if kind is ValueError else None
+    demands = demands or f"{str(error).rstrip('.')}."
+    received = _list(inputs, scope)
+    return kind(f"{operation.name}: {demands} Received: {received}.")
+
+
+def sequence_of_tensors(operation) -> TypeError:
+    return TypeError(
+        f"{operation.name}: inputs must be tensors, arrays or numbers, but a sequence "
+        "of tensors was received. Use tg.stack(tensors), which keeps gradients."
+    )
+
+
+def result_is_not_real(operation, dtype) -> TypeError:
+    return TypeError(
+        f"{operation.name}: the result must be real numbers, but it is {dtype}."
+    )
+
+
+def axis_refused(axis, x) -> ValueError:
+    return ValueError(
+        f"axis must name different axes out of {x.ndim}, but {axis} was received for "
+        f"{describe(x)}."
+    )
+
+
+def reshape_refused(x, shape: tuple) -> ValueError:
+    return ValueError(
+        f"reshape: a shape of {x.size} values must be given, with at most one -1 for "
+        f"what is left over, but {describe(x)} received {shape}."
+    )
+
+
+def transpose_refused(x, axes: tuple) -> ValueError:
+    return ValueError(
+        f"transpose: each of the {x.ndim} axes must be named once, but "
+        f"{describe(x)} received {axes}."
+    )
+
+
+def nothing_to_join(function: str) -> ValueError:
+    return ValueError(f"{function}: at least one tensor must be given, received none.")
+
+
+def stack_of_shapes(tensors: Sequence) -> ValueError:
+    return ValueError(
+        f"stack: all tensors must have one shape. Received: {_list(tensors)}."
+    )
+
+
+# --- Going backward -------------------------------------------------------------------
+
+
+def nothing_recorded(y) -> RuntimeError:
+    return RuntimeError(
+        "backward() must start from a tensor that depends on a leaf with "
+        f"requires_grad=True, but {describe(y)} does not. Was it computed under "
+        "no_grad(), detached, or made of data only?"
+    )
+
+
+def leaf_changed(x, node) -> RuntimeError:
+    return RuntimeError(
+        "a graph runs backward only with the values it was recorded with, but "
+        f"{describe(x, node.scope)} was changed after {node.op.name!r} had used it. "
+        "Run the forward pass again after changing a leaf "
+        "(an optimizer's step() changes its parameters)."
+    )
+
+
+def cotangent_missing(y) -> ValueError:
+    return ValueError(
+        f"a gradient starts from one number, but {describe(y)} has {y.size}. Reduce "
+        "it first, for example with .sum() or .mean(), or pass gradient=, an array of "
+        f"shape {y.shape}."
+    )
+
+
+def cotangent_misshapen(y, shape: tuple) -> ValueError:
+    return ValueError(
+        "gradient must have the shape of the tensor it arrives at, but "
+        f"{describe(y)} got one of shape {shape}."
+    )
+
+
+def pullback_misshapen(node, x, gradient) -> ValueError:
+    received = getattr(gradient, "shape", repr(gradient))
+    return ValueError(
+        f"{node.op.name}: the gradient of an input must have its shape, but the rule "
+        f"for {describe(x, node.scope)} returned {received}. Correct the pullback."
+    )
+
+
+def fused_gradients_missing(operation, inputs: int, gradients: int) -> ValueError:
+    return ValueError(
+        f"{operation.name}: backward must return one gradient per input, but for "
+        f"{inputs} inputs it returned {gradients}. Return None where none is needed."
+    )
+
+
+def grad_of_no_tensor(y, wrt) -> TypeError:
+    return TypeError(
+        "grad(y, wrt): y must be a tensor and wrt one or several, but "
+        f"{describe(y):.60} and {describe(wrt):.60} were received."
+    )
+
+
+def wrt_is_no_tensor(x) -> TypeError:
+    return TypeError(f"grad(y, wrt): wrt must be tensors, but it contains {x!r:.60}.")
+
+
+def wrt_requires_no_gradient(x) -> ValueError:
+    return ValueError(
+        "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded how y "
+        f"depends on it, but {describe(x)} ({x.dtype}) does not. Make it with "
+        "Tensor(..., requires_grad=True)."
+    )
+
+
+# --- Batch norm, layers and losses ----------------------------------------------------
+
+
+def eps_refused(function: str, eps) -> ValueError:
+    return ValueError(
+        f"{function}: eps must be finite and at least 0, but {eps!r} was received."
+    )
+
+
+def constants_unknown(function: str, unknown: Iterable[str]) -> ValueError:
+    return ValueError(
+        f"{function}: constants may contain 'mean' and 'var', but {sorted(unknown)} "
+        "was received."
+    )
+
+
+def one_value_per_channel(x, axes: tuple) -> ValueError:
+    return ValueError(
+        "batch_norm: at least two values per channel must be averaged, because of a "
+        "single one nothing is left when its mean is subtracted: x_hat would be 0 "
+        f"whatever x is. Received {describe(x)} with axes={axes}. Use a larger batch, "
+        "or evaluation mode."
+    )
+
+
+def not_per_channel(name: str, values, x, axes: tuple, channels: tuple) -> ValueError:
+    return ValueError(
+        f"batch_norm: {name} must have one value per channel, {channels}, for "
+        f"{describe(x)} with axes={axes}, but {np.shape(values)} was received. "
+        "Check the axes."
+    )
+
+
+def momentum_refused(momentum) -> ValueError:
+    return ValueError(
+        "momentum, the weight of the new batch, must be in [0, 1], or None for the "
+        f"average over all batches, but {momentum!r} was received."
+    )
+
+
+def linear_refused(x, weight, bias) -> ValueError:
+    return ValueError(
+        "linear: x (..., in_features), weight (in_features, out_features) and bias "
+        f"(out_features,) must fit together. Received: {_list((x, weight, bias))}."
+    )
+
+
+def labels_are_not_integers(dtype) -> TypeError:
+    return TypeError(
+        "cross_entropy: labels must be integers, the index of the right class for "
+        f"each row, but an array of {dtype} was received. Convert with "
+        "labels.astype(int)."
+    )
+
+
+def labels_misshapen(logits, labels) -> ValueError:
+    return ValueError(
+        "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
+        f"{describe(logits)} and labels {labels.shape} were received."
+    )
+
+
+def labels_out_of_range(labels: np.ndarray, classes: int) -> ValueError:
+    return ValueError(
+        f"labels must be in [0, {classes}), one of the columns of the logits, but they "
+        f"range from {labels.min()} to {labels.max()}"
+    )
+
+
+def targets_misshapen(prediction, target) -> ValueError:
+    return ValueError(
+        "mse_loss: prediction and target must have the same shape, but "
+        f"{describe(prediction)} and {np.shape(target)} were received. "
+        "Reshape one of them."
+    )

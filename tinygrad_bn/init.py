@@ -1,0 +1,32 @@
+"""Initial weights: random arrays whose variance keeps the scale of activations.
+
+``rng`` is a generator of random numbers, a seed, or None for a new seed at each call.
+
+This file comes after ``functional.py`` in the reading order.
+"""
+
+import math
+
+import numpy as np
+
+
+def kaiming_normal(
+    shape: tuple[int, int], rng: np.random.Generator | int | None, dtype=np.float32
+) -> np.ndarray:
+    """Weights (fan_in, fan_out) of variance 2 / fan_in: keeps the scale through ReLU.
+
+    Source: He et al., arXiv 1502.01852, section 2.2, equation 10.
+    """
+    rng = np.random.default_rng(rng)
+    return (rng.standard_normal(shape) * math.sqrt(2 / shape[0])).astype(dtype)
+
+
+def xavier_normal(
+    shape: tuple[int, int], rng: np.random.Generator | int | None, dtype=np.float32
+) -> np.ndarray:
+    """Weights (fan_in, fan_out), variance 2 / (fan_in + fan_out): for tanh and sigmoid.
+
+    Source: Glorot & Bengio, AISTATS 2010, section 4.2.1, equation 12.
+    """
+    rng = np.random.default_rng(rng)
+    return (rng.standard_normal(shape) * math.sqrt(2 / sum(shape))).astype(dtype)

@@ -1,0 +1,37 @@
+"""NumPy code that several fused operations share: sums over the rows of a matrix.
+
+A sum over the first axis is written as a product with a row of ones, because BLAS is
+several times faster at it than ``np.sum``.
+"""
+
+import functools
+
+import numpy as np
+
+
+def sum_of_rows(x: np.ndarray) -> np.ndarray:
+    """The sum over the first axis of an array of floats."""
+    return _constant_row(1, len(x), x.dtype).dot(x)
+
+
+def mean_of_rows(x: np.ndarray) -> np.ndarray:
+    """The mean over the first axis of an array of floats."""
+    return _constant_row(1 / len(x), len(x), x.dtype).dot(x)
+
+
+@functools.lru_cache(maxsize=16)
+def _constant_row(value: float, n: int, dtype: np.dtype) -> np.ndarray:
+    return np.full(n, value, dtype)
+
+
+def add_row(x: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """``x + row``. Overwrites ``x`` if the result has its dtype."""
+    if x.dtype != row.dtype:
+        return x + row
+    x += row
+    return x
+
+
+def as_floats(x: np.ndarray) -> np.ndarray:
+    """``x``, with integers and booleans as floats, because they would wrap around."""
+    return x.astype(float) if x.dtype.kind in "biu" else x

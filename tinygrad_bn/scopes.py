@@ -1,0 +1,127 @@
+"""Where the program is: inside which calls, and whether operations are recorded.
+
+==================  ====================================================================
+scope               one call of a composite or of a module
+composite           a function whose operations are recorded under its name
+qualified name      a name with the path of its module in front, as in ``1.E[x]``
+==================  ====================================================================
+
+``tape.py`` records this for every operation. Errors and pictures read it.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+Function = TypeVar("Function", bound=Callable)
+
+
+class Scope:
+    """One call of a composite or of a module: the operations inside remember it.
+
+    ``owner`` is the module (None for a composite), ``parent`` the call around this one.
+    """
+
+    __slots__ = ("_name", "owner", "parent")
+
+    def __init__(self, name: str | None, owner, parent: "Scope | None"):
+        self._name, self.owner, self.parent = name, owner, parent
+
+    @property
+    def name(self) -> str:
+        """The composite's name, or the module's path from the outermost module called.
+
+        The outermost module has the empty name. A module's path is found by a walk
+        through the modules around it, when somebody asks.
+        """
+        if self._name is None:
+            self._name = ""
+            for call in enclosing(self.parent):
+                if call.owner is not None:
+                    path = call.owner.path_of(self.owner)
+                    if path is not None:
+                        self._name = join(call.name, path)
+                        break
+        return self._name
+
+
+def enclosing(scope: Scope | None) -> Iterator[Scope]:
+    """A call and those around it, innermost first."""
+    while scope is not None:
+        yield scope
+        scope = scope.parent
+
+
+def join(*names: str) -> str:
+    """The names that are not empty, joined by dots."""
+    return ".".join(filter(None, names))
+
+
+def name_in(scope: Scope | None, name: str) -> str:
+    """The name of an operation's output, with the path of its module in front."""
+    calls = (call for call in enclosing(scope) if call.owner is not None and call.name)
+    call = next(calls, None)
+    return name if call is None else join(call.name, name)
+
+
+def place_in(scope: Scope | None, leaf) -> str | None:
+    """The path of a leaf in the innermost module around ``scope`` that holds it."""
+    for call in enclosing(scope):
+        if call.owner is not None:
+            path = call.owner.path_of(leaf)
+            if path is not None:
+                return join(call.name, path)
+    return None
+
+
+def composite(function: Function) -> Function:
+    """Decorate a function so that its operations are recorded under its name."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def recorded_under_its_name(*inputs, **params):
+        scopes = state.scopes
+        scopes.append(Scope(name, None, scopes[-1]))
+        try:
+            return function(*inputs, **params)
+        finally:
+            scopes.pop()
+
+    return recorded_under_its_name  # type: ignore[return-value]
+
+
+class _State(threading.local):
+    """Whether this thread records, who asked for that, and the calls that it is in."""
+
+    def __init__(self) -> None:
+        self.recording = True
+        self.requests: dict[object, bool] = {}
+        self.scopes: list[Scope | None] = [None]
+
+
+state = _State()
+
+
+@contextmanager
+def _recording(wanted: bool):
+    # Generators may leave their contexts in another order than they entered them.
+    # Each context therefore withdraws its own request; it does not restore what it found.
+    request = object()
+    state.requests[request] = state.recording = wanted
+    try:
+        yield
+    finally:
+        state.requests.pop(request, None)
+        state.recording = next(reversed(state.requests.values()), True)
+
+
+def no_grad():
+    """Record nothing inside: a context manager, and a decorator for functions."""
+    return _recording(False)
+
+
+def always_recorded(function: Function) -> Function:
+    """Decorate a function so that it records even when called under ``no_grad``."""
+    return _recording(True)(function)

@@ -1,0 +1,295 @@
+"""The tape: every value remembers the operation that made it.
+
+==================  ====================================================================
+node                a value on the tape: an array and how it was made. ``Tensor`` is the
+                    node that users see, with operators and methods
+leaf                a node that the user created, not an operation
+tape                the graph behind a node as plain data: operation, inputs, params
+primitive           an operation with one pullback per input, written in primitives
+pullback            the rule ``(g, y, *inputs, **params) -> gradient of one input``, also
+                    known as a vector-Jacobian product (VJP)
+cotangent ``g``     the upstream gradient that arrives at an operation's output ``y``
+timestamp           the logical time at which an operation ran or a leaf last changed
+==================  ====================================================================
+
+An operation called with arrays returns an array. Called with at least one node, it
+returns a node, and if a gradient may be wanted it puts itself on the tape. A rule is
+therefore written once: it runs on arrays in an ordinary backward pass, and on nodes when
+the gradient itself is to be differentiated.
+
+Start reading here; ``backward.py`` comes next.
+
+Left out on purpose: devices, hooks, in-place operations, complex numbers, forward mode,
+and graphs shared between threads.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from . import errors
+from .scopes import Scope, name_in, place_in, state
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Number = int | float
+
+
+class Clock:
+    """Logical time, as defined by Lamport: it only ever moves forward.
+
+    Source: Lamport, Time, Clocks, and the Ordering of Events, CACM 21 (1978), rule IR2.
+    """
+
+    def __init__(self) -> None:
+        self.tick = itertools.count(1).__next__
+
+    def pass_by(self, timestamp: int) -> None:
+        """Move beyond the ``timestamp`` of a node that another process recorded."""
+        now = self.tick()
+        if timestamp >= now:
+            self.tick = itertools.count(timestamp + 1).__next__
+
+
+clock = Clock()
+
+
+# --- Values ---------------------------------------------------------------------------
+
+
+class Node:
+    """An array, how it was made, and the gradient that was collected for it."""
+
+    # In this order: the value, how it was made, its gradient.
+    __slots__ = (  # noqa: RUF023
+        "_data", "_requires_grad", "name", "timestamp",
+        "op", "inputs", "params", "saved", "scope",
+        "_grad", "_grad_buffer",
+    )  # fmt: skip
+
+    _data: np.ndarray
+    _requires_grad: bool
+    name: str | None
+    timestamp: int
+    op: "Operation | None"
+    inputs: tuple
+    params: dict[str, Any]
+    scope: "Scope | None"
+
+    def _fill(
+        self, data, requires_grad=False, name=None, op=None, inputs=(), params=None,
+        saved=None,
+    ):  # fmt: skip
+        self._data = data
+        self._requires_grad = requires_grad
+        self.name = name
+        self.op = op
+        self.inputs = inputs
+        self.params = params
+        self.saved = saved
+        self.scope = state.scopes[-1]
+        self._grad = self._grad_buffer = None
+        self.timestamp = clock.tick()
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this node."""
+        return self.op is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    def qualified_name(self, user: Scope | None = None) -> str | None:
+        """The name with the path of its module in front, as in ``1.E[x]``.
+
+        A leaf that nobody named has the name of its place in a module, as in
+        ``0.weight``, provided that ``user``, a call that uses it, is inside that module.
+        """
+        if self.op is None:
+            return place_in(user, self) if self.name is None else self.name
+        return None if self.name is None else name_in(self.scope, self.name)
+
+
+# --- Operations -----------------------------------------------------------------------
+
+
+class Operation:
+    """What primitives and fused operations have in common: a call, and its recording.
+
+    ``demands`` states what must hold of the inputs; the error for other inputs quotes
+    it. ``doc`` is the docstring of the operation.
+    """
+
+    saves = False
+    forward: Callable
+
+    def __init__(self, name: str, demands: str | None = None, doc: str | None = None):
+        self.name, self.demands = name, demands
+        if doc is not None:
+            self.__doc__ = doc
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.lower()} {self.name}>"
+
+    def __deepcopy__(self, memo) -> "Operation":
+        return self
+
+    @overload
+    def __call__(
+        self, *inputs: np.ndarray | Number | Sequence, **params: Any
+    ) -> np.ndarray: ...
+    @overload
+    def __call__(self, *inputs: Any, **params: Any) -> "Tensor": ...
+    def __call__(self, *inputs, **params):
+        arrays, node_type = [], None
+        on_tape = needs_grad = has_data = False
+        for i, x in enumerate(inputs):
+            if isinstance(x, Node):
+                node_type = type(x)
+                arrays.append(x._data)
+                if x._requires_grad:
+                    on_tape = True
+                    needs_grad = needs_grad or self.differentiates(i)
+                elif x.op is not None:
+                    on_tape = True
+            elif isinstance(x, _CONSTANTS):
+                arrays.append(x)
+            else:
+                has_data = True
+                arrays.append(self._as_array(x))
+        if node_type is not None and params:
+            params = {name: frozen(value) for name, value in params.items()}
+        try:
+            result = self.forward(*arrays, **params)
+        except (ValueError, TypeError, IndexError) as error:
+            raise self.refusal(inputs, error) from error
+        data, saved = result if self.saves else (result, None)
+        if node_type is None:
+            return data
+        data = self._output(data)
+        y = node_type.__new__(node_type)
+        if not (on_tape and state.recording):
+            return y._fill(data, saved=saved)
+        if has_data:
+            inputs = tuple(x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs)
+        needs_grad = needs_grad and data.dtype.kind == "f"
+        return y._fill(data, needs_grad, None, self, inputs, params, saved)
+
+    def _as_array(self, x) -> np.ndarray:
+        if contains_nodes(x):
+            raise errors.sequence_of_tensors(self)
+        try:
+            return np.asarray(x)
+        except ValueError as error:
+            raise self.refusal((x,), error) from error
+
+    def _output(self, data) -> np.ndarray:
+        """The result as a read-only array that shares no memory with a leaf."""
+        if type(data) is not np.ndarray or data.base is not None:
+            data = np.asarray(data)
+            if data.base is not None and data.base.flags.writeable:
+                data = data.copy()
+        if data.dtype.kind not in "fbiu":
+            raise errors.result_is_not_real(self, data.dtype)
+        data.setflags(False)  # write=False; passed by name it takes twice as long
+        return data
+
+    def differentiates(self, i: int) -> bool:
+        """Whether there is a gradient of input ``i``."""
+        return True
+
+    def apply_pullbacks(
+        self, g, y: Node, needs: Sequence[bool]
+    ) -> Iterable[tuple[Node, Any]]:
+        """Carry the cotangent ``g`` of the output ``y`` back to its inputs.
+
+        ``needs`` says which inputs need a gradient. Returns pairs, an input and its
+        gradient: arrays if ``g`` is an array, nodes if it is a node.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define it.")
+
+    def refusal(self, inputs: Sequence, error: Exception) -> Exception:
+        """The error for inputs that do not fit, with their names and shapes."""
+        return errors.inputs_refused(self, inputs, error, state.scopes[-1])
+
+
+class Primitive(Operation):
+    """An operation that knows its own adjoint.
+
+    ``forward(*inputs, **params)`` computes an array from arrays. It may return a view
+    of an input, but not the input itself. There is one pullback per input, which returns
+    the gradient of that input and has its shape; None stands for an input without
+    derivative.
+
+    Source: Griewank & Walther, Evaluating Derivatives, 2nd ed., section 3.2.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable,
+        *pullbacks: Callable | None,
+        demands: str | None = None,
+        doc: str | None = None,
+    ):
+        super().__init__(name, demands, doc)
+        self.forward, self.pullbacks = forward, pullbacks
+
+    def differentiates(self, i: int) -> bool:
+        return self.pullbacks[i] is not None
+
+    def apply_pullbacks(self, g, y, needs):
+        on_nodes = isinstance(g, Node)
+        inputs = y.inputs if on_nodes else values_of(y.inputs)
+        y, params, nodes = y if on_nodes else y._data, y.params, y.inputs
+        return [
+            (x, pullback(g, y, *inputs, **params))
+            for x, need, pullback in zip(nodes, needs, self.pullbacks)
+            if need and pullback is not None
+        ]
+
+
+def values_of(inputs: Iterable) -> list:
+    """The inputs with arrays in place of nodes."""
+    return [x._data if isinstance(x, Node) else x for x in inputs]
+
+
+# Inputs of these types go on the tape as they are. As an array, a Python number would
+# change the dtype of the result.
+_CONSTANTS = (Node, int, float, type(None))
+
+
+def contains_nodes(data) -> bool:
+    return isinstance(data, list | tuple) and any(
+        isinstance(x, Node) or contains_nodes(x) for x in data
+    )
+
+
+def frozen(value):
+    """A copy of a param in which nothing can change once it is on the tape."""
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, tuple | list):
+        return type(value)(map(frozen, value))
+    if isinstance(value, slice):
+        return slice(frozen(value.start), frozen(value.stop), frozen(value.step))
+    if isinstance(value, np.ndarray | Node):
+        return np.array(value)
+    return value
