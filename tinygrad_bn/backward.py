@@ -83,8 +83,6 @@ def backward_pass(
             isinstance(x, Node) and (x._requires_grad if needed is None else x in needed)
             for x in node.inputs
         ]
-        if not any(needs):
-            continue
         for x, d_x in node.op.apply_pullbacks(g, node, needs):
             if getattr(d_x, "shape", None) != x._data.shape:
                 raise errors.pullback_misshapen(node, x, d_x)

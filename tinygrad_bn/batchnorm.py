@@ -105,7 +105,12 @@ def batch_norm(
     """
     x, axes = as_tensor(x), axes_of(x, axes)
     check_settings("batch_norm", eps, constants)
-    gamma, beta, given_mean, given_var = check_inputs(x, axes, gamma, beta, mean, var)
+    gamma = _per_channel("gamma", gamma, x, axes)
+    beta = _per_channel("beta", beta, x, axes)
+    given_mean = _per_channel("mean", mean, x, axes)
+    given_var = _per_channel("var", var, x, axes)
+    if given_mean is None or given_var is None:
+        _check_batch(x, axes)
 
     if given_mean is None:
         mean = x.mean(axes, keepdims=True).named("E[x]")
@@ -157,7 +162,9 @@ def fused_batch_norm(
         return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
     x, axes = as_tensor(x), axes_of(x, axes)
     check_settings("batch_norm", eps)
-    gamma, beta, _, _ = check_inputs(x, axes, gamma, beta)
+    gamma = _per_channel("gamma", gamma, x, axes)
+    beta = _per_channel("beta", beta, x, axes)
+    _check_batch(x, axes)
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         _, _, mean, var = y.saved
@@ -259,6 +266,18 @@ def _from_rows(rows, x, axes):
     return rows.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
 
 
+def _per_channel(name, values, x, axes):
+    """``values`` as a tensor or array, if it has one value per channel of ``x``."""
+    if values is None:
+        return None
+    if not isinstance(values, Tensor):
+        values = np.asarray(values)
+    channels = shape_without(x, axes)
+    if values.shape != channels and values.shape != shape_with_ones(x, axes):
+        raise errors.not_per_channel(name, values, x, axes, channels)
+    return values
+
+
 def _broadcastable(values, x, axes):
     """One value per channel, shaped so that it broadcasts along ``axes``."""
     leading = axes == tuple(range(len(axes)))
@@ -267,24 +286,9 @@ def _broadcastable(values, x, axes):
     return reshape(values, shape=shape_with_ones(x, axes))
 
 
-def check_inputs(x, axes, gamma=None, beta=None, mean=None, var=None):
-    """The last four as tensors or arrays, if each has one value per channel of ``x``.
-
-    Raises: ``ValueError`` if not, and if the batch has one value per channel.
-    """
-    channels = shape_without(x, axes)
-    allowed = channels, shape_with_ones(x, axes)
-    found = []
-    for name, values in zip(("gamma", "beta", "mean", "var"), (gamma, beta, mean, var)):
-        if values is not None:
-            if not isinstance(values, Tensor):
-                values = np.asarray(values)
-            if values.shape not in allowed:
-                raise errors.not_per_channel(name, values, x, axes, channels)
-        found.append(values)
-    if (mean is None or var is None) and count(x, axes) < 2:
+def _check_batch(x, axes) -> None:
+    if count(x, axes) < 2:
         raise errors.one_value_per_channel(x, axes)
-    return found
 
 
 def check_settings(function: str, eps: float, constants=()) -> None:
@@ -292,7 +296,7 @@ def check_settings(function: str, eps: float, constants=()) -> None:
     if not 0 <= eps < math.inf:
         raise errors.eps_refused(function, eps)
     names = [constants] if isinstance(constants, str) else constants
-    if unknown := set(names).difference(("mean", "var")):
+    if unknown := [name for name in names if name not in ("mean", "var")]:
         raise errors.constants_unknown(function, unknown)
 
 

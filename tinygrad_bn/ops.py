@@ -270,7 +270,7 @@ def _relu(x):
 relu = Primitive(
     "relu",
     _relu,
-    lambda g, y, x: g * sign(y),
+    lambda g, y, x: g * np.sign(y),
     doc="``max(x, 0)``, elementwise; slope 0 at 0.",
 )
 

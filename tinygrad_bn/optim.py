@@ -64,14 +64,12 @@ class Optimizer:
 
     def _attach(self) -> None:
         ends = np.cumsum([p.size for p in self.parameters])[:-1]
-        parts = zip(
-            self.parameters, np.split(self.data, ends), np.split(self.grad, ends)
-        )
-        self._grads = []
-        for p, data, grad in parts:
-            data, grad = data.reshape(p.shape), grad.reshape(p.shape)
-            p.move_to(data, grad)
-            self._grads.append(grad)
+        slices = np.split(self.data, ends), np.split(self.grad, ends)
+        self._buffers = []
+        for p, data, grad in zip(self.parameters, *slices):
+            buffer = grad.reshape(p.shape)
+            p.move_to(data.reshape(p.shape), buffer)
+            self._buffers.append(buffer)
 
     def __setstate__(self, state: dict) -> None:
         """Attach the parameters again: the copy of a slice is no longer a slice."""
@@ -110,17 +108,16 @@ class Optimizer:
         self._update(g)
 
     def _gather(self) -> None:
-        for p, grad in zip(self.parameters, self._grads):
-            if not p.uses_buffer(grad):
-                raise RuntimeError(
-                    f"{type(self).__name__}.step(): a parameter must belong to one "
-                    f"optimizer, but {describe(p)} was attached to another one since. "
-                    "Use the newer optimizer only, or make a new one."
-                )
-            if p.grad is None:
-                grad[...] = 0
-            elif p.grad is not grad:
-                grad[...] = p.grad
+        """Make sure that the flat array contains all gradients, 0 for missing ones."""
+        for p, buffer in zip(self.parameters, self._buffers):
+            if p.grad is not buffer:
+                if not p.uses_buffer(buffer):
+                    raise RuntimeError(
+                        f"{type(self).__name__}.step(): a parameter must belong to one "
+                        f"optimizer, but {describe(p)} was attached to another one "
+                        "since. Use the newer optimizer only, or make a new one."
+                    )
+                buffer[...] = 0 if p.grad is None else p.grad
 
     def _update(self, g: np.ndarray) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _update().")
