@@ -48,6 +48,7 @@ def test_everybody_agrees_with_the_handwritten_step_in_float32(case, contestant)
         assert np.linalg.norm(p - q) < 1e-3 * change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_pytorch_takes_the_same_steps(case):
     pytest.importorskip("torch")
