@@ -16,7 +16,7 @@ ALLOWED_RATIO = 1.4
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the chosen cases and print a report for each."""
+    """Measure the chosen cases and print a report on each."""
     options = parse(arguments)
     contestants = {"handwritten": Handwritten, "engine": Engine, "tuned": Tuned}
     if options.peers:
@@ -33,32 +33,32 @@ def main(arguments: list[str] | None = None) -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure a training step of the engine beside the same step, "
-        "written by hand in NumPy, and once more with every trick.",
+        description="Measure a training step of the engine, and compare it with the "
+        "same step written by hand in NumPy, plainly and with every trick.",
     )
     parser.add_argument(
         "--case",
         action="append",
         choices=CASES,
-        help="measure this case only; may be given several times",
+        help="measure only this case; may be repeated",
     )
     parser.add_argument(
         "--rounds",
         type=at_least_one,
-        help="turns for each contestant (60; with --quick 5)",
+        help="turns of each contestant (default: 60, or 5 with --quick)",
     )
     parser.add_argument(
         "--steps",
         type=at_least_one,
-        help="steps in a turn (by default the case decides)",
+        help="steps per turn (default: set by the case)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="few rounds, for a first impression"
+        "--quick", action="store_true", help="run few rounds, for a first impression"
     )
     parser.add_argument(
         "--peers",
         action="store_true",
-        help=f"measure other libraries too, where installed: {', '.join(PEERS)}",
+        help=f"also measure these libraries where installed: {', '.join(PEERS)}",
     )
     options = parser.parse_args(arguments)
     options.case = options.case or list(CASES)
@@ -75,10 +75,10 @@ def at_least_one(text: str) -> int:
 
 
 def report(times: Times) -> str:
-    """A line for each contestant, with its ratio, and the verdict on the engine.
+    """One line per contestant with its ratio, and whether the engine is fast enough.
 
-    The machine's speed may change in the middle of a run, so medians are compared
-    within each round, and the ratio is the median over the rounds.
+    The speed of a machine may change in the middle of a run. Therefore medians are
+    compared within each round, and the ratio is the median over the rounds.
     """
     yardstick = [median_step([turn]) for turn in times["handwritten"]]
     lines, ratios = [], {}
@@ -93,8 +93,8 @@ def report(times: Times) -> str:
             low, _, high = quantiles(of_rounds, n=4)
             lines[-1] += f"   ({low:.2f} to {high:.2f} in half the rounds)"
     ratio = ratios["engine"]
-    verdict = "within" if ratio <= ALLOWED_RATIO else "ABOVE"
-    lines.append(f"  engine / handwritten = {ratio:.2f}: {verdict} {ALLOWED_RATIO}")
+    outcome = "within" if ratio <= ALLOWED_RATIO else "ABOVE"
+    lines.append(f"  engine / handwritten = {ratio:.2f}: {outcome} {ALLOWED_RATIO}")
     return "\n".join(lines)
 
 

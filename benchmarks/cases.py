@@ -1,4 +1,4 @@
-"""The cases: networks, their optimizers, their first parameters and their batches."""
+"""The cases: networks, optimizers, initial parameters, and batches."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,11 +13,11 @@ ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 class Case:
     """A multilayer perceptron for classification, with its batch and its optimizer.
 
-    ``sizes`` run from the features to the classes. Each hidden layer is a linear map,
-    batch norm (in place of the bias) where ``batch_norm`` says so, and the activation,
-    ``"relu"`` or ``"sigmoid"``; the last layer is a linear map with a bias, followed by
-    the cross-entropy. ``optimizer`` is ``"sgd"`` or ``"adam"``; ``steps`` is how many
-    steps make a turn that is long enough to be measured.
+    ``sizes`` lists the layer sizes from the features to the classes. Each hidden layer
+    is a linear map, batch norm instead of a bias if ``batch_norm`` is set, and the
+    activation, ``"relu"`` or ``"sigmoid"``. The last layer is a linear map with a bias,
+    followed by the cross-entropy. ``optimizer`` is ``"sgd"`` or ``"adam"``. ``steps``
+    is the number of steps in a turn, enough to be measured.
     """
 
     sizes: tuple[int, ...]
@@ -37,7 +37,7 @@ class Case:
         )
 
     def parameters(self, dtype=np.float32) -> list[np.ndarray]:
-        """Where everybody starts: per layer a weight, and a bias or gamma and beta."""
+        """The initial values: per layer a weight, then a bias or gamma and beta."""
         rng = np.random.default_rng(0)
         values = []
         for layer, (fan_in, fan_out) in enumerate(pairwise(self.sizes), start=1):
@@ -48,7 +48,7 @@ class Case:
         return [value.astype(dtype) for value in values]
 
     def batches(self, count: int, dtype=np.float32) -> list[tuple]:
-        """``count`` batches of noise: images (batch_size, features), and labels."""
+        """``count`` batches of noise: images (batch_size, features) and labels (N,)."""
         rng = np.random.default_rng(1)
         features, classes = self.sizes[0], self.sizes[-1]
         return [

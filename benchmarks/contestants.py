@@ -1,9 +1,9 @@
-"""The contestants beside ``Handwritten``: the engine, and its peers where installed.
+"""The other contestants: the engine, and its peers where they are installed.
 
-A contestant is made from a case and the values of its parameters.
-``step(images, labels)`` takes one training step on NumPy arrays and returns the loss;
-``parameters`` are arrays of the values as they are now. A further library needs such a
-class, and a line in ``PEERS``.
+A contestant is constructed from a case and the initial values of the parameters.
+``step(images, labels)`` takes one training step on NumPy arrays and returns the loss.
+``parameters`` returns the current values as arrays. To add a library, write such a
+class and add it to ``PEERS``.
 """
 
 from itertools import pairwise
@@ -16,7 +16,7 @@ from .cases import ADAM_BETAS, ADAM_EPS, BN_EPS, BN_MOMENTUM, Case
 
 
 class Engine:
-    """tinygrad_bn, used as in its README."""
+    """tinygrad_bn, used as in the README."""
 
     def __init__(self, case: Case, values: list[np.ndarray]):
         dtype = values[0].dtype
@@ -52,7 +52,7 @@ class Engine:
 
 
 class Torch:
-    """PyTorch in eager mode, whose weights are transposed beside ours."""
+    """PyTorch in eager mode. Its weights are the transposes of ours."""
 
     def __init__(self, case: Case, values: list[np.ndarray]):
         import torch
@@ -96,5 +96,5 @@ class Torch:
         return [parameter.detach().numpy().T for parameter in self.model.parameters()]
 
 
-# By the name under which each is imported.
+# Keys are the names under which the libraries are imported.
 PEERS = {"torch": Torch}

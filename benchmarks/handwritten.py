@@ -1,18 +1,19 @@
 """The training step written by hand in NumPy: the yardstick.
 
-Backpropagation without an engine, as one writes it who knows the network beforehand.
-Each layer is a pair: ``forward`` computes its output; ``backward`` takes g, the
-gradient of the loss with respect to that output, writes the gradients of its own
-parameters, and returns the gradient with respect to its input. A step runs the layers
-forward, then backward in reverse, and then updates the parameters.
+This is backpropagation without an engine, for a network that is known in advance. Each
+layer is a pair of methods: ``forward`` computes the output, and ``backward`` takes g,
+the gradient of the loss with respect to that output, writes the gradients of the
+layer's parameters, and returns the gradient with respect to the input. A training step
+runs the layers forward, runs them backward in reverse order, and updates the
+parameters.
 
-Every array is allocated once, and every result is written into one of them; layers
-write over their input or over g where nobody needs it any more. All parameters lie one
-after the other in one flat array, all gradients in another. The first layer does not
-compute the gradient of the data. ``tuned.py`` shows what more can be done.
+Every array is allocated once, and every result is written into one of them. A layer
+overwrites its input or g when it is no longer needed. All parameters are stored one
+after the other in one flat array, and all gradients in another. The first layer does
+not compute the gradient of the data. ``tuned.py`` shows what else can be done.
 
-N is the batch size, C the number of classes. What flows through the layers is shaped
-(N, features), g and the gradients like the arrays that they belong to.
+N is the batch size and C is the number of classes. Activations have the shape
+(N, features). Each gradient has the shape of the array that it belongs to.
 """
 
 from itertools import pairwise
@@ -61,11 +62,11 @@ class BatchNorm:
         dtype = self.gamma.dtype
         self.N = N
         self.y = np.empty((N, features), dtype)
-        # Mean and variance side by side: the running statistics are updated in one go.
+        # One array for mean and variance, so that one update covers both statistics.
         self.batch = np.empty((2, features), dtype)
         self.mean, self.var = self.batch
         self.running = np.array([np.zeros(features), np.ones(features)], dtype)
-        # The running variance is the unbiased one, N / (N - 1) times that of the batch.
+        # The running variance is unbiased: N / (N - 1) times the variance of the batch.
         self.weight_of_batch = np.array(
             [[BN_MOMENTUM], [BN_MOMENTUM * N / (N - 1)]], dtype
         )
@@ -91,7 +92,7 @@ class BatchNorm:
         self.running += self.batch
 
     def backward(self, g):
-        scratch = self.y  # whose values nobody needs any more
+        scratch = self.y  # its values are no longer needed
         np.sum(g, axis=0, out=self.d_beta)
         np.sum(np.multiply(g, self.x_hat, out=scratch), axis=0, out=self.d_gamma)
 
@@ -231,7 +232,7 @@ class Handwritten:
         self.optimizer = optimizer(flat, flat_gradient, case.lr)
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Change the parameters to lower the loss of this batch; return that loss."""
+        """Take one optimizer step on this batch, and return its loss."""
         x = images
         for layer in self.layers:
             x = layer.forward(x)

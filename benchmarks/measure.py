@@ -1,9 +1,9 @@
-"""The measurement: all contestants of a case in turn, in one process.
+"""The measurement: all contestants of a case take turns, in one process.
 
 The speed of a machine drifts, so each contestant has a turn in every round, and only
-times of one run are compared. Who runs right after another library is slowed as long
-as the threads of that library wait for more work, so the order rotates from round to
-round, and the first steps of each turn are discarded.
+times from the same run are compared. A contestant that runs right after another library
+is slowed down while the threads of that library wait for more work, so the order
+rotates from round to round, and the first steps of each turn are discarded.
 """
 
 import os
@@ -21,14 +21,14 @@ from .cases import Case
 DISCARDED_SECONDS, DISCARDED_STEPS = 0.05, 3
 BATCHES = 16
 
-# Seconds per step, for each contestant a list for each round.
+# Seconds per step: for each contestant, one list per round.
 Times = dict[str, list[list[float]]]
 
 
 def measure(
     case: Case, contestants: dict[str, type], orders: Iterable[list[str]], steps: int
 ) -> Times:
-    """The times of all steps: a round for each order, ``steps`` steps in each turn."""
+    """The times of all steps: one round per order, and ``steps`` steps per turn."""
     running = {
         name: make(case, case.parameters()) for name, make in contestants.items()
     }
@@ -42,13 +42,13 @@ def measure(
 
 
 def rotations(names: list[str], rounds: int) -> list[list[str]]:
-    """An order of the names for each round: everybody comes first in turn."""
+    """One order of the names per round, so that each name comes first in turn."""
     starts = (i % len(names) for i in range(rounds))
     return [names[start:] + names[:start] for start in starts]
 
 
 def turn(step, batches, steps: int) -> list[float]:
-    """The times of ``steps`` steps, after others that are discarded."""
+    """The times of ``steps`` steps, taken after some that are discarded."""
     discarded, start = 0, perf_counter()
     while discarded < DISCARDED_STEPS or perf_counter() - start < DISCARDED_SECONDS:
         step(*next(batches))
@@ -68,7 +68,7 @@ def median_step(rounds: list[list[float]]) -> float:
 
 
 def machine() -> str:
-    """What the figures depend on: processor, NumPy and its BLAS, and other work."""
+    """What the figures depend on: processor, versions, BLAS, and load."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     limits = [f"{k}={v}" for k, v in os.environ.items() if k.endswith("_NUM_THREADS")]
     parts = [

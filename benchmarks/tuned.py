@@ -1,13 +1,15 @@
-"""The handwritten step once more, with every trick: how fast NumPy can be.
+"""The handwritten step with every trick: how fast NumPy can be.
 
-What makes it faster than ``handwritten.py``, which explains how the layers work:
+``handwritten.py`` explains how the layers work. This version is faster for four
+reasons:
 
-- A sum over the batch is the product of a row of ones with a matrix, which BLAS
-  computes faster than NumPy adds up rows; ``dot`` is ``matmul`` with half the overhead.
-- What is constant along the batch is multiplied together before it meets a matrix.
-- The arrays of cross-entropy are transposed, one row per class: NumPy's inner loops
-  then run over the whole batch instead of over a handful of classes.
-- Adam runs block by block, so that the arrays stay in the processor's cache.
+- It computes a sum over the batch as the product of a row of ones with a matrix, for
+  which BLAS is faster than NumPy's sum. ``dot`` is ``matmul`` with half the overhead.
+- It multiplies factors that are constant along the batch before it applies them to a
+  matrix.
+- It transposes the arrays of cross-entropy to one row per class, so that NumPy's inner
+  loops run over the whole batch instead of over a few classes.
+- It runs Adam block by block, so that the arrays stay in the processor's cache.
 """
 
 import math
@@ -43,9 +45,8 @@ class Linear(handwritten.Linear):
 
 
 class BatchNorm(handwritten.BatchNorm):
-    """y = gamma x_hat + beta, where x_hat = inv_std x_c is never computed: for each
-    channel, inv_std can as well be multiplied into the number that x_hat would be
-    multiplied by.
+    """y = gamma x_hat + beta, where x_hat = inv_std x_c is never computed: whatever
+    x_hat would be multiplied by is multiplied by inv_std first, one number per channel.
     """
 
     def __init__(self, N, features, gamma, beta):
@@ -71,7 +72,7 @@ class BatchNorm(handwritten.BatchNorm):
         return self.y
 
     def backward(self, g):
-        scratch = self.y  # whose values nobody needs any more
+        scratch = self.y  # its values are no longer needed
         self.ones.dot(g, out=self.d_beta)
         self.ones.dot(np.multiply(g, self.x_c, out=scratch), out=self.d_gamma)
         self.d_gamma *= self.inv_std
@@ -88,8 +89,8 @@ class ReLU:
     """y = max(x, 0), with d_x = g where y > 0 and 0 elsewhere."""
 
     def __init__(self, N, features, dtype):
-        # NumPy takes the maximum of two arrays with vector instructions, but that of an
-        # array and a number without.
+        # NumPy uses vector instructions for the maximum of two arrays, but not for the
+        # maximum of an array and a number.
         self.zeros = np.zeros((N, features), dtype)
         self.slope = np.empty((N, features), dtype)
 
@@ -105,8 +106,8 @@ class ReLU:
 class CrossEntropy:
     """loss = -mean(log p[label]) with p = softmax(logits), d_logits = (p - onehot) / N.
 
-    The arrays are transposed, one row per class: NumPy's inner loops then run over the
-    whole batch instead of over a handful of classes.
+    The arrays are transposed, with one row per class: NumPy's inner loops then run over
+    the whole batch instead of over a few classes.
     """
 
     def __init__(self, N, C, dtype):
@@ -129,7 +130,7 @@ class CrossEntropy:
         self.ones.dot(p, out=self.total)
         np.log(self.total, out=self.top)
         self.top -= self.of_label
-        # Dividing by N here already makes p / N, which is what backward needs.
+        # The factor N turns p into p / N, which is what backward needs.
         self.total *= self.N
         p /= self.total
         return float(self.average.dot(self.top))
@@ -143,9 +144,10 @@ class Adam:
     """p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps), where
     m = beta1 m + (1 - beta1) g and v = beta2 v + (1 - beta2) g^2.
 
-    Kept are the plain sums M = m / (1 - beta1) and V = v / (1 - beta2), which saves two
-    passes; the constants go into one factor and into eps. The update runs block by
-    block: the arrays of a block stay in the processor's cache from pass to pass.
+    The state holds the plain sums M = m / (1 - beta1) and V = v / (1 - beta2), which
+    saves two passes; the constants go into one factor and into eps. The update runs
+    block by block, so that the arrays of a block stay in the processor's cache from
+    pass to pass.
     """
 
     BLOCK = 32768
@@ -181,7 +183,7 @@ class Adam:
 
 
 class Tuned(handwritten.Handwritten):
-    """The same perceptron, made of the layers above."""
+    """The same perceptron, built from the layers above."""
 
     parts: ClassVar[dict[str, type]] = handwritten.Handwritten.parts | {
         "linear": Linear, "batch norm": BatchNorm, "relu": ReLU,

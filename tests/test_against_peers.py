@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, compositions, functional, nn, ops
 
+pytestmark = pytest.mark.slow  # importing PyTorch and JAX takes seconds
+
 
 @pytest.fixture(scope="module")
 def torch():

@@ -1,0 +1,56 @@
+"""The API reference: it renders without warnings, and its glossaries are readable."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMAND = "python -W error -m pdoc -d markdown -o site tinygrad_bn"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The pages of the reference, by file name, without source code and markup."""
+    pytest.importorskip("pdoc")
+    folder = tmp_path_factory.mktemp("site")
+    arguments = COMMAND.replace("-o site", f"-o {folder}").split()[1:]
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return {
+        path.name: re.sub(
+            r'<div class="pdoc-code.*?</pre>|<[^>]*>',
+            "",
+            path.read_text("utf-8"),
+            flags=re.DOTALL,
+        )
+        for path in folder.rglob("*.html")
+    }
+
+
+@pytest.mark.slow
+def test_the_reference_renders_without_warnings_and_has_every_part(pages):
+    assert {"tinygrad_bn.html", "nn.html", "optim.html", "draw.html"} <= {*pages}
+    for name in ("Tensor", "batch_norm", "explain", "check_gradients", "relu"):
+        assert name in pages["tinygrad_bn.html"]
+
+
+@pytest.mark.slow
+def test_no_rules_of_a_table_are_left_in_the_reference(pages):
+    assert [name for name, text in pages.items() if "=====" in text] == []
+
+
+@pytest.mark.parametrize("file", ["CONTRIBUTING.md", ".github/workflows/ci.yml"])
+def test_the_command_for_the_reference_is_the_one_tested_here(file):
+    path = ROOT / file
+    if not path.exists():
+        pytest.skip("the source distribution has no workflows")
+    assert COMMAND in path.read_text(encoding="utf-8")
