@@ -62,6 +62,7 @@ and the backward pass after it, which keeps d_var and d_mean apart.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def batch_norm(
     gamma=None,
     beta=None,
     *,
-    axes: tuple[int, ...] = (0,),
+    axes: tuple[int, ...] | None = (0,),
     eps: float = 1e-5,
     mean=None,
     var=None,
@@ -94,16 +95,17 @@ def batch_norm(
     treats as constants: the mistake described in section 2 of the paper, on purpose.
     ``running``, if given, is updated with the batch statistics.
 
-    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over; gamma,
-    beta, mean and var one value per channel, (C,); the result like x. eps >= 0 is added
-    to the variance.
+    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over (None: all
+    but axis 1); gamma, beta, mean and var one value per channel, (C,); the result like
+    x. eps >= 0 is added to the variance.
 
     Raises: ``ValueError`` for eps < 0, one value per channel, an unknown constant, and
     a gamma, beta, mean or var that is not one value per channel.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1, and 2 for evaluation.
     """
-    x, axes = as_tensor(x), axes_of(x, axes)
+    x = as_tensor(x)
+    axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps, constants)
     gamma = _per_channel("gamma", gamma, x, axes)
     beta = _per_channel("beta", beta, x, axes)
@@ -141,7 +143,7 @@ def fused_batch_norm(
     gamma=None,
     beta=None,
     *,
-    axes: tuple[int, ...] = (0,),
+    axes: tuple[int, ...] | None = (0,),
     eps: float = 1e-5,
     mean=None,
     var=None,
@@ -160,7 +162,8 @@ def fused_batch_norm(
     """
     if mean is not None or var is not None:
         return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
-    x, axes = as_tensor(x), axes_of(x, axes)
+    x = as_tensor(x)
+    axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps)
     gamma = _per_channel("gamma", gamma, x, axes)
     beta = _per_channel("beta", beta, x, axes)
@@ -245,6 +248,11 @@ class RunningStatistics:
         self.mean += weight * mean
         self.var *= 1 - weight
         self.var += weight * m / (m - 1) * var
+
+
+def averaged_axes(x, axes: Any) -> tuple[int, ...]:
+    """The axes averaged over, sorted and counted from the start."""
+    return axes_of(x, [i for i in range(x.ndim) if i != 1] if axes is None else axes)
 
 
 def _channels_last(x, axes):
