@@ -127,7 +127,7 @@ def measure(data, seed, steps, quick=False):
     return {
         "sigmas": sigmas,
         "profiles": profiles,
-        "factors": {c: [factor(profiles[*c, s]) for s in sigmas] for c in cases},
+        "factors": {c: [factor(profiles[(*c, s)]) for s in sigmas] for c in cases},
         "theory": {c: [theory(*c, s) for s in sigmas] for c in cases},
         "early": {lr: early_factors(data, lr, early_steps, seed) for lr in rates},
         "depths": depths,

@@ -15,13 +15,13 @@ def report(measured):
     ]
     networks = [
         (
-            f"{kind} network, {case}",
+            f"{name} network, {case}",
             span(path.final_loss for path in paths),
             span(path.b[-1] for path in paths),
             span(path.growth for path in paths),
         )
-        for kind in ("sigmoid", "relu")
-        for case, paths in measured[kind].items()
+        for name in ("sigmoid", "ReLU")
+        for case, paths in measured[name.lower()].items()
     ]
     cosines = [(case, span(values)) for case, values in measured["cosines"].items()]
     head = ("", "direct", "E[x]", "Var[x]", "Var[x], E[x]", "total")
