@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, compositions, functional, nn, ops
+from tinygrad_bn import Tensor, compositions, nn
 
 pytestmark = pytest.mark.slow  # importing PyTorch and JAX takes seconds
 

@@ -66,9 +66,7 @@ def batch_norm_with(d_x_of):
     """Batch norm whose backward pass takes d_x from somewhere else."""
 
     def backward(g, saved, needs, x, gamma, beta, *, axes, eps):
-        _, *rest = _fused.backward(
-            g, saved, needs, x, gamma, beta, axes=axes, eps=eps
-        )
+        _, *rest = _fused.backward(g, saved, needs, x, gamma, beta, axes=axes, eps=eps)
         return d_x_of(g, saved, x, gamma), *rest
 
     operation = tg.Fused("my_batch_norm", _fused.forward, backward, tg.batch_norm)

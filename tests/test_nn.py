@@ -90,7 +90,10 @@ def test_fused_linear_agrees_with_its_definition(rng, shape, biased):
     inputs = [leaf(rng, *shape), leaf(rng, 4, 5), leaf(rng, 5)][: 2 + biased]
     bias = [] if biased else [None]
     assert_equal_to_second_order(
-        rng, lambda *given: functional.fused_linear(*given, *bias), functional.linear, *inputs
+        rng,
+        lambda *given: functional.fused_linear(*given, *bias),
+        functional.linear,
+        *inputs,
     )
 
 
@@ -161,7 +164,9 @@ def test_fused_cross_entropy_agrees_with_its_definition(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("function", [nn.cross_entropy, functional.softmax_cross_entropy])
+@pytest.mark.parametrize(
+    "function", [nn.cross_entropy, functional.softmax_cross_entropy]
+)
 def test_large_logits_overflow_nowhere(function, dtype):
     logits = Tensor([[1e4, 0], [0, -1e4]], requires_grad=True, dtype=dtype)
     loss = function(logits, np.array([0, 1]))
@@ -416,7 +421,10 @@ def test_a_layer_shared_by_two_containers_is_named_correctly_from_each(rng):
     layer = nn.Linear(2, 2, rng=rng)
     first, second = nn.Sequential(layer), nn.Sequential(nn.ReLU(), layer)
     for model, name in [(first, "0"), (second, "1"), (first, "0")]:
-        assert list(dict(model.named_parameters())) == [f"{name}.weight", f"{name}.bias"]
+        assert list(dict(model.named_parameters())) == [
+            f"{name}.weight",
+            f"{name}.bias",
+        ]
         y = model(leaf(rng, 5, 2))
         assert y.scope.name == name
         assert layer.weight.qualified_name(y.scope) == f"{name}.weight"

@@ -324,7 +324,13 @@ def test_stack_is_reshape_and_concatenate():
 
 def test_operations_on_arrays_give_arrays():
     x = positive(2, 3)
-    for y in (tg.exp(x), tg.matmul(x, x.T), tg.stack([x, x]), compositions.var(x), x + x):
+    for y in (
+        tg.exp(x),
+        tg.matmul(x, x.T),
+        tg.stack([x, x]),
+        compositions.var(x),
+        x + x,
+    ):
         assert type(y) in (np.ndarray, np.float64)
     np.testing.assert_array_equal(tg.stack([x, x], axis=1), np.stack([x, x], axis=1))
     np.testing.assert_allclose(compositions.var(x, 0), x.var(0), rtol=1e-15)

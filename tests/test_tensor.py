@@ -331,7 +331,15 @@ def test_grad_mutates_nothing():
 
     def snapshot():
         return [
-            (t.grad, t.timestamp, t.name, t.requires_grad, t.op, t.inputs, t.data.tolist())
+            (
+                t.grad,
+                t.timestamp,
+                t.name,
+                t.requires_grad,
+                t.op,
+                t.inputs,
+                t.data.tolist(),
+            )
             for t in tensors
         ]
 

@@ -45,12 +45,11 @@ d_mean = -sum(d_x_c), and each row of x receives 1/m of that:
 The last line holds because sum(x_hat) = 0. In it, ``g`` is the direct route,
 ``- mean(g)`` came through E[x], and the last term through Var[x].
 
-==================  ====================================================================
-N, C                the batch size, and the number of channels (features)
-axes                the axes averaged over; the other ones are the channels
-m                   the number of values averaged per channel, N for ``axes=(0,)``
-running statistics  exponential averages of mean and var over batches, for evaluation
-==================  ====================================================================
+    N, C                 the batch size, and the number of channels (features)
+    axes                 the axes averaged over; the other ones are the channels
+    m                    the number of values averaged per channel, N for ``axes=(0,)``
+    running statistics   exponential averages of mean and var over batches, for
+                         evaluation
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``.
@@ -62,6 +61,7 @@ and the backward pass after it, which keeps d_var and d_mean apart.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -76,14 +76,14 @@ from .tensor import Tensor
 
 @composite
 def batch_norm(
-    x,
-    gamma=None,
-    beta=None,
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
     *,
     axes: tuple[int, ...] = (0,),
     eps: float = 1e-5,
-    mean=None,
-    var=None,
+    mean: Any = None,
+    var: Any = None,
     constants: tuple[str, ...] = (),
     running: "RunningStatistics | None" = None,
 ) -> Tensor:
@@ -137,14 +137,14 @@ def batch_norm(
 
 
 def fused_batch_norm(
-    x,
-    gamma=None,
-    beta=None,
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
     *,
     axes: tuple[int, ...] = (0,),
     eps: float = 1e-5,
-    mean=None,
-    var=None,
+    mean: Any = None,
+    var: Any = None,
     running: "RunningStatistics | None" = None,
 ) -> Tensor:
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
@@ -229,7 +229,7 @@ class RunningStatistics:
     """
 
     def __init__(
-        self, num_features: int, momentum: float | None = 0.1, dtype=np.float32
+        self, num_features: int, momentum: float | None = 0.1, dtype: Any = np.float32
     ):
         if momentum is not None and not 0 <= momentum <= 1:
             raise errors.momentum_refused(momentum)
@@ -286,12 +286,12 @@ def _broadcastable(values, x, axes):
     return reshape(values, shape=shape_with_ones(x, axes))
 
 
-def _check_batch(x, axes) -> None:
+def _check_batch(x: Any, axes: Any) -> None:
     if count(x, axes) < 2:
         raise errors.one_value_per_channel(x, axes)
 
 
-def check_settings(function: str, eps: float, constants=()) -> None:
+def check_settings(function: str, eps: float, constants: Any = ()) -> None:
     """Raise for settings that make no sense."""
     if not 0 <= eps < math.inf:
         raise errors.eps_refused(function, eps)
@@ -300,5 +300,5 @@ def check_settings(function: str, eps: float, constants=()) -> None:
         raise errors.constants_unknown(function, unknown)
 
 
-def as_tensor(x) -> Tensor:
+def as_tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(x)

@@ -1,14 +1,12 @@
 """A test for gradients: what the rules say beside what differences say.
 
-====================  ==================================================================
-cotangent             random weights, with which an output is summed up to one number
-direction             a random change of one input, every entry 1/2 to 1 in size
-slope                 how fast that number changes along the direction: by rules, the
-                      sum of gradient times direction; by differences,
-                      ``(f(x + h v) - f(x - h v)) / (2 h)``, improved to fourth order
-scale                 the sum of the absolute values of all terms on the way to a slope:
-                      where terms cancel, the slope is small and the scale is not
-====================  ==================================================================
+    cotangent   random weights, with which an output is summed up to one number
+    direction   a random change of one input, every entry 1/2 to 1 in size
+    slope       how fast that number changes along the direction: by rules, the sum of
+                gradient times direction; by differences, ``(f(x + h v) - f(x - h v)) /
+                (2 h)``, improved to fourth order
+    scale       the sum of the absolute values of all terms on the way to a slope: where
+                terms cancel, the slope is small and the scale is not
 
 This file comes after ``ops.py`` in the reading order.
 
@@ -18,6 +16,7 @@ whole Jacobians (a random projection sees every entry at once).
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ SEED = list(b"check_gradients")
 
 def check_gradients(
     f: Callable,
-    *inputs,
+    *inputs: Any,
     order: int = 2,
     step: float = 1e-3,
     tolerance: float = 1e-8,
@@ -93,7 +92,7 @@ def check_gradients(
             function, xs = _gradients_of(function, len(xs)), [*xs, *cotangents]
 
 
-def _leaves(f, name, inputs) -> list[Tensor]:
+def _leaves(f: Any, name: Any, inputs: Any) -> list[Tensor]:
     """Copies of the inputs, under their own names or those in f's signature."""
     for i, x in enumerate(map(np.asarray, inputs)):
         if x.dtype.kind != "f":
@@ -103,18 +102,18 @@ def _leaves(f, name, inputs) -> list[Tensor]:
                 "check_gradients(lambda x: f(x, labels), x)."
             )
     try:
-        parameters = inspect.signature(f).parameters.values()
-    except ValueError:  # NumPy's functions tell no signature.
-        parameters = ()
-    names = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
-    names += [None] * len(inputs)
+        parameters = list(inspect.signature(f).parameters.values())
+    except ValueError:  # NumPy's functions have no signature.
+        parameters = []
+    named = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+    names = [*named, *[None] * len(inputs)]
     return [
         Tensor(np.asarray(x), True, name=getattr(x, "name", None) or name, dtype=float)
         for x, name in zip(inputs, names)
     ]
 
 
-def _checked(f, name) -> Callable:
+def _checked(f: Any, name: Any) -> Callable:
     """``f`` as a function to a list of tensors, which is what gradients are, too."""
 
     def outputs(*leaves):
@@ -130,7 +129,7 @@ def _checked(f, name) -> Callable:
     return outputs
 
 
-def _gradients_of(function, count) -> Callable:
+def _gradients_of(function: Any, count: Any) -> Callable:
     """The gradients of ``function`` as a function of its inputs and of cotangents."""
 
     def gradients(*xs):
@@ -141,11 +140,13 @@ def _gradients_of(function, count) -> Callable:
     return gradients
 
 
-def _weighted_sum(outputs, cotangents) -> Tensor:
+def _weighted_sum(outputs: Any, cotangents: Any) -> Tensor:
     return sum((y * g).sum() for y, g in zip(outputs, cotangents))
 
 
-def _differences(function, xs, cotangents, i, change) -> np.ndarray:
+def _differences(
+    function: Any, xs: Any, cotangents: Any, i: Any, change: Any
+) -> np.ndarray:
     """The effect of a small ``change`` of input ``i`` on each term of the sum."""
 
     def terms(amount):
@@ -161,7 +162,9 @@ def _size(terms: np.ndarray) -> float:
     return float(np.abs(terms).sum())
 
 
-def _compare_slopes(where, by_rules, by_differences, scale, tolerance) -> None:
+def _compare_slopes(
+    where: Any, by_rules: Any, by_differences: Any, scale: Any, tolerance: Any
+) -> None:
     scale += _size(by_rules) + _size(by_differences)
     rules, differences = by_rules.sum(), by_differences.sum()
     if not abs(rules - differences) <= tolerance * scale:
@@ -173,7 +176,9 @@ def _compare_slopes(where, by_rules, by_differences, scale, tolerance) -> None:
         )
 
 
-def _compare_algebras(where, by_arrays, by_tensors, scale, tolerance) -> None:
+def _compare_algebras(
+    where: Any, by_arrays: Any, by_tensors: Any, scale: Any, tolerance: Any
+) -> None:
     gap = _size(by_arrays - by_tensors)
     if not gap <= tolerance * (scale + _size(by_arrays) + _size(by_tensors)):
         raise AssertionError(

@@ -1,16 +1,14 @@
 """The tape: every value remembers the operation that made it.
 
-==================  ====================================================================
-node                a value on the tape: an array and how it was made. ``Tensor`` is the
-                    node that users see, with operators and methods
-leaf                a node that the user created, not an operation
-tape                the graph behind a node as plain data: operation, inputs, params
-primitive           an operation with one pullback per input, written in primitives
-pullback            the rule ``(g, y, *inputs, **params) -> gradient of one input``, also
-                    known as a vector-Jacobian product (VJP)
-cotangent ``g``     the upstream gradient that arrives at an operation's output ``y``
-timestamp           the logical time at which an operation ran or a leaf last changed
-==================  ====================================================================
+    node              a value on the tape: an array and how it was made. ``Tensor`` is
+                      the node that users see, with operators and methods
+    leaf              a node that the user created, not an operation
+    tape              the graph behind a node as plain data: operation, inputs, params
+    primitive         an operation with one pullback per input, written in primitives
+    pullback          the rule ``(g, y, *inputs, **params) -> gradient of one input``,
+                      also known as a vector-Jacobian product (VJP)
+    cotangent ``g``   the upstream gradient that arrives at an operation's output ``y``
+    timestamp         the logical time at which an operation ran or a leaf last changed
 
 An operation called with arrays returns an array. Called with at least one node, it
 returns a node, and if a gradient may be wanted it puts itself on the tape. A rule is
@@ -74,7 +72,7 @@ class Node:
     _requires_grad: bool
     name: str | None
     timestamp: int
-    op: "Operation | None"
+    op: "Operation | Any"
     inputs: tuple
     params: dict[str, Any]
     scope: "Scope | None"
@@ -148,7 +146,7 @@ class Operation:
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {self.name}>"
 
-    def __deepcopy__(self, memo) -> "Operation":
+    def __deepcopy__(self, memo: Any) -> "Operation":
         return self
 
     @overload
@@ -158,7 +156,9 @@ class Operation:
     @overload
     def __call__(self, *inputs: Any, **params: Any) -> "Tensor": ...
     def __call__(self, *inputs, **params):
-        arrays, node_type = [], None
+        inputs = self.prepare(inputs)
+        arrays: list[Any] = []
+        node_type: Any = None
         on_tape = needs_grad = has_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
@@ -188,11 +188,13 @@ class Operation:
         if not (on_tape and state.recording):
             return y._fill(data, saved=saved)
         if has_data:
-            inputs = tuple(x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs)
+            inputs = tuple(
+                x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs
+            )
         needs_grad = needs_grad and data.dtype.kind == "f"
         return y._fill(data, needs_grad, None, self, inputs, params, saved)
 
-    def _as_array(self, x) -> np.ndarray:
+    def _as_array(self, x: Any) -> np.ndarray:
         if contains_nodes(x):
             raise errors.sequence_of_tensors(self)
         try:
@@ -200,7 +202,7 @@ class Operation:
         except ValueError as error:
             raise self.refusal((x,), error) from error
 
-    def _output(self, data) -> np.ndarray:
+    def _output(self, data: Any) -> np.ndarray:
         """The result as a read-only array that shares no memory with a leaf."""
         if type(data) is not np.ndarray or data.base is not None:
             data = np.asarray(data)
@@ -211,12 +213,16 @@ class Operation:
         data.setflags(False)  # write=False; passed by name it takes twice as long
         return data
 
+    def prepare(self, inputs: tuple) -> tuple:
+        """The inputs as ``forward`` requires them."""
+        return inputs
+
     def differentiates(self, i: int) -> bool:
         """Whether there is a gradient of input ``i``."""
         return True
 
     def apply_pullbacks(
-        self, g, y: Node, needs: Sequence[bool]
+        self, g: Any, y: Node, needs: Sequence[bool]
     ) -> Iterable[tuple[Node, Any]]:
         """Carry the cotangent ``g`` of the output ``y`` back to its inputs.
 
@@ -276,7 +282,7 @@ def values_of(inputs: Iterable) -> list:
 _CONSTANTS = (Node, int, float, type(None))
 
 
-def contains_nodes(data) -> bool:
+def contains_nodes(data: Any) -> bool:
     return isinstance(data, list | tuple) and any(
         isinstance(x, Node) or contains_nodes(x) for x in data
     )
