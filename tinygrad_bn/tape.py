@@ -150,6 +150,8 @@ class Operation:
         return self
 
     @overload
+    def __call__(self, *inputs: "Tensor", **params: Any) -> "Tensor": ...
+    @overload
     def __call__(
         self, *inputs: np.ndarray | Number | Sequence, **params: Any
     ) -> np.ndarray: ...
