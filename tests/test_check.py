@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import draw
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, check_gradients, ops
@@ -9,10 +10,6 @@ from tinygrad_bn.batchnorm import _fused
 from tinygrad_bn.check import SEED
 
 EPS = 1e-5
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 # --- Five wrong backward passes of batch norm -----------------------------------------
