@@ -1255,19 +1255,16 @@ def test_a_deep_copy_of_a_graph_runs_backward_and_leaves_the_original_alone():
     assert x.grad is None
 
 
-def test_a_graph_from_a_process_with_a_later_clock_can_be_used_here():
-    x = leaf([2.0])
-    y = x * 3
-    for tensor in (x, y):
-        tensor.timestamp += 10**6
-    restored = pickle.loads(pickle.dumps(y))
-    (x,) = (t for t in restored.inputs if isinstance(t, Tensor))
-    z = (restored * x).sum()
-    assert z.timestamp > restored.timestamp > x.timestamp
-    assert tg.grad(z, x).item() == 12
-    x[0] = 1.0
+def test_a_leaf_from_a_process_with_a_later_clock_can_be_used_here():
+    x = leaf([2.0], name="x")
+    x.timestamp += 10**6
+    restored = pickle.loads(pickle.dumps(x))
+    y = restored * 3
+    assert y.timestamp > restored.timestamp == x.timestamp
+    assert tg.grad(y, restored).item() == 3
+    restored[0] = 1.0
     with pytest.raises(RuntimeError, match="was changed after"):
-        z.backward()
+        y.backward()
 
 
 # --- Gradients that are assigned ------------------------------------------------------
