@@ -198,9 +198,9 @@ def test_a_fused_operation_whose_definition_differs_is_caught():
     assert str(error.value) == (
         "check_gradients(cube), order 1, input 0 tensor(1,): the gradient must be the "
         f"same with and without create_graph, but its size is {abs(g[0]) * 3.5:.9g} "
-        f"with and {abs(g[0]) * 3:.9g} without, and they are {abs(g[0]) * 0.5:.3g} "
-        "apart. A rule must use operators and functions of tg only; a fused operation "
-        "must do what its definition does."
+        f"with and {abs(g[0]) * 3:.9g} without, and they differ by "
+        f"{abs(g[0]) * 0.5:.3g}. A pullback must use operators and functions of tg "
+        "only; a fused operation must compute what its definition computes."
     )
 
 
@@ -309,7 +309,7 @@ def test_integer_inputs_are_an_error():
         check_gradients(ops.add, draw(3), np.arange(3))
     assert str(error.value) == (
         "check_gradients(add): inputs must be floating-point, but input 1 is int64. "
-        "Convert it, or let f bring it along: "
+        "Convert it, or pass it by a lambda: "
         "check_gradients(lambda x: f(x, labels), x)."
     )
 
