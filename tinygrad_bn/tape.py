@@ -161,21 +161,19 @@ class Operation:
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None
-        on_tape = needs_grad = has_data = False
+        recorded = needs_grad = has_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
                 node_type = type(x)
                 arrays.append(x._data)
-                if x._requires_grad:
-                    on_tape = True
-                    needs_grad = needs_grad or self.differentiates(i)
-                elif x.op is not None:
-                    on_tape = True
+                needs_grad = needs_grad or x._requires_grad and self.differentiates(i)
+                # What follows a stop_gradient needs no gradient, but pictures show it.
+                recorded = recorded or x._requires_grad or x.op is not None
             elif isinstance(x, _CONSTANTS):
                 arrays.append(x)
             else:
-                has_data = True
                 arrays.append(self._as_array(x))
+                has_data = True
         if node_type is not None and params:
             params = {name: frozen(value) for name, value in params.items()}
         try:
@@ -187,9 +185,10 @@ class Operation:
             return data
         data = self._output(data)
         y = node_type.__new__(node_type)
-        if not (on_tape and state.recording):
+        if not (recorded and state.recording):
             return y._fill(data, saved=saved)
         if has_data:
+            # Data on the tape are leaves with a copy, which nobody else can change.
             inputs = tuple(
                 x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs
             )
