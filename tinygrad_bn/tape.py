@@ -280,7 +280,7 @@ def values_of(inputs: Iterable) -> list:
 
 # Inputs of these types go on the tape as they are. As an array, a Python number would
 # change the dtype of the result.
-_CONSTANTS = (Node, int, float, type(None))
+_CONSTANTS = Node, int, float, type(None)
 
 
 def contains_nodes(data: Any) -> bool:
@@ -289,14 +289,14 @@ def contains_nodes(data: Any) -> bool:
     )
 
 
-def frozen(value):
+def frozen(value: Any) -> Any:
     """A copy of a param in which nothing can change once it is on the tape."""
-    if value is None or isinstance(value, int | float):
-        return value
-    if isinstance(value, tuple | list):
-        return type(value)(map(frozen, value))
+    if isinstance(value, tuple):
+        return tuple(map(frozen, value))
+    if isinstance(value, list):
+        return list(map(frozen, value))
     if isinstance(value, slice):
         return slice(frozen(value.start), frozen(value.stop), frozen(value.step))
-    if isinstance(value, np.ndarray | Node):
+    if isinstance(value, (np.ndarray, Node)):
         return np.array(value)
     return value
