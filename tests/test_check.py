@@ -117,11 +117,10 @@ def test_a_wrong_sign_is_caught_and_the_message_gives_all_sizes():
     scale = np.abs(terms).sum() + 2 * np.abs(slopes).sum()
     assert str(error.value) == (
         "check_gradients(minus_exp), order 1, input 0 'u'(2,): the slope along a "
-        "random direction must be the same by rules and by differences, but the rules "
-        "give "
-        f"{-slopes.sum():+.9g} and differences {slopes.sum():+.9g}, at a scale of "
-        f"{scale:.3g}. Correct the rule; if it is right, keep the inputs away from kinks, "
-        "or change step=."
+        "random direction must be the same by pullbacks and by differences, but "
+        f"pullbacks give {-slopes.sum():+.9g} and differences {slopes.sum():+.9g}, at a "
+        f"scale of {scale:.3g}. Correct the pullback; if it is right, keep the inputs "
+        "away from kinks, or change step=."
     )
 
 

@@ -1,10 +1,10 @@
 """Batch normalization, defined twice: as a graph of primitives, and fused by hand.
 
 Geometry first. In each channel, the m values of a batch are one vector x. Batch norm
-removes from x its component along the vector of ones (it subtracts the mean), scales the
-rest to length sqrt(m), and then stretches by gamma and shifts by beta. The result does
-not change when a constant is added to x, nor, as eps -> 0, when x is stretched by a
-positive factor. So the gradient has no component in those two directions:
+removes from x its component along the vector of ones (it subtracts the mean), scales
+the rest to length sqrt(m), and then stretches by gamma and shifts by beta. The result
+does not change when a constant is added to x, nor, as eps -> 0, when x is stretched by
+a positive factor. So the gradient has no component in those two directions:
 
     the backward pass removes from the cotangent g its component along the ones and,
     as eps -> 0, along x_hat, and rescales the rest.
@@ -90,9 +90,9 @@ def batch_norm(
     """Normalize each channel of ``x`` over the batch, then scale and shift it.
 
     ``mean`` and ``var``, if given, replace those of the batch: this is evaluation mode.
-    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward pass
-    treats as constants: the mistake described in section 2 of the paper, on purpose.
-    ``running``, if given, is updated with the batch statistics.
+    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward
+    pass treats as constants: the mistake described in section 2 of the paper, on
+    purpose. ``running``, if given, is updated with the batch statistics.
 
     Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over; gamma,
     beta, mean and var one value per channel, (C,); the result like x. eps >= 0 is added
@@ -150,9 +150,9 @@ def fused_batch_norm(
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
 
     It is faster, it saves only x_c and a few numbers per channel for the backward pass,
-    and it measures values from the first row, so that x_hat stays accurate when the mean
-    is large compared with the standard deviation. Evaluation mode (``mean`` or ``var``
-    given) and derivatives of second order are left to the definition.
+    and it measures values from the first row, so that x_hat stays accurate when the
+    mean is large compared with the standard deviation. Evaluation mode (``mean`` or
+    ``var`` given) and derivatives of second order are left to the definition.
 
     Shapes, errors: as for ``batch_norm``.
 

@@ -51,10 +51,10 @@ def check_gradients(
     ``order`` counts differentiations: with 2, the gradient is checked as a function of
     the inputs and of its cotangent. ``step`` has the unit of the inputs; it should be
     small compared with the length over which ``f`` bends, and no input should be within
-    two steps of a kink. ``tolerance`` is relative to the scale (a result that is 0 but for rounding
-    has none: check what it is a sum of). ``directions`` is the number of random
-    projections. Each gradient is computed with and without ``create_graph``, and both
-    must agree.
+    two steps of a kink. ``tolerance`` is relative to the scale (a result that is 0 but
+    for rounding has none: check what it is a sum of). ``directions`` is the number of
+    random projections. Each gradient is computed with and without ``create_graph``, and
+    both must agree.
 
     Raises: ``AssertionError`` that names f, the input, the order and the sizes of both
     sides; ``TypeError`` for inputs that are not floating-point and results that are not
@@ -166,19 +166,19 @@ def _size(terms: np.ndarray) -> float:
 
 def _compare_slopes(
     where: str,
-    by_rules: np.ndarray,
+    by_pullbacks: np.ndarray,
     by_differences: np.ndarray,
     scale: float,
     tolerance: float,
 ) -> None:
-    scale += _size(by_rules) + _size(by_differences)
-    rules, differences = by_rules.sum(), by_differences.sum()
-    if not abs(rules - differences) <= tolerance * scale:
+    scale += _size(by_pullbacks) + _size(by_differences)
+    pullbacks, differences = by_pullbacks.sum(), by_differences.sum()
+    if not abs(pullbacks - differences) <= tolerance * scale:
         raise AssertionError(
-            f"{where}: the slope along a random direction must be the same by rules "
-            f"and by differences, but the rules give {rules:+.9g} and differences "
-            f"{differences:+.9g}, at a scale of {scale:.3g}. Correct the rule; if it is "
-            "right, keep the inputs away from kinks, or change step=."
+            f"{where}: the slope along a random direction must be the same by "
+            f"pullbacks and by differences, but pullbacks give {pullbacks:+.9g} and "
+            f"differences {differences:+.9g}, at a scale of {scale:.3g}. Correct the "
+            "pullback; if it is right, keep the inputs away from kinks, or change step=."
         )
 
 

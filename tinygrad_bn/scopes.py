@@ -98,8 +98,8 @@ state = _State()
 
 @contextmanager
 def _recording(wanted: bool) -> Iterator[None]:
-    # Generators may leave their contexts in another order than they entered them.
-    # Each context therefore withdraws its own request; it does not restore what it found.
+    # Generators may leave their contexts in another order than they entered them. Each
+    # context therefore withdraws its own request; it does not restore what it found.
     request = object()
     state.requests[request] = state.recording = wanted
     try:

@@ -11,9 +11,9 @@
     timestamp         the logical time at which an operation ran or a leaf last changed
 
 An operation called with arrays returns an array. Called with at least one node, it
-returns a node, and if a gradient may be wanted it puts itself on the tape. A rule is
-therefore written once: it runs on arrays in an ordinary backward pass, and on nodes when
-the gradient itself is to be differentiated.
+returns a node, and if a gradient may be wanted it puts itself on the tape. So a rule is
+written once: it runs on arrays in an ordinary backward pass, and on nodes when the
+gradient itself is to be differentiated.
 
 Start reading here; ``backward.py`` comes next.
 
@@ -117,8 +117,8 @@ class Node:
     def qualified_name(self, user: Scope | None = None) -> str | None:
         """The name with the path of its module in front, as in ``1.E[x]``.
 
-        A leaf that nobody named has the name of its place in a module, as in
-        ``0.weight``, provided that ``user``, a call that uses it, is inside that module.
+        A leaf that nobody named is called by its place in a module, as in ``0.weight``,
+        provided that ``user``, a call that uses it, is inside that module.
         """
         if self.op is None:
             return place_in(user, self) if self.name is None else self.name
@@ -241,8 +241,8 @@ class Primitive(Operation):
     """An operation that knows its own adjoint.
 
     ``forward(*inputs, **params)`` computes an array from arrays. It may return a view
-    of an input, but not the input itself. There is one pullback per input, which returns
-    the gradient of that input and has its shape; None stands for an input without
+    of an input, but not the input itself. There is one pullback per input. It returns
+    the gradient of that input, in its shape; None stands for an input without
     derivative.
 
     Source: Griewank & Walther, Evaluating Derivatives, 2nd ed., section 3.2.
