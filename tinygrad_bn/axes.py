@@ -6,11 +6,12 @@ All functions accept arrays and tensors: they only read ``x.ndim`` and ``x.shape
 import functools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from . import errors
 
 
-def axes_of(x, axis) -> tuple[int, ...]:
+def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
     """The axes meant by NumPy's ``axis``: None (all), one, several, or from the end.
 
     Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
@@ -23,7 +24,7 @@ def axes_of(x, axis) -> tuple[int, ...]:
 
 
 @functools.cache
-def _axes(ndim: int, axis) -> tuple[int, ...] | None:
+def _axes(ndim: int, axis: Any) -> tuple[int, ...] | None:
     """The axes, sorted and counted from the start; None if they make no sense."""
     if axis is None:
         return tuple(range(ndim))
@@ -33,17 +34,17 @@ def _axes(ndim: int, axis) -> tuple[int, ...] | None:
     return found if sensible else None
 
 
-def shape_with_ones(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+def shape_with_ones(x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of ``x`` with 1 for each of ``axes``: that of a sum with keepdims."""
     return _split(x.shape, axes)[0]
 
 
-def shape_without(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+def shape_without(x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of ``x`` without ``axes``: that of a sum over them."""
     return _split(x.shape, axes)[1]
 
 
-def count(x, axes: tuple[int, ...]) -> int:
+def count(x: Any, axes: tuple[int, ...]) -> int:
     """How many values of ``x`` a sum over ``axes`` adds up."""
     return _split(x.shape, axes)[2]
 
@@ -61,7 +62,7 @@ def one_shape(numbers: tuple) -> tuple:
     return tuple(numbers[0]) if single else numbers
 
 
-def shape_with_blank_filled(x, shape: tuple) -> tuple[int, ...]:
+def shape_with_blank_filled(x: Any, shape: tuple) -> tuple[int, ...]:
     """The shape with its -1, if any, replaced by what is left over.
 
     Raises: ``ValueError`` for a shape that ``x`` does not fit into.
@@ -74,7 +75,7 @@ def shape_with_blank_filled(x, shape: tuple) -> tuple[int, ...]:
     return shape
 
 
-def order_of_axes(x, axes: tuple) -> tuple[int, ...]:
+def order_of_axes(x: Any, axes: tuple) -> tuple[int, ...]:
     """The axes counted from the start, in the order given; reversed if none are given.
 
     Raises: ``ValueError`` unless each axis of ``x`` is named once.

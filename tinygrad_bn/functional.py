@@ -1,9 +1,7 @@
 """Layers and losses as functions, each fused operation next to its definition.
 
-==================  ====================================================================
-logits              one score per class; their softmax is a probability distribution
-labels              for each row of logits, the index of the right class
-==================  ====================================================================
+    logits   one score per class; their softmax is a probability distribution
+    labels   for each row of logits, the index of the right class
 
 This file comes after ``batchnorm.py`` in the reading order.
 

@@ -4,16 +4,14 @@ Read a pullback as ``(g, y, *inputs, **params) -> gradient of one input``. It is
 with operators and with the functions of this file. It therefore runs on arrays and on
 tensors alike, and its derivatives of every order are made of primitives again.
 
-==================  ====================================================================
-adjoint pair        two linear operations, each of which is the pullback of the other:
-                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
-                    ``reshape``, ``transpose`` and ``astype`` are adjoint to themselves,
-                    with other params
-elementwise         an operation whose inputs are first broadcast to one shape, on the
-                    tape: ``u + b`` is ``add(u, broadcast_to(b))`` if ``b`` needs a
-                    gradient
-constant            the result of ``equal`` or ``sign``, which have no derivative
-==================  ====================================================================
+    adjoint pair   two linear operations, each of which is the pullback of the other:
+                   ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
+                   ``reshape``, ``transpose`` and ``astype`` are adjoint to themselves,
+                   with other params
+    elementwise    an operation whose inputs are first broadcast to one shape, on the
+                   tape: ``u + b`` is ``add(u, broadcast_to(b))`` if ``b`` needs a
+                   gradient
+    constant       the result of ``equal`` or ``sign``, which have no derivative
 
 At kinks: ``relu`` and ``absolute`` have slope 0 at 0; ``maximum`` and ``max`` share the
 gradient equally among ties.
@@ -25,6 +23,7 @@ that alias (an output never shares the memory of a leaf, and is read-only).
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +80,7 @@ def _scatter_add(x, index, shape):
     return y
 
 
-def _names_each_place_once(index) -> bool:
+def _names_each_place_once(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return all(
         isinstance(part, int | slice | np.integer | type(None) | type(Ellipsis))
@@ -102,7 +101,7 @@ scatter_add = Primitive(
 
 
 class Concatenate(Primitive):
-    """The one primitive with any number of inputs: it cuts its cotangent into pieces."""
+    """The one primitive with any number of inputs; it cuts its cotangent into parts."""
 
     def differentiates(self, i):
         return True
@@ -133,36 +132,32 @@ concatenate = Concatenate(
 class Elementwise(Primitive):
     """A primitive whose inputs are first broadcast to one shape."""
 
-    def __call__(self, *inputs):
-        return super().__call__(*_on_one_shape(self, inputs))
+    def prepare(self, inputs):
+        shapes = {
+            x.shape if isinstance(x, Node | np.ndarray) else np.shape(x)
+            for x in inputs
+            if not isinstance(x, Number)
+        }
+        if len(shapes) < 2:
+            return inputs
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError:
+            raise self.refusal(inputs, ValueError(_BROADCASTABLE)) from None
+        if not state.recording:
+            return inputs
+        return tuple(
+            broadcast_to(x, shape=shape)
+            if isinstance(x, Node) and x._requires_grad and x.shape != shape
+            else x
+            for x in inputs
+        )
 
 
 _BROADCASTABLE = (
     "the shapes must agree from the last axis on, or be 1 there; reshape or transpose "
     "one."
 )
-
-
-def _on_one_shape(operation, inputs):
-    shapes = {
-        x.shape if isinstance(x, Node | np.ndarray) else np.shape(x)
-        for x in inputs
-        if not isinstance(x, Number)
-    }
-    if len(shapes) < 2:
-        return inputs
-    try:
-        shape = np.broadcast_shapes(*shapes)
-    except ValueError:
-        raise operation.refusal(inputs, ValueError(_BROADCASTABLE)) from None
-    if not state.recording:
-        return inputs
-    return [
-        broadcast_to(x, shape=shape)
-        if isinstance(x, Node) and x._requires_grad and x.shape != shape
-        else x
-        for x in inputs
-    ]
 
 
 def _equal(a, b):
@@ -309,7 +304,6 @@ matmul = Primitive(
     "must be equally long, and the axes before them must broadcast; "
     "transpose or reshape one.",
 )
-
 
 
 def _max_to(x, shape):

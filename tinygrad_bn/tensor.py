@@ -9,7 +9,7 @@ This file comes after ``compositions.py`` in the order of imports. Readers can s
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from . import compositions, errors, ops
 from .axes import one_shape, order_of_axes, shape_with_blank_filled
 from .backward import backward
-from .tape import Node, Number, clock, contains_nodes
+from .tape import Node, clock, contains_nodes
 
 # The other operand of an operator.
 Operand = Any
@@ -61,8 +61,9 @@ class Tensor(Node):
         """The values.
 
         An assignment copies into the existing array, so shape and dtype must agree.
-        Every graph recorded from the old values then refuses to run backward. A write to
-        elements of the array itself (``t.data[0] = 1``) cannot be seen: use ``t[0] = 1``.
+        Every graph recorded from the old values then refuses to run backward. A write
+        to elements of the array itself (``t.data[0] = 1``) cannot be seen: use ``t[0] =
+        1``.
         """
         return self._data
 
@@ -90,7 +91,7 @@ class Tensor(Node):
         """The values, not copied; read-only for the output of an operation."""
         return self._data
 
-    def item(self) -> Number:
+    def item(self) -> Any:
         """The value of a tensor of one element, as a Python number."""
         if self.size != 1:
             raise errors.not_one_element(self)
@@ -138,9 +139,8 @@ class Tensor(Node):
 
     def backward(self, gradient: Any = None) -> None:
         """Add the gradient of this tensor to ``.grad`` of every leaf that requires one.
-
-        ``gradient`` is the cotangent to start from, shaped like this tensor; a tensor of
-        one element does not need it and starts from 1.
+        ``gradient`` is the cotangent to start from, shaped like this tensor; a tensor
+        of one element does not need it and starts from 1.
 
         Raises: ``ValueError`` for a missing or misshapen ``gradient``, ``RuntimeError``
         if no leaf can receive anything or a leaf changed since the graph was recorded.
@@ -272,7 +272,7 @@ class Tensor(Node):
     def __itruediv__(self, other: Operand) -> "Tensor":
         return self._unless_trained("/=") / other
 
-    def __ipow__(self, other: Operand) -> "Tensor":  # type: ignore[misc]
+    def __ipow__(self, other: Operand) -> "Tensor":
         return self._unless_trained("**=") ** other
 
     def __imatmul__(self, other: Operand) -> "Tensor":
@@ -368,7 +368,7 @@ class Tensor(Node):
         return _called_by_numpy(function, inputs, params)
 
 
-_PRIMITIVES = {
+_PRIMITIVES: dict[Any, Callable[..., Any]] = {
     np.add: ops.add,
     np.subtract: ops.sub,
     np.multiply: ops.mul,
