@@ -1,8 +1,8 @@
 """What batch normalization does to gradients: a small autodiff engine in NumPy.
 
-The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``;
-then ``functional.py``, ``module.py``, ``nn.py``, ``optimizer.py`` and ``optim.py``; then
-``routes.py`` and ``draw/``.
+The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``,
+``batchnorm.py``; then ``functional.py``, ``module.py``, ``nn.py``, ``optimizer.py``
+and ``optim.py``; then ``routes.py`` and ``draw/``.
 """
 
 from . import nn, optim
