@@ -11,10 +11,11 @@ from functools import cached_property
 import numpy as np
 
 from ..backward import Fused, initial_cotangent
-from ..routes import MANY, Unfolded, Ways, entries, rounding, what_cancels
+from ..explanation import MANY
+from ..routes import Subgraph, Unfolded, what_cancels
 from ..scopes import Scope
 from ..tensor import Tensor
-from .flow import OTHERS, Flow
+from .flow import OTHERS, Flow, entries, rounding
 from .places import (
     REST,
     Places,
@@ -55,8 +56,8 @@ def compose(
     else:
         graph = Unfolded(y)
         flow = Flow(graph, g, symbols)
-        ways = Ways(graph, leaf)
-        flow.tell_routes_to(leaf, ways.gates(gates), ways)
+        subgraph = Subgraph(graph, leaf)
+        flow.tell_routes_to(leaf, subgraph.gates(gates), subgraph)
     _refuse_unknown(opened, graph)
     places = Places(graph, leaf, flow.gates, opened, max_nodes)
     if leaf is None and g is not None:
