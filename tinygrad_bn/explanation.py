@@ -13,13 +13,27 @@ residue             the largest entry that is shown as 0
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from .errors import describe
+from .graph import largest_finite
 from .tensor import Tensor
 
 MANY, LARGEST = 6, 4
+
+
+class Row(NamedTuple):
+    """What identifies a row: the gates passed, and whether it leads around batch norm."""
+
+    around: bool
+    gates: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.gates:
+            return "via " + ", then ".join(self.gates)
+        return "around" if self.around else "direct"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +54,7 @@ class Route:
     note: str = ""
 
     def __str__(self) -> str:
-        if self.gates:
-            return "via " + ", then ".join(self.gates)
-        return "around" if self.around else "direct"
+        return str(Row(self.around, self.gates))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,11 +187,6 @@ def _cells(gradient: np.ndarray, columns: list[tuple[int, ...]]) -> list[str]:
 
 
 def _entry(value: float) -> str:
-    if value == 0:
-        return "0"
+    if value == 0 or np.isnan(value):
+        return "0" if value == 0 else "nan"
     return f"{value:+.4f}" if 5e-4 <= abs(value) < 1e4 else f"{value:+.1e}"
-
-
-def largest_finite(values: np.ndarray) -> float:
-    """The largest magnitude among the finite values, 0 if there are none."""
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backward import Fused, initial_cotangent
 from ..explanation import MANY
-from ..routes import Subgraph, Unfolded, what_cancels
+from ..routes import Subgraph, Unfolded, explain
 from ..scopes import Scope
 from ..tensor import Tensor
 from .flow import OTHERS, Flow, entries, rounding
@@ -251,16 +251,16 @@ class _Composer:
         g = self.flow.arrived[x]
         name = typeset((self.graph.name(x) or "leaf").rpartition(".")[2])
         bar = Bar(name, "×".join(map(str, x.shape)), float(np.linalg.norm(g)))
-        if self.flow.is_zero(g) and (
-            routes := what_cancels(self.graph.y, x, self.flow.g)
-        ):
+        routes = explain(self.graph.y, x, self.flow.g) if self.flow.is_zero(g) else None
+        if routes is not None and routes.cancels:
             bar.norm = 0.0
             bar.parts = [
                 (
                     route.gates[0] if route.gates else DIRECT,
-                    float(np.linalg.norm(route.gradient)),
+                    float(np.linalg.norm(route.shown)),
                 )
                 for route in routes
+                if route.shown.any()
             ]
         return bar
 

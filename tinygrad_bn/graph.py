@@ -1,0 +1,135 @@
+"""The graph behind a tensor again: unfolded, and in another precision.
+
+==================  ====================================================================
+unfolded            with the definitions of fused operations in place of these
+replay              the same operations on the same leaves, in float64 unless asked
+                    otherwise: it shows which gradients are zero and which only small
+scale               what the entries of some gradients are compared with for that
+==================  ====================================================================
+
+Rounding in the forward pass dominates. In float32 and with a mean of 1e4, the route
+through Var[x] to a bias, which is exactly 0, comes out as 1 % of the direct one. So no
+bound on the sums of a backward pass can tell zero from small, but a replay can.
+
+This file comes after ``batchnorm.py`` in the reading order, before ``routes.py``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .backward import Fused, refuse_changed_leaves, tape
+from .scopes import always_recorded
+from .tensor import Tensor
+
+NEGLIGIBLE = 1e-9
+
+
+class Unfolded:
+    """The operations behind ``y``, with fused ones replaced by their definitions.
+
+    ``order`` lists tensors so that each comes before those it was made of. An unfolded
+    operation stays in it, made of nothing but the output of its definition;
+    ``definitions`` leads from the one to the other, ``within`` from the tensors of a
+    definition to the operation that it defines.
+    """
+
+    def __init__(self, y: Tensor, opened: Callable[[Tensor], bool] = lambda node: True):
+        self.y = y
+        self.definitions: dict[Tensor, Tensor] = {}
+        self.within: dict[Tensor, Tensor] = {}
+        self.order: list[Tensor] = []
+        self._users: dict[Tensor, Tensor] = {}
+        tapes: list[tuple[Tensor | None, Iterator[Tensor]]]
+        tapes = [(None, iter(tape(y, through_cuts=True)))]  # type: ignore[arg-type]
+        while tapes:
+            fused, rest = tapes[-1]
+            node = next(rest, None)
+            if node is None:
+                tapes.pop()
+                continue
+            refuse_changed_leaves(node)
+            self.order.append(node)
+            if fused is not None:
+                self.within[node] = fused
+            if isinstance(node.op, Fused) and opened(node):
+                definition = self.definitions[node] = node.op.unfold(node)
+                boundary = {x for x in node.inputs if isinstance(x, Tensor)}
+                inside = iter(tape(definition, boundary, through_cuts=True))
+                tapes.append((node, inside))
+            for x in self.inputs(node):
+                if isinstance(x, Tensor):
+                    self._users.setdefault(x, node)
+
+    def name(self, t: Tensor) -> str | None:
+        """The name of a tensor of the graph; for a parameter, its qualified name."""
+        if t.op is None and t in self._users:
+            return t.qualified_name(self._users[t].scope)
+        return t.name
+
+    def inputs(self, node: Tensor) -> tuple:
+        """What ``node`` was made of."""
+        return (self.definitions[node],) if node in self.definitions else node.inputs
+
+
+# --- What is zero ---------------------------------------------------------------------
+
+
+@always_recorded
+@np.errstate(all="ignore")
+def replay(y: Tensor, dtype: Any = np.float64) -> dict[Tensor, Tensor]:
+    """Compute the graph behind ``y`` again from its leaves, with floats of ``dtype``.
+
+    Returns ``{tensor: its twin}``. Rounding shrinks with the precision, and gradients
+    stay: so the twins show what is zero and what is small.
+    """
+    twins: dict[Tensor, Tensor] = {}
+
+    def twin(x):
+        if not isinstance(x, Tensor):
+            return x
+        if x not in twins:
+            values = x.data.astype(dtype) if x.dtype.kind == "f" else x.data
+            twins[x] = Tensor(values, x.requires_grad, x.name)
+        return twins[x]
+
+    for node in reversed(tape(y, through_cuts=True)):
+        params = {
+            name: np.dtype(dtype) if _is_float_dtype(value) else value
+            for name, value in node.params.items()
+        }
+        twins[node] = node.op(*map(twin, node.inputs), **params)
+        twins[node].name, twins[node].scope = node.name, node.scope
+    return twins
+
+
+def _is_float_dtype(param: Any) -> bool:
+    return isinstance(param, np.dtype) and param.kind == "f"
+
+
+def scale_of(gradients: Iterable[np.ndarray]) -> Any:
+    """What to compare the entries of some gradients with, to see which are zero.
+
+    That is the largest of them in the same place, or 1e-4 of the largest anywhere:
+    where routes cancel, and where the only thing that arrives is rounding.
+    """
+    sizes = [np.where(np.isfinite(d), np.abs(d), 0) for d in gradients]
+    largest = np.maximum.reduce(sizes) if sizes else np.zeros(())
+    return np.maximum(largest, 1e-4 * largest.max(initial=0))
+
+
+def without_rounding(recorded: np.ndarray, exact: np.ndarray, scale: Any) -> np.ndarray:
+    """The ``recorded`` gradient, with 0 where it is only rounding.
+
+    It is where the replay, ``exact``, is negligible compared with ``scale``. What is not
+    finite stays.
+    """
+    with np.errstate(invalid="ignore"):
+        zero = np.isfinite(recorded) & (np.abs(exact) <= NEGLIGIBLE * scale)
+    return np.where(zero, 0, recorded)
+
+
+def largest_finite(values: np.ndarray) -> float:
+    """The largest magnitude among the finite values, 0 if there are none."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
