@@ -1,17 +1,17 @@
-"""The graph behind a tensor again: unfolded, and in another precision.
+"""The graph behind a tensor, looked at twice: unfolded, and in another precision.
 
 ==================  ====================================================================
 unfolded            with the definitions of fused operations in place of these
-replay              the same operations on the same leaves, in float64 unless asked
-                    otherwise: it shows which gradients are zero and which only small
-scale               what the entries of some gradients are compared with for that
+replay              the same operations on the same leaves, usually in float64
+twin                what a tensor has become in a replay
 ==================  ====================================================================
 
-Rounding in the forward pass dominates. In float32 and with a mean of 1e4, the route
-through Var[x] to a bias, which is exactly 0, comes out as 1 % of the direct one. So no
-bound on the sums of a backward pass can tell zero from small, but a replay can.
+A replay decides which gradients are zero and which are only small. Nothing in the
+backward pass alone could: rounding in the forward pass dominates. In float32, at a mean
+of 1e4, the route through Var[x] to a bias, which is exactly 0, comes out as 1 % of the
+direct one.
 
-This file comes after ``batchnorm.py`` in the reading order, before ``routes.py``.
+This file comes after ``batchnorm.py`` in the reading order; ``routes.py`` is next.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,22 +30,22 @@ class Unfolded:
     """The operations behind ``y``, with fused ones replaced by their definitions.
 
     ``order`` lists tensors so that each comes before those it was made of. An unfolded
-    operation stays in it, made of nothing but the output of its definition;
-    ``definitions`` leads from the one to the other, ``within`` from the tensors of a
-    definition to the operation that it defines.
+    operation stays in it, made of nothing but the output of its definition, to which
+    ``definitions`` leads; ``within`` leads from the tensors of a definition to the
+    operation that it defines. ``opened`` chooses what to unfold, by default everything.
     """
 
-    def __init__(self, y: Tensor, opened: Callable[[Tensor], bool] = lambda node: True):
+    def __init__(self, y: Tensor, opened: Callable[[Any], bool] = lambda node: True):
         self.y = y
+        self.order: list[Any] = []
         self.definitions: dict[Tensor, Tensor] = {}
         self.within: dict[Tensor, Tensor] = {}
-        self.order: list[Tensor] = []
         self._users: dict[Tensor, Tensor] = {}
-        tapes: list[tuple[Tensor | None, Iterator[Tensor]]]
-        tapes = [(None, iter(tape(y, through_cuts=True)))]  # type: ignore[arg-type]
+        # Tapes inside tapes: those of definitions, each with its fused operation.
+        tapes: list[tuple[Any, Iterator]] = [(None, iter(tape(y, through_cuts=True)))]
         while tapes:
             fused, rest = tapes[-1]
-            node = next(rest, None)
+            node: Any = next(rest, None)
             if node is None:
                 tapes.pop()
                 continue
@@ -54,13 +54,14 @@ class Unfolded:
             if fused is not None:
                 self.within[node] = fused
             if isinstance(node.op, Fused) and opened(node):
-                definition = self.definitions[node] = node.op.unfold(node)
-                boundary = {x for x in node.inputs if isinstance(x, Tensor)}
-                inside = iter(tape(definition, boundary, through_cuts=True))
-                tapes.append((node, inside))
+                definition: Any = node.op.unfold(node)
+                self.definitions[node] = definition
+                inputs = {x for x in node.inputs if isinstance(x, Tensor)}
+                tapes.append((node, iter(tape(definition, inputs, through_cuts=True))))
             for x in self.inputs(node):
                 if isinstance(x, Tensor):
-                    self._users.setdefault(x, node)
+                    # The oldest user stays: the forward pass knows a parameter's name.
+                    self._users[x] = node
 
     def name(self, t: Tensor) -> str | None:
         """The name of a tensor of the graph; for a parameter, its qualified name."""
@@ -81,12 +82,11 @@ class Unfolded:
 def replay(y: Tensor, dtype: Any = np.float64) -> dict[Tensor, Tensor]:
     """Compute the graph behind ``y`` again from its leaves, with floats of ``dtype``.
 
-    Returns ``{tensor: its twin}``. Rounding shrinks with the precision, and gradients
-    stay: so the twins show what is zero and what is small.
+    Returns ``{tensor: its twin}``, leaves included.
     """
     twins: dict[Tensor, Tensor] = {}
 
-    def twin(x):
+    def twin(x: Any) -> Any:
         if not isinstance(x, Tensor):
             return x
         if x not in twins:
@@ -94,7 +94,9 @@ def replay(y: Tensor, dtype: Any = np.float64) -> dict[Tensor, Tensor]:
             twins[x] = Tensor(values, x.requires_grad, x.name)
         return twins[x]
 
+    node: Any
     for node in reversed(tape(y, through_cuts=True)):
+        # Conversions to another precision, as by astype, convert to this one.
         params = {
             name: np.dtype(dtype) if _is_float_dtype(value) else value
             for name, value in node.params.items()
@@ -108,22 +110,24 @@ def _is_float_dtype(param: Any) -> bool:
     return isinstance(param, np.dtype) and param.kind == "f"
 
 
-def scale_of(gradients: Iterable[np.ndarray]) -> Any:
-    """What to compare the entries of some gradients with, to see which are zero.
+def scale_of(exact: Iterable[np.ndarray]) -> np.ndarray:
+    """What to compare the entries of gradients with, to see which of them are zero.
 
-    That is the largest of them in the same place, or 1e-4 of the largest anywhere:
-    where routes cancel, and where the only thing that arrives is rounding.
+    This is the largest entry in the same place; but where all of them are smaller than
+    1e-4 of the largest anywhere, it is that, because they may all be rounding.
     """
-    sizes = [np.where(np.isfinite(d), np.abs(d), 0) for d in gradients]
+    sizes = [np.where(np.isfinite(d), np.abs(d), 0) for d in exact]
     largest = np.maximum.reduce(sizes) if sizes else np.zeros(())
     return np.maximum(largest, 1e-4 * largest.max(initial=0))
 
 
-def without_rounding(recorded: np.ndarray, exact: np.ndarray, scale: Any) -> np.ndarray:
+def without_rounding(
+    recorded: np.ndarray, exact: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
     """The ``recorded`` gradient, with 0 where it is only rounding.
 
-    It is where the replay, ``exact``, is negligible compared with ``scale``. What is not
-    finite stays.
+    It is rounding where the replay, ``exact``, is at most 1e-9 of ``scale``. What is
+    not finite stays.
     """
     with np.errstate(invalid="ignore"):
         zero = np.isfinite(recorded) & (np.abs(exact) <= NEGLIGIBLE * scale)

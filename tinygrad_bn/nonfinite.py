@@ -5,7 +5,7 @@ This file comes after ``routes.py`` in the reading order.
 Left out on purpose: infinities that are meant, such as those of a mask.
 """
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ class NonFinite:
     """The first operation that makes nan or infinity; false if there is none.
 
     ``direction`` is ``"forward"`` if its output is not finite, ``"backward"`` if a
-    gradient of one of its inputs is not. ``ranges`` are pairs, a value and where it lies;
+    gradient of one of its inputs is not. ``ranges`` are pairs of a value and its range;
     ``route`` leads from the loss to the operation, whose output is ``node``.
     """
 
@@ -70,7 +70,8 @@ def find_nonfinite(loss: Tensor, gradient: Any = None) -> NonFinite:
     ``gradient``, ``RuntimeError`` if a leaf changed since its use.
     """
     refuse_unrecorded("find_nonfinite", loss)
-    cotangents = {loss: initial_cotangent(loss, gradient)}
+    cotangents: dict[Any, np.ndarray] = {loss: initial_cotangent(loss, gradient)}
+    node: Any
     for node in reversed(tape(loss, through_cuts=True)):
         refuse_changed_leaves(node)
         if not np.isfinite(node.data).all():
@@ -92,7 +93,7 @@ def find_nonfinite(loss: Tensor, gradient: Any = None) -> NonFinite:
     return NonFinite()
 
 
-def _report(direction: str, loss: Tensor, node: Tensor, values: list) -> NonFinite:
+def _report(direction: str, loss: Tensor, node: Any, values: list) -> NonFinite:
     inputs = [
         (f"input {describe(x, node.scope)}", x.data)
         for x in node.inputs
@@ -106,14 +107,14 @@ def _report(direction: str, loss: Tensor, node: Tensor, values: list) -> NonFini
         node.op.name,
         _called(module),
         tuple((label, _range(data)) for label, data in [*values, *inputs]),
-        tuple(_places(loss, node)),
+        _route(loss, node),
         node,
     )
 
 
-def _places(loss: Tensor, node: Tensor) -> Iterator[str]:
-    """A route from the loss to ``node``: the modules that it passes, or operations."""
-    users: dict[Tensor, Tensor] = {}
+def _route(loss: Tensor, node: Any) -> tuple[str, ...]:
+    """A route from the loss to ``node``, as the places that it passes."""
+    users: dict[Any, Any] = {}
     for user in tape(loss, through_cuts=True):
         for x in user.inputs:
             if isinstance(x, Tensor):
@@ -121,15 +122,16 @@ def _places(loss: Tensor, node: Tensor) -> Iterator[str]:
     route = [node]
     while route[-1] is not loss:
         route.append(users[route[-1]])
-    before = None
-    for passed in reversed(route):
-        modules = (call for call in enclosing(passed.scope) if call.owner is not None)
-        place = (
-            next((call.name for call in modules), None) or passed.name or passed.op.name
-        )
-        if place != before:
-            yield place
-        before = place
+    places = map(_place, reversed(route))
+    return tuple(place for place, _ in itertools.groupby(places))
+
+
+def _place(t: Any) -> str:
+    """The module in which ``t`` was computed, or else its name or operation."""
+    calls = list(enclosing(t.scope))
+    modules = [call.name for call in calls if call.owner is not None and call.name]
+    outermost = calls[-1].name if calls else ""
+    return next(iter(modules), t.name or outermost or t.op.name)
 
 
 def _called(call: Scope | None) -> str:
@@ -143,14 +145,15 @@ def _called(call: Scope | None) -> str:
 def _range(values: np.ndarray) -> str:
     """Where the values lie, and how many of them are not finite."""
     finite = values[np.isfinite(values)]
-    lies = f"from {finite.min():.4g} to {finite.max():.4g}" if finite.size else ""
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+    lies = f"from {low:.4g} to {high:.4g}" if low < high else f"{low:.4g}"
     if finite.size == values.size:
-        return lies or "empty"
+        return lies if values.size else "empty"
     counts = {
         "nan": np.isnan(values),
         "inf": values == np.inf,
         "-inf": values == -np.inf,
     }
     parts = [f"{n} {name}" for name, found in counts.items() if (n := int(found.sum()))]
-    others = f", the others {lies}" if lies else ""
+    others = f", the others {lies}" if finite.size else ""
     return f"{' and '.join(parts)} of {values.size}{others}"

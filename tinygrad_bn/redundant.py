@@ -1,8 +1,8 @@
 """Which parameters of a model cannot learn, and why.
 
-A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. The
-check replays one pass of the model in two precisions: a gradient is the same in both,
-rounding is not. Then it asks ``explain`` for the routes that cancel.
+A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. So
+the check replays one pass of the model in two precisions: a gradient is the same in
+both, rounding is not. The routes of ``routes.py`` then show what cancels.
 
 This file comes after ``routes.py`` and ``nn.py`` in the reading order.
 """
@@ -51,12 +51,7 @@ class Findings(tuple[Finding, ...]):
     ``checked`` counts the parameters.
     """
 
-    checked: int
-
-    def __new__(cls, findings: Iterable[Finding], checked: int) -> "Findings":
-        made = super().__new__(cls, findings)
-        made.checked = checked
-        return made
+    checked = 0
 
     def __str__(self) -> str:
         if self:
@@ -73,8 +68,8 @@ def check_redundant(model: Module, x: Any) -> Findings:
 
     A random cotangent at the model's output stands for the loss. The check separates
     gradients that cancel by structure (a bias in front of batch norm), parameters that
-    the output does not depend on, and those to which this batch sends nothing. The model
-    runs as a copy: nothing in it changes.
+    the output does not depend on, and those to which this batch sends nothing. A copy
+    of the model runs in its present modes, so nothing in the model changes.
 
     Raises: ``ValueError`` for a model in evaluation mode, an output that is not finite,
     and an output in which nothing requires a gradient.
@@ -88,7 +83,7 @@ def check_redundant(model: Module, x: Any) -> Findings:
         raise ValueError(
             "check_redundant(model, x): the model must be in training mode. In "
             "evaluation mode, batch norm subtracts its running mean, which does not "
-            "depend on the parameters, so that no bias is redundant. Call model.train()."
+            "depend on the parameters, so no bias is redundant. Call model.train()."
         )
     model = trial_copy(model)
     y = model(Tensor(x.data if isinstance(x, Tensor) else x))
@@ -98,31 +93,43 @@ def check_redundant(model: Module, x: Any) -> Findings:
             "check_redundant(model, x): the output of the model must be finite, but it "
             "contains nan or infinity. Does x? tg.find_nonfinite says where it begins."
         )
+    parameters = list(model.named_parameters())
+    reasons = _reasons(y, parameters)
+    found = [Finding(name, reasons[name]) for name, _ in parameters if name in reasons]
+    findings = Findings(found)
+    findings.checked = len(parameters)
+    return findings
+
+
+def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
+    """Why some of the parameters behind ``y`` cannot learn, by name."""
     g = np.random.default_rng(0).standard_normal(y.shape)
     twins, exact = _gradients(y, g, np.float64)
     coarse_twins, coarse = _gradients(y, g, np.float32)
-    parameters, reasons, dead = list(model.named_parameters()), {}, {}
+    reasons, dead = {}, {}
     for name, parameter in parameters:
         twin = twins.get(parameter)
         if twin is None or twin not in exact:
             reasons[name] = "is not connected: the output does not depend on it"
+        elif not np.isfinite(exact[twin]).all():
+            reasons[name] = (
+                "receives nan or infinity: tg.find_nonfinite says where from"
+            )
         else:
             rough = largest_finite(coarse[coarse_twins[parameter]])
             if largest_finite(exact[twin]) <= ROUNDING_SHRINKS * rough:
                 dead[name] = twin
     graph = Unfolded(twins[y])
     if constant := _constant_input(graph):
-        reasons |= dict.fromkeys(dead, constant)
-    elif dead:
-        subgraph = Subgraph(graph, *dead.values())
-        arrived = carry(subgraph, subgraph.gates(), g)
-        for name, twin in dead.items():
-            shares = _live_shares(by_row(arrived[twin]), g) or _shares_nearby(
-                graph, twin
-            )
-            reasons[name] = _reason(name, shares, exact[twin])
-    found = [Finding(name, reasons[name]) for name, _ in parameters if name in reasons]
-    return Findings(found, len(parameters))
+        return reasons | dict.fromkeys(dead, constant)
+    subgraph = Subgraph(graph, *dead.values())
+    arrived = carry(subgraph, subgraph.gates(), g)
+    for name, twin in dead.items():
+        shares = _cancelling(by_row(arrived[twin]), g)
+        reasons[name] = _reason(
+            name, shares or _cancelling_nearby(graph, twin), exact[twin]
+        )
+    return reasons
 
 
 def _gradients(y: Tensor, g: np.ndarray, dtype: Any) -> tuple[dict, dict]:
@@ -133,22 +140,22 @@ def _gradients(y: Tensor, g: np.ndarray, dtype: Any) -> tuple[dict, dict]:
 
 
 def _constant_input(graph: Unfolded) -> str:
-    """What to say if nothing is left when a batch norm has subtracted its mean."""
+    """The reason where nothing is left after a batch norm has subtracted its mean."""
     means = {batch_norm_around(t): t for t in graph.order if t.name == "E[x]"}
+    means.pop(None, None)
     for t in reversed(graph.order):
-        call = batch_norm_around(t)
-        if t.name == "Var[x]" and call is not None and call in means:
-            if (t.data <= (NEGLIGIBLE * means[call].data) ** 2).all():
-                norm = str(t.qualified_name()).rpartition(".")[0]
-                return (
-                    "cannot be judged by this batch, which gives "
-                    f"{_norms([norm])} the same input in every row: pass another batch"
-                )
+        mean = means.get(batch_norm_around(t)) if t.name == "Var[x]" else None
+        if mean is not None and (t.data <= (NEGLIGIBLE * mean.data) ** 2).all():
+            norm = str(t.qualified_name()).rpartition(".")[0]
+            return (
+                f"cannot be judged by this batch, which gives {_norms([norm])} the "
+                "same input in every row: pass another batch"
+            )
     return ""
 
 
-def _live_shares(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
-    """The rows that bring something of ``g``, if these cancel; otherwise none."""
+def _cancelling(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
+    """The rows that bring something of the cotangent ``g`` and cancel, if they do."""
     shares = {
         row: sum(d for d in parts if d is not None) for row, parts in rows.items()
     }
@@ -159,10 +166,10 @@ def _live_shares(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
     return {row: d for row, d in shares.items() if np.abs(d).max() > NEGLIGIBLE * scale}
 
 
-def _shares_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarray]:
-    """The same, after a random cotangent has arrived where the routes part.
+def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarray]:
+    """The same for a random cotangent that arrives where the routes part.
 
-    Behind another dead end, nothing arrives of what the output sends.
+    Behind another dead end, nothing of the cotangent of the output arrives there.
     """
     subgraph = Subgraph(graph, parameter)
     if not (gates := list(subgraph.gates().names)):
@@ -172,15 +179,13 @@ def _shares_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarray]:
     parting = [t for t in before if t in every][-1]
     g = np.random.default_rng(0).standard_normal(parting.shape)
     subgraph = Subgraph(Unfolded(parting), parameter)
-    return _live_shares(by_row(carry(subgraph, subgraph.gates(), g)[parameter]), g)
+    return _cancelling(by_row(carry(subgraph, subgraph.gates(), g)[parameter]), g)
 
 
 def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
     if shares:
-        advice = (
-            "use bias=False" if name.rpartition(".")[2] == "bias" else "leave it out"
-        )
-        return f"{_in_words(shares)}; {advice}"
+        is_bias = name.rpartition(".")[2] == "bias"
+        return f"{_in_words(shares)}; {'use bias=False' if is_bias else 'leave it out'}"
     if not d.any():
         return "receives exactly 0 from this batch: every route to it is switched off"
     return (

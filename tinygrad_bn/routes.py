@@ -9,34 +9,29 @@ they show why that sum is zero: what arrives directly is taken back via E[x].
 route               a path of the gradient from the loss to a leaf, identified by the
                     gates that it passes
 gate                a named tensor that some routes pass and others do not
-statistic           E[x] or Var[x] inside a call of batch norm
-last batch norm     of a route: the call of batch norm nearest to the leaf
 cut                 a route that ``stop_gradient`` interrupts: nothing arrives by it
 ==================  ====================================================================
 
-By default, the statistics of its last batch norm identify a route: a cotangent that
-enters another call of batch norm forgets the statistics it has passed so far. So a bias
-under twenty batch norms has the same four rows as a bias under one.
+By default, the last batch norm before the leaf identifies a route, and what is nearer
+to the loss is summed. So a bias under twenty batch norms has the same four rows as a
+bias under one.
 
-This file comes after ``graph.py`` in the reading order; ``explanation.py`` prints what
-it finds.
+This file comes after ``graph.py`` and ``gates.py`` in the reading order.
 
 Left out on purpose: routes of second derivatives (differentiate first, then explain),
 and a search for gates without names: what a table should separate, its author names.
 """
 
-import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .backward import initial_cotangent
-from .batchnorm import batch_norm
 from .errors import describe
 from .explanation import Explanation, Route, Row
+from .gates import STATISTICS, Gates, Key, batch_norm_around, choose_gates
 from .graph import (
     NEGLIGIBLE,
     Unfolded,
@@ -46,11 +41,7 @@ from .graph import (
     without_rounding,
 )
 from .ops import broadcast_to, stop_gradient
-from .scopes import Scope, enclosing
 from .tensor import Tensor
-
-STATISTICS, X_HAT = ("E[x]", "Var[x]"), "x_hat"
-MAX_STATISTICS, MAX_ROWS, MAX_ROWS_BY_HAND = 6, 16, 1000
 
 
 def explain(
@@ -59,7 +50,7 @@ def explain(
     gradient: Any = None,
     gates: Iterable[str] | None = None,
 ) -> Explanation:
-    """Show by which routes the gradient of ``y`` reaches ``leaf``, and how much by each.
+    """Show by which routes the gradient of ``y`` reaches ``leaf``, and how much.
 
     By default a row is the sum of the routes that pass the same statistics of the same
     last batch norm, and the same tensors named outside batch norm. ``gates`` are names
@@ -98,13 +89,16 @@ def explain(
     return Explanation(y, leaf, name, tuple(routes), total, shown_total, chosen.summed)
 
 
-def _replayed(y: Tensor, leaf: Tensor, g: np.ndarray, gates) -> tuple[dict, set]:
+def _replayed(
+    y: Tensor, leaf: Tensor, g: np.ndarray, gates: Iterable[str] | None
+) -> tuple[dict[Row, np.ndarray], set[tuple[str, ...]]]:
     """The rows in float64, and the gates of those that broadcasting sums to zero."""
     twins = replay(y)
     leaf = twins.get(leaf, leaf)
-    subgraph, vanished = Subgraph(Unfolded(twins[y]), leaf), set()
+    subgraph = Subgraph(Unfolded(twins[y]), leaf)
+    vanished: set[tuple[str, ...]] = set()
 
-    def note_sums(node, x, key, d_y, d_x):
+    def note_sums(node: Tensor, x: Tensor, key: Key, d_y: Any, d_x: Any) -> None:
         sums = node.op is broadcast_to and d_x is not None
         if sums and largest_finite(d_x) <= NEGLIGIBLE * largest_finite(d_y) > 0:
             vanished.add(key.gates)
@@ -115,7 +109,7 @@ def _replayed(y: Tensor, leaf: Tensor, g: np.ndarray, gates) -> tuple[dict, set]
     }, vanished
 
 
-def by_row(arrived: dict["Key", Any]) -> dict[Row, list]:
+def by_row(arrived: dict[Key, Any]) -> dict[Row, list]:
     """What ``carry`` brings to a target, by the rows of the table: None where cut."""
     rows = defaultdict(list)
     some_around = len({key.normalized for key in arrived}) == 2
@@ -171,7 +165,7 @@ class Subgraph:
 
     def __init__(self, graph: Unfolded, *targets: Tensor):
         self.graph, self.y, self.targets = graph, graph.y, dict.fromkeys(targets)
-        reaches, beyond_cut = set(targets), set()
+        reaches, beyond_cut = set(targets), set[Tensor]()
         for node in reversed(graph.order):
             inputs = graph.inputs(node)
             if not reaches.isdisjoint(inputs):
@@ -184,7 +178,7 @@ class Subgraph:
             if node in reaches
         }
 
-    def _steps_from(self, node: Tensor, reaches: set, beyond_cut: set) -> dict:
+    def _steps_from(self, node: Any, reaches: set, beyond_cut: set) -> dict:
         """The steps on from ``node``, and whether each is a cut.
 
         A step without a gradient counts only where ``stop_gradient`` is to blame;
@@ -199,15 +193,15 @@ class Subgraph:
             x: cut for x, cut in steps.items() if not cut or blamed or x in beyond_cut
         }
 
-    def _flows(self, node: Tensor, x: Tensor) -> bool:
+    def _flows(self, node: Any, x: Tensor) -> bool:
         if node in self.graph.definitions:
             return True
         return x.requires_grad and any(
             node.op.differentiates(i) for i, v in enumerate(node.inputs) if v is x
         )
 
-    def apply_pullbacks(self, node: Tensor, g: np.ndarray | None) -> Iterator[tuple]:
-        """Where the cotangent ``g`` of ``node`` goes, and as what: None if it is cut."""
+    def apply_pullbacks(self, node: Any, g: np.ndarray | None) -> Iterator[tuple]:
+        """Where the cotangent ``g`` of ``node`` goes and as what; None means cut."""
         steps = self.steps[node]
         if g is None or node in self.graph.definitions:
             yield from ((x, g) for x in steps)
@@ -227,54 +221,12 @@ class Subgraph:
             farthest = max((farthest, *(places.get(x, len(places)) for x in steps)))
         return found
 
-    def gates(self, wanted: Iterable[str] | None = None) -> "Gates":
+    def gates(self, wanted: Iterable[str] | None = None) -> Gates:
         """The gates of the names ``wanted``, or those of the default."""
-        ends = {self.y, *self.targets}
-        named = [t for t in self.steps if t.name is not None and t not in ends]
-        if wanted is None:
-            return _default_gates(self, named)
-        return _gates_by_hand(self, named, wanted)
+        return choose_gates(self, wanted)
 
 
 # --- Carrying cotangents --------------------------------------------------------------
-
-
-class Key(NamedTuple):
-    """What identifies the routes that a cotangent stands for.
-
-    ``gates`` are those passed, and ``lasting`` those of them that are never forgotten.
-    ``normalized`` routes have passed a batch norm.
-    """
-
-    gates: tuple[str, ...] = ()
-    lasting: tuple[str, ...] = ()
-    normalized: bool = False
-    cut: bool = False
-
-
-@dataclass
-class Gates:
-    """The ``names`` of gates, and where routes forget the statistics among them.
-
-    ``calls`` are those of batch norm, by the tensors inside. From the tensors ``above``,
-    every route leads into one.
-    """
-
-    names: dict[Tensor, str]
-    calls: dict[Tensor, Scope] = field(default_factory=dict)
-    above: set[Tensor] = field(default_factory=set)
-    summed: str = ""
-
-    def onward(self, key: Key, node: Tensor, x: Tensor, cut: bool = False) -> Key:
-        """The key of what goes on from ``node`` to ``x``."""
-        gates, lasting = key.gates, key.lasting
-        if x in self.above or _enters(self.calls, node, x):
-            gates = lasting
-        if x in self.names:
-            gates = (*gates, self.names[x])
-            if x not in self.calls:
-                lasting = (*lasting, self.names[x])
-        return Key(gates, lasting, key.normalized or x in self.calls, key.cut or cut)
 
 
 def carry(
@@ -282,8 +234,8 @@ def carry(
 ) -> dict[Tensor, dict[Key, np.ndarray | None]]:
     """A backward pass with one cotangent for each key: None where routes are cut.
 
-    ``observe(node, x, key, d_y, d_x)``, if given, sees every step. Returns what arrives
-    at each target.
+    Returns what arrives at each target. ``observe(node, x, key, d_y, d_x)``, if given,
+    sees every step, with the key of what goes on.
     """
     y, targets = subgraph.y, subgraph.targets
     carried: dict[Tensor, dict] = {y: {Key(normalized=y in gates.calls): g}}
@@ -303,115 +255,18 @@ def carry(
     return {x: carried.get(x, {}) for x in targets}
 
 
-# --- Choosing gates -------------------------------------------------------------------
-
-
-def _gates_by_hand(subgraph: Subgraph, named: list[Tensor], wanted) -> Gates:
-    wanted = {wanted} if isinstance(wanted, str) else set(wanted)
-    names = {t: t.qualified_name() for t in named}
-    if missing := wanted - set(names.values()):
-        raise ValueError(
-            f"gates must be names of tensors between {describe(subgraph.y)} and "
-            f"{describe(next(iter(subgraph.targets)))}, but {sorted(missing)} is not "
-            f"among {sorted(set(names.values()))}. Name a tensor with .named()."
-        )
-    gates = Gates({t: name for t, name in names.items() if name in wanted})
-    if _count_rows(subgraph, gates, MAX_ROWS_BY_HAND) > MAX_ROWS_BY_HAND:
-        raise ValueError(
-            f"gates must make at most {MAX_ROWS_BY_HAND} rows, but these {len(wanted)} "
-            "names make more. Name fewer of them."
-        )
-    return gates
-
-
-def _default_gates(subgraph: Subgraph, named: list[Tensor]) -> Gates:
-    """The statistics of each last batch norm, and what was named outside of one.
-
-    If these are many, all batch norms share their rows. The other tensors are gates from
-    the leaf on, as far as the table has room for them. Several targets have no table.
-    """
-    every = subgraph.on_every_route()
-    inside = {t: call for t in subgraph.steps if (call := batch_norm_around(t))}
-    calls = _normalizing(inside)
-    above = _leading_into(subgraph, calls)
-    one_table = len(subgraph.targets) == 1
-    statistics = [t for t in named if t in calls and t.name in STATISTICS]
-    its_own = {t for t in inside if t.name in (*STATISTICS, X_HAT)}
-    others = [t for t in reversed(named) if one_table and t not in its_own | every]
-    names = {t: t.qualified_name() for t in statistics if t not in above}
-    shared = one_table and len(set(names.values())) > MAX_STATISTICS
-    if shared:
-        names = {t: t.name for t in names}
-
-    def with_nearest(k: int) -> Gates:
-        chosen = names | {t: t.qualified_name() for t in others[:k]}
-        return Gates({t: chosen[t] for t in named if t in chosen}, calls, above)
-
-    def rows(k: int) -> int:
-        return _count_rows(subgraph, with_nearest(k), MAX_ROWS)
-
-    room = bisect.bisect_right(range(len(others) + 1), MAX_ROWS, key=rows) - 1
-    gates = with_nearest(max(room, 0))
-    separable = {*statistics, *others} - (set() if shared else gates.names.keys())
-    gates.summed = _summed([t for t in reversed(named) if t in separable], shared)
-    return gates
-
-
-def _count_rows(subgraph: Subgraph, gates: Gates, limit: int) -> int:
-    """How many rows these gates make; any number above ``limit`` if more than that."""
-    arriving = defaultdict(set, {subgraph.y: {Key()}})
-    for node, steps in subgraph.steps.items():
-        keys = arriving[node]
-        if len(keys) > limit:
-            return len(keys)
-        for x in steps:
-            arriving[x] |= {gates.onward(key, node, x) for key in keys}
-    return max(len(arriving[x]) for x in subgraph.targets)
-
-
-def batch_norm_around(t: Tensor) -> Scope | None:
-    """The call of batch norm in which ``t`` was computed."""
-    for call in enclosing(None if t.op is None else t.scope):
-        if call.owner is None and call.name == batch_norm.__name__:
-            return call
-    return None
-
-
-def _normalizing(inside: dict[Tensor, Scope]) -> dict[Tensor, Scope]:
-    """The part of each call that normalizes by the batch, without gamma and beta.
-
-    A route to beta does not pass the batch norm that adds it.
-    """
-    calls = {call for t, call in inside.items() if t.name in STATISTICS}
-    ends = {call: t.timestamp for t, call in inside.items() if t.name == X_HAT}
-    return {
-        t: call
-        for t, call in inside.items()
-        if call in calls and t.timestamp <= ends.get(call, t.timestamp)
-    }
-
-
-def _enters(calls: dict[Tensor, Scope], node: Tensor, x: Tensor) -> bool:
-    """Whether the step from ``node`` to ``x`` enters a call of batch norm."""
-    return x in calls and calls[x] is not calls.get(node)
-
-
-def _leading_into(subgraph: Subgraph, calls: dict[Tensor, Scope]) -> set[Tensor]:
-    """The tensors from which every route enters another batch norm."""
-    free = set(subgraph.targets)
-    for node, steps in reversed(subgraph.steps.items()):
-        if any(x in free and not _enters(calls, node, x) for x in steps):
-            free.add(node)
-    return subgraph.steps.keys() - free
-
-
-def _summed(separable: list[Tensor], shared: bool) -> str:
-    """The remark on routes that share a row, with names that would separate them."""
-    if not separable:
-        return ""
-    names = dict.fromkeys(str(t.qualified_name()) for t in separable[:4])
-    what = "E[x] and Var[x] are those of any batch norm" if shared else "rows are sums"
-    return f"{what}; gates= separates them, for example by {', '.join(names)}"
-
-
-__all__ = ["Explanation", "Route", "explain"]
+__all__ = [
+    "STATISTICS",
+    "Explanation",
+    "Gates",
+    "Key",
+    "Route",
+    "Subgraph",
+    "Unfolded",
+    "batch_norm_around",
+    "carry",
+    "explain",
+    "replay",
+    "scale_of",
+    "without_rounding",
+]

@@ -6,7 +6,7 @@ This file comes after ``nn.py`` in the reading order.
 import copy
 import html
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class Summary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        def line(cells, tag):
+        def line(cells: Iterable[str], tag: str) -> str:
             aligned = ["left"] * 3 + ["right"] * 2
             return "".join(
                 f'<{tag} style="text-align:{align}">{html.escape(cell)}</{tag}>'
@@ -86,12 +86,14 @@ def summary(model: Module, x: Any) -> Summary:
             "summary(model, x): a module and one batch of inputs must be given, but "
             f"{type(model).__name__} and {type(x).__name__} were received."
         )
-    twin, outputs = trial_copy(model), defaultdict(list)
+    twin = trial_copy(model)
+    outputs: dict[str, list[str]] = defaultdict(list)
     for name, module in twin.named_modules():
         module.forward = _watched(module.forward, outputs[name])  # type: ignore[method-assign]
     with no_grad():
         twin(x)
-    rows, counted = [], set()
+    rows: list[SummaryRow] = []
+    counted: set[Tensor] = set()
     for name, module in model.named_modules():
         own = {t for _, t in module._members() if isinstance(t, Tensor)} - counted
         counted |= own
@@ -111,8 +113,10 @@ def _row(name: str, module: Module, outputs: list[str], own: set[Tensor]) -> Sum
     )
 
 
-def _watched(forward, outputs: list[str]):
-    def noting_its_output(*inputs, **params):
+def _watched(forward: Callable, outputs: list[str]) -> Callable:
+    """The same function, which also appends the shape of each result to ``outputs``."""
+
+    def noting_its_output(*inputs: Any, **params: Any) -> Any:
         result = forward(*inputs, **params)
         outputs.append(_shape(result))
         return result
