@@ -230,14 +230,19 @@ class Subgraph:
 
 
 def carry(
-    subgraph: Subgraph, gates: Gates, g: np.ndarray, observe: Callable | None = None
+    subgraph: Subgraph,
+    gates: Gates,
+    g: np.ndarray,
+    observe: Callable | None = None,
+    start: Tensor | None = None,
 ) -> dict[Tensor, dict[Key, np.ndarray | None]]:
     """A backward pass with one cotangent for each key: None where routes are cut.
 
-    Returns what arrives at each target. ``observe(node, x, key, d_y, d_x)``, if given,
-    sees every step, with the key of what goes on.
+    It starts with ``g`` at ``start``, by default the output. Returns what arrives at
+    each target. ``observe(node, x, key, d_y, d_x)``, if given, sees every step, with the
+    key of what goes on.
     """
-    y, targets = subgraph.y, subgraph.targets
+    y, targets = subgraph.y if start is None else start, subgraph.targets
     carried: dict[Tensor, dict] = {y: {Key(normalized=y in gates.calls): g}}
     with np.errstate(all="ignore"):
         for node in subgraph.steps:
