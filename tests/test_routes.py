@@ -247,6 +247,11 @@ def test_gates_are_taken_literally_also_where_every_route_passes_them():
     assert_routes(explanation, {("x_hat", "x"): S, ("x_hat", "E[x]", "x"): -S}, atol=0)
 
 
+def test_gates_may_come_from_a_generator():
+    explanation = tg.explain(*normalized(), gates=(name for name in ["E[x]"]))
+    assert [r.gates for r in explanation] == [(), E_X]
+
+
 def test_an_unknown_gate_is_refused_with_the_names_that_are_there():
     with pytest.raises(ValueError) as error:
         tg.explain(*centered(), gates=("E[y]", "E[x]"))
@@ -511,7 +516,7 @@ def test_a_remark_names_gates_that_would_separate_what_was_summed():
     model = mlp(3)
     explanation = explained(model, model[0].bias)
     assert explanation.remarks()[0] == (
-        "rows are sums; gates= separates them, for example by "
+        "rows are sums of routes; gates= separates them, for example by "
         "4.E[x], 4.Var[x], 7.E[x], 7.Var[x]"
     )
     finer = explained(model, model[0].bias, gates=["1.E[x]", "1.Var[x]", "4.E[x]"])
@@ -701,7 +706,7 @@ def test_beyond_sixteen_rows_the_names_nearest_to_the_leaf_are_gates(n):
     ]
     np.testing.assert_allclose(nearest[0].gradient, above * 0.5**4, rtol=1e-12)
     assert explanation.summed == (
-        "rows are sums; gates= separates them, for example by "
+        "rows are sums of routes; gates= separates them, for example by "
         + ", ".join(["p4", "q4", "p5", "q5"][: 2 * (n - 4)])
     )
 

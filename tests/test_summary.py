@@ -108,6 +108,6 @@ def test_something_else_than_a_module_is_refused():
     with pytest.raises(TypeError) as error:
         tg.summary(X, X)
     assert str(error.value) == (
-        "summary(model, x): a module and one batch of inputs must be given, but ndarray "
-        "and ndarray were received."
+        "summary(model, x): a module and one batch of inputs must be given, but "
+        "ndarray and ndarray were received."
     )

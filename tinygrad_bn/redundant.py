@@ -165,13 +165,11 @@ def _cancelling(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
     total = np.abs(sum(shares.values())).max(initial=0)
     if scale <= NEGLIGIBLE * np.abs(g).max() or total > NEGLIGIBLE * scale:
         return {}
-    # Listed like the rows of a table, from the leaf on.
-    rows = sorted([*shares][::-1], key=lambda row: (row.around, len(row.gates)))
-    return {
-        row: shares[row]
-        for row in rows
-        if np.abs(shares[row]).max() > NEGLIGIBLE * scale
-    }
+    alive = [row for row, d in shares.items() if np.abs(d).max() > NEGLIGIBLE * scale]
+    # Listed as in a table, from the leaf to the loss.
+    alive.reverse()
+    alive.sort(key=lambda row: (row.around, len(row.gates)))
+    return {row: shares[row] for row in alive}
 
 
 def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarray]:
