@@ -212,9 +212,9 @@ def test_sixty_blocks_are_checked_in_about_a_second():
         for layer in (linear(8, 8, seed=i), nn.BatchNorm(8), nn.ReLU())
     ]
     batch = np.random.default_rng(0).standard_normal((32, 8))
-    start = time.perf_counter()
+    start = time.process_time()
     findings = tg.check_redundant(nn.Sequential(*layers), batch)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert [f.name for f in findings] == [f"{3 * i}.bias" for i in range(60)]
 
 

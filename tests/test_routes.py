@@ -650,9 +650,9 @@ def test_second_derivatives_can_be_explained():
 def test_sixty_blocks_are_explained_in_well_under_a_second():
     model = mlp(60)
     L = nn.cross_entropy(model(Tensor(X)), LABELS)
-    start = time.perf_counter()
+    start = time.process_time()
     explanation = tg.explain(L, model[0].bias)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert labels(explanation) == FOUR
 
 
