@@ -21,7 +21,9 @@ def network(depth):
 def test_where_all_is_finite_nothing_is_found():
     x = leaf([1.0, 2.0])
     found = tg.find_nonfinite((x * x).sum())
-    assert not found and str(found) == "all finite" and found.node is None
+    assert (
+        not found and str(found) == repr(found) == "all finite" and found.node is None
+    )
 
 
 def test_the_first_output_that_is_not_finite_is_found():

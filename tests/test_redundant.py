@@ -18,7 +18,7 @@ def linear(in_features, out_features, bias=True, seed=1):
 
 
 def shares(text):
-    """The direct share and the share through a gate that a line tells."""
+    """The direct share and the share through a gate that a line reports."""
     direct, through = re.search(
         r"direct ([+-]\d+\.\d+), via .* ([+-]\d+\.\d+);", text
     ).groups()
@@ -41,7 +41,7 @@ def parameter(*values):
     return Tensor(np.array(values, np.float32), requires_grad=True)
 
 
-def test_a_bias_in_front_of_batch_norm_is_told_in_one_line():
+def test_a_bias_in_front_of_batch_norm_is_reported_in_one_line():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU(), linear(4, 2))
     findings = tg.check_redundant(model, X)
     assert [finding.name for finding in findings] == ["0.bias"]
@@ -111,7 +111,7 @@ def test_modules_keep_their_own_modes():
     assert not model[1].training and switched.training
 
 
-def test_a_cell_used_three_times_is_told_once():
+def test_a_cell_used_three_times_is_reported_once():
     cell = nn.Sequential(linear(3, 3), nn.BatchNorm(3), nn.ReLU())
     model = Net(lambda net, x: net.cell(net.cell(net.cell(x))), cell=cell)
     text = str(tg.check_redundant(model, X))
@@ -238,7 +238,7 @@ def test_the_mean_alone_decides(settings):
     assert finding.name == "0.bias" and direct == -through and abs(direct) > 0.05
 
 
-def test_in_a_chain_of_batch_norms_every_bias_and_the_inner_beta_are_told():
+def test_in_a_chain_of_batch_norms_every_bias_and_the_inner_beta_are_found():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), linear(4, 5), nn.BatchNorm(5))
     findings = {f.name: str(f) for f in tg.check_redundant(model, X)}
     assert list(findings) == ["0.bias", "1.beta", "2.bias"]
@@ -247,7 +247,7 @@ def test_in_a_chain_of_batch_norms_every_bias_and_the_inner_beta_are_told():
         advice = "use bias=False" if name.endswith("bias") else "leave it out"
         assert findings[name].endswith(advice)
         direct, through = shares(findings[name])
-        # Shares of 0.000 would be rounding noise told as a reason.
+        # Shares of 0.000 would be rounding noise given as a reason.
         assert direct == -through and abs(direct) > 0.01
 
 
@@ -275,7 +275,7 @@ def test_what_a_dead_relu_cuts_off_receives_exactly_zero():
     )
 
 
-def test_a_parameter_without_connection_is_told_apart_from_one_that_cancels():
+def test_a_parameter_without_connection_differs_from_one_that_cancels():
     model = Net(
         lambda net, x: x @ net.used, used=parameter([1], [2], [3]), spare=parameter(1)
     )

@@ -1,4 +1,4 @@
-"""Routes: exact, complete, and told as the design tells them."""
+"""Routes: exact and complete, and the table that shows them."""
 
 import time
 
@@ -146,7 +146,7 @@ def test_a_statistic_taken_as_a_constant_cuts_the_routes_through_it(constants, s
     assert explanation.cancels == ("mean" not in constants)
 
 
-def test_a_cut_route_is_told_as_cut_and_not_as_zero():
+def test_a_cut_route_is_shown_as_cut_and_not_as_zero():
     assert str(tg.explain(*normalized(constants=("mean",)))) == (
         "route                   contribution to dL/db\n"
         "direct                  +0.4009  +0.4009  +1.5811\n"
@@ -171,7 +171,7 @@ def test_an_explanation_is_a_sequence_of_routes():
 # --- Rounding -------------------------------------------------------------------------
 
 
-def test_rounding_residue_in_float32_is_shown_as_zero_and_its_size_told():
+def test_rounding_residue_in_float32_is_shown_as_zero_and_its_size_reported():
     rng = np.random.default_rng(0)
     u, c = rng.standard_normal((2, 30, 3)).astype(np.float32)
     b = Tensor(B, requires_grad=True, name="b", dtype=np.float32)
