@@ -594,6 +594,26 @@ def test_a_route_to_gamma_or_beta_does_not_pass_their_own_batch_norm(fused):
     assert labels(explained(model, model[2].gamma)) == ["direct"]
 
 
+def test_a_shared_gamma_is_reached_around_the_batch_norm_that_uses_it_last():
+    def forward(net, x):
+        return net.norm(net.first(net.norm(x)))
+
+    shared = Net(forward, norm=nn.BatchNorm(8), first=linear())
+    separate = nn.Sequential(nn.BatchNorm(8), linear(), nn.BatchNorm(8))
+    explanation = explained(shared, shared.norm.gamma)
+    assert labels(explanation) == [
+        "direct", "via norm.E[x]", "via norm.Var[x]",
+        "via norm.Var[x], then norm.E[x]", "around",
+    ]  # fmt: skip
+    outer = explained(separate, separate[2].gamma).total
+    inner = explained(separate, separate[0].gamma)
+    np.testing.assert_allclose(explanation[4].gradient, outer, rtol=1e-5)
+    for found, expected in zip(explanation[:4], inner, strict=True):
+        np.testing.assert_allclose(
+            found.gradient, expected.gradient, rtol=1e-4, atol=1e-6
+        )
+
+
 def test_a_row_of_a_deep_network_is_cut_only_if_all_of_its_routes_are():
     model = nn.Sequential(
         linear(), nn.BatchNorm(8), nn.ReLU(),
@@ -656,9 +676,8 @@ def test_sixty_blocks_are_explained_in_well_under_a_second():
     assert labels(explanation) == FOUR
 
 
-def pullbacks_called(depth, monkeypatch):
-    model, calls = mlp(depth), []
-    L = nn.cross_entropy(model(Tensor(X)), LABELS)
+def pullbacks_called(monkeypatch, function):
+    calls = []
     counted = routes.Subgraph.apply_pullbacks
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -666,12 +685,26 @@ def pullbacks_called(depth, monkeypatch):
             "apply_pullbacks",
             lambda *given: calls.append(1) or counted(*given),
         )
-        tg.explain(L, model[0].bias)
+        function()
     return len(calls)
 
 
 def test_the_work_grows_linearly_with_depth(monkeypatch):
-    few, more, most = (pullbacks_called(n, monkeypatch) for n in (10, 20, 40))
+    def explain(depth):
+        model = mlp(depth)
+        L = nn.cross_entropy(model(Tensor(X)), LABELS)
+        return pullbacks_called(monkeypatch, lambda: tg.explain(L, model[0].bias))
+
+    few, more, most = map(explain, (10, 20, 40))
+    assert most - more == 2 * (more - few)
+
+
+def test_the_work_of_checking_a_residual_network_grows_linearly_too(monkeypatch):
+    def check(depth):
+        model = residual(depth)
+        return pullbacks_called(monkeypatch, lambda: tg.check_redundant(model, X))
+
+    few, more, most = map(check, (5, 10, 20))
     assert most - more == 2 * (more - few)
 
 
