@@ -23,6 +23,7 @@ from .compositions import (
     stack,
 )
 from .draw import Drawing, NoRenderer, draw, draw_routes, side_by_side
+from .nonfinite import find_nonfinite
 from .ops import (
     absolute,
     exp,
@@ -39,6 +40,7 @@ from .ops import (
 from .redundant import check_redundant
 from .routes import explain
 from .scopes import composite, no_grad
+from .summary import summary
 from .tape import Primitive
 from .tensor import Tensor
 
@@ -61,6 +63,7 @@ __all__ = [
     "exp",
     "expand_dims",
     "explain",
+    "find_nonfinite",
     "fused_batch_norm",
     "grad",
     "load",
@@ -82,6 +85,7 @@ __all__ = [
     "squeeze",
     "stack",
     "stop_gradient",
+    "summary",
     "tanh",
     "tape",
     "where",

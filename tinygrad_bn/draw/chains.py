@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 
-from ..routes import Route, Unfolded, Ways, entries, explain
+from ..routes import Route, Subgraph, Unfolded, explain
 from ..tensor import Tensor
+from .flow import entries
 from .places import Places
 from .scene import DIRECT, Box, Chain, Frame, Scene, Sheet, typeset
 
@@ -12,27 +13,29 @@ def compose_chains(y: Tensor, leaf: Tensor, gates, gradient) -> Scene:
     """A scene of one box: a chain per route, with what arrives by it at ``leaf``."""
     routes = explain(y, leaf, gradient, gates)
     graph = Unfolded(y)
-    ways = Ways(graph, leaf)
-    names = ways.gates(gates)
+    subgraph = Subgraph(graph, leaf)
+    names = subgraph.gates(gates).names
     places = Places(graph, leaf, names, set(), max_nodes=len(graph.order) * 3)
     chains = [
         Chain(
             str(route),
             route.gates[0] if route.gates else DIRECT,
-            _links(places, ways, names, route),
-            entries(route.gradient),
+            _links(places, subgraph, names, route),
+            entries(route.shown),
             route.cut,
         )
         for route in routes
     ]
     of = f"∂{typeset(y.name or 'L')}/∂{typeset(graph.name(leaf) or 'leaf')}"
-    sheet = Sheet(chains, entries(routes.total), routes.residue, of)
+    sheet = Sheet(chains, entries(routes.shown_total), 0.0, of)
     return Scene([Box(0, "output", "", sheet=sheet)], [], Frame("", boxes=[0]))
 
 
-def _links(places: Places, ways: Ways, names: dict, route: Route) -> list[tuple]:
+def _links(
+    places: Places, subgraph: Subgraph, names: dict, route: Route
+) -> list[tuple]:
     """``(factor, title, group)`` for each box that every way along ``route`` passes."""
-    passed = [t for t in _passed(ways, names, route.gates) if places.of.get(t) is t]
+    passed = [t for t in _passed(subgraph, names, route.gates) if places.of.get(t) is t]
     links, before = [], None
     for t in passed:
         kind = names.get(t, "leaf" if t is places.leaf else "")
@@ -42,15 +45,15 @@ def _links(places: Places, ways: Ways, names: dict, route: Route) -> list[tuple]
     return links
 
 
-def _passed(ways: Ways, names: dict, gates: tuple[str, ...]) -> list[Tensor]:
+def _passed(subgraph: Subgraph, names: dict, gates: tuple[str, ...]) -> list[Tensor]:
     """The tensors on every way that passes exactly these gates, in order."""
-    (leaf,) = ways.targets
+    (leaf,) = subgraph.targets
     from_y, to_leaf = defaultdict(int), defaultdict(int)
-    from_y[ways.y, 0] = 1
-    states = [(node, i) for node in ways.steps for i in range(len(gates) + 1)]
+    from_y[subgraph.y, 0] = 1
+    states = [(node, i) for node in subgraph.steps for i in range(len(gates) + 1)]
 
     def onward(node, i):
-        for x in ways.steps[node]:
+        for x in subgraph.steps[node]:
             if x not in names:
                 yield x, i
             elif i < len(gates) and names[x] == gates[i]:
@@ -62,9 +65,9 @@ def _passed(ways: Ways, names: dict, gates: tuple[str, ...]) -> list[Tensor]:
     to_leaf[leaf, len(gates)] = 1
     for state in reversed(states):
         to_leaf[state] = sum(to_leaf[following] for following in onward(*state))
-    every = to_leaf[ways.y, 0]
+    every = to_leaf[subgraph.y, 0]
     on_all = {t for (t, i), n in from_y.items() if n * to_leaf[t, i] == every}
-    return [t for t in ways.steps if t in on_all] + [leaf]
+    return [t for t in subgraph.steps if t in on_all] + [leaf]
 
 
 def _factor(places: Places, above: Tensor, below: Tensor) -> str:

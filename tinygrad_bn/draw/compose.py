@@ -11,10 +11,11 @@ from functools import cached_property
 import numpy as np
 
 from ..backward import Fused, initial_cotangent
-from ..routes import MANY, Unfolded, Ways, entries, rounding, what_cancels
+from ..explanation import MANY
+from ..routes import Subgraph, Unfolded, explain
 from ..scopes import Scope
 from ..tensor import Tensor
-from .flow import OTHERS, Flow
+from .flow import OTHERS, Flow, entries, rounding
 from .places import (
     REST,
     Places,
@@ -55,8 +56,8 @@ def compose(
     else:
         graph = Unfolded(y)
         flow = Flow(graph, g, symbols)
-        ways = Ways(graph, leaf)
-        flow.tell_routes_to(leaf, ways.gates(gates), ways)
+        subgraph = Subgraph(graph, leaf)
+        flow.tell_routes_to(leaf, subgraph.gates(gates), subgraph)
     _refuse_unknown(opened, graph)
     places = Places(graph, leaf, flow.gates, opened, max_nodes)
     if leaf is None and g is not None:
@@ -250,16 +251,16 @@ class _Composer:
         g = self.flow.arrived[x]
         name = typeset((self.graph.name(x) or "leaf").rpartition(".")[2])
         bar = Bar(name, "×".join(map(str, x.shape)), float(np.linalg.norm(g)))
-        if self.flow.is_zero(g) and (
-            routes := what_cancels(self.graph.y, x, self.flow.g)
-        ):
+        routes = explain(self.graph.y, x, self.flow.g) if self.flow.is_zero(g) else None
+        if routes is not None and routes.cancels:
             bar.norm = 0.0
             bar.parts = [
                 (
                     route.gates[0] if route.gates else DIRECT,
-                    float(np.linalg.norm(route.gradient)),
+                    float(np.linalg.norm(route.shown)),
                 )
                 for route in routes
+                if route.shown.any()
             ]
         return bar
 

@@ -10,8 +10,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ..explanation import MANY
 from ..ops import stop_gradient
-from ..routes import Unfolded, Ways, carry, rounding
+from ..routes import Gates, Subgraph, Unfolded, carry
 from ..scopes import Scope
 from ..tensor import Tensor
 from .places import is_tensor, scopes
@@ -49,24 +50,20 @@ class Flow:
         tensors = dict.fromkeys(filter(is_tensor, inputs))
         leaves = [x for x in tensors if x.op is None and x.requires_grad]
         if leaves:
-            self.steps = self._routed(Ways(self.graph, *leaves), {})
+            self.steps = self._routed(Subgraph(self.graph, *leaves), Gates({}))
         for (_, x, _), shares in self.steps.items():
             if shares[DIRECT] is not None:
                 _add(self.arrived, x, shares[DIRECT])
 
-    def tell_routes_to(self, leaf: Tensor, gates: dict[Tensor, str], ways: Ways):
+    def tell_routes_to(self, leaf: Tensor, gates: Gates, subgraph: Subgraph):
         """Tell apart the routes to ``leaf`` by the gates that they pass."""
-        self.gates = gates
-        self.steps |= self._routed(ways, gates)
-        from_y, to_leaf, every = ways.count_routes()
-        for node, steps in ways.steps.items():
+        self.gates = gates.names
+        self.steps |= self._routed(subgraph, gates)
+        every = subgraph.on_every_route()
+        for node, steps in subgraph.steps.items():
             self.on_the_way |= {(node, x) for x in steps}
-            if gates:
-                self.common |= {
-                    (node, x)
-                    for x in steps
-                    if from_y[node] * to_leaf.get(x, 0) == every and x is not leaf
-                }
+            if gates.names and node in every and len(steps) == 1:
+                self.common |= {(node, x) for x in steps if x is not leaf}
 
     def tell_routes_inside(self, call: Scope) -> None:
         """Tell apart the routes through an open call, where it has one input."""
@@ -78,28 +75,28 @@ class Flow:
             if is_tensor(x) and x not in inside and x.requires_grad and x.op is not None
         }
         if len(entering) == 1:
-            ways = Ways(self.graph, *entering)
-            gates = {t: name for t, name in ways.gates(None).items() if t in inside}
-            self.gates = self.gates | gates
-            routed = self._routed(ways, gates).items()
+            subgraph = Subgraph(self.graph, *entering)
+            gates = subgraph.gates()
+            gates.names = {t: name for t, name in gates.names.items() if t in inside}
+            self.gates = self.gates | gates.names
+            routed = self._routed(subgraph, gates).items()
             self.steps |= {step: shares for step, shares in routed if step[0] in inside}
             # Around the call, an arrow carries whatever parts inside.
             self.common |= {step[:2] for step in self.steps if step[0] not in inside}
 
-    def _routed(self, ways: Ways, gates: dict[Tensor, str]) -> dict[tuple, dict]:
+    def _routed(self, subgraph: Subgraph, gates: Gates) -> dict[tuple, dict]:
         steps, uses = defaultdict(dict), Counter()
 
         def note(node, x, key, d_y, d_x):
             # The uses of one input come in the order of the slots.
             use, uses[node, x, key] = uses[node, x, key], uses[node, x, key] + 1
-            passed = (*key.gates, gates[x]) if x in gates else key.gates
-            group = OTHERS if key.rest else passed[0] if passed else DIRECT
+            group = key.gates[0] if key.gates else DIRECT
             if d_x is not None:
                 _add(steps[node, x, use], group, d_x)
             elif node.op is stop_gradient:
                 steps[node, x, use].setdefault(group, None)
 
-        carry(ways, gates, self.g, note)
+        carry(subgraph, gates, self.g, note)
         return steps
 
     def shares(
@@ -176,3 +173,18 @@ def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:
 
 def _add(into: dict, key, value) -> None:
     into[key] = value if into.get(key) is None else into[key] + value
+
+
+def rounding(dtype: np.dtype, scale: float) -> float:
+    """The size up to which sums of numbers as large as ``scale`` may be rounding."""
+    return (
+        1000 * float(np.finfo(dtype).eps) * float(scale) if dtype.kind == "f" else 0.0
+    )
+
+
+def entries(gradient: np.ndarray | None) -> list[float] | None:
+    """The columns of a table: each value, or the norm where there are many."""
+    if gradient is None:
+        return None
+    many = np.size(gradient) > MANY
+    return [float(np.linalg.norm(gradient))] if many else np.ravel(gradient).tolist()
