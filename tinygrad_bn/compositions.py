@@ -124,7 +124,7 @@ def in_single_precision(function: Function) -> Function:
     def averaged_in_float32(x, *others, **params):
         if getattr(x, "dtype", None) != np.float16:
             return function(x, *others, **params)
-        y = function(astype(x, dtype=np.float32), *others, **params)
+        y = function(astype(x, dtype=np.dtype("float32")), *others, **params)
         dtypes = {getattr(a, "dtype", x.dtype) for a in (*others, *params.values())}
         floats = [dtype for dtype in dtypes if dtype.kind == "f"]
         return astype(y, dtype=np.result_type(x.dtype, *floats))
