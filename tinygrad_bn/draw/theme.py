@@ -1,7 +1,7 @@
 """The colors of drawings, light and dark, and the colors of values.
 
 Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, others
-purple (Okabe & Ito's palette, which color-blind readers can tell apart). Color is never
+purple (Okabe & Ito's palette, which color-blind readers can distinguish). Color is never
 the only cue: routes are named, cuts are dotted and crossed, what cancels is dashed.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scene import COMMON, DIRECT
+from .scene import AROUND, COMMON, DIRECT
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class Theme:
     negative: str
     positive: str
     zero: str
+    track: str
+    alarm: str
 
     def of(self, group: str) -> str:
         """The color of the streams of a group of routes."""
         if group == COMMON:
             return self.ink
-        if group == DIRECT:
+        if group in (DIRECT, AROUND):
             return self.direct
         last = group.rpartition(".")[2]
         return {"E[x]": self.mean, "Var[x]": self.var}.get(last, self.other)
@@ -51,14 +53,15 @@ class Theme:
 
     def of_operation(self, operation: str) -> str:
         """The color of a primitive, the same wherever it occurs."""
-        name = operation.split()[0]
+        name = operation.split()[0].partition("(")[0]
         color = _OPERATIONS.get(name, self.border)
         return _mix(self.background, color, 0.35)
 
     def tile(self, value: float, largest: float) -> str:
-        """Purple for negative values, green for positive ones, the stronger the
-        larger."""
-        if not np.isfinite(value) or not largest:
+        """Purple for negative values, green for positive ones; large ones are stronger."""
+        if not np.isfinite(value):
+            return _mix(self.background, self.alarm, 0.35)
+        if not largest:
             return self.zero
         end = self.positive if value > 0 else self.negative
         return _mix(self.zero, end, min(abs(value) / largest, 1) ** 0.8)
@@ -69,14 +72,14 @@ LIGHT = Theme(
     border="#c3cbd4", operation="#ffffff", data="#f4f6f8", leaf="#fff9e8",
     leaf_border="#e69f00", frame="#f6f8fa", mean="#d55e00", mean_text="#b84d00",
     var="#00806a", direct="#0072b2", other="#a24a86", negative="#a67bb5",
-    positive="#62a877", zero="#f7f7f5",
+    positive="#62a877", zero="#f7f7f5", track="#e9edf1", alarm="#c1121f",
 )  # fmt: skip
 DARK = Theme(
     background="#0f151c", ink="#e8edf2", quiet="#9aa7b4", arrow="#6b7886",
     border="#44515e", operation="#18212b", data="#202a35", leaf="#2b2413",
     leaf_border="#e69f00", frame="#141c25", mean="#e8762c", mean_text="#ff9a57",
     var="#2fb49c", direct="#4aa3df", other="#d585bb", negative="#7d4f92",
-    positive="#2f7d4b", zero="#222c37",
+    positive="#2f7d4b", zero="#222c37", track="#26313d", alarm="#ff5d5d",
 )  # fmt: skip
 # The letters with which batch norm and its gradients are spelled, then the others.
 _OPERATIONS = {
