@@ -81,7 +81,9 @@ class Boxes:
     def _unnamed(self, t: Tensor) -> str:
         """Data that a module receives is its input."""
         modules = (self.places.of[node] for node, _ in self.places.users[t])
-        return "input" if any(isinstance(p, Scope | Rest) for p in modules) else "constant"
+        return (
+            "input" if any(isinstance(p, Scope | Rest) for p in modules) else "constant"
+        )
 
     def _operation(self, t: Tensor, key: int) -> Box:
         box = Box(key, "output" if t is self.graph.y else "op", "")
@@ -259,6 +261,7 @@ def route_text(group: str) -> str:
 
 def _remark(rows: list[Row], total: Row) -> str:
     """One sentence about a leaf: what cancels, what is cut."""
+
     def has_gradient(row: Row) -> bool:
         return row.norm != 0 if row.norm is not None else any(row.entries or [])
 

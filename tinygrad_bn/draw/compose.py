@@ -18,7 +18,7 @@ from ..tensor import Tensor
 from .boxes import Boxes, frame_title
 from .flow import Flow, batch_norm_around
 from .places import Place, Places, Rest, Wishes, call_name, is_container, scopes
-from .scene import COMMON, DIRECT, Arrow, Frame, Scene, Stream
+from .scene import COMMON, Arrow, Frame, Scene, Stream
 
 
 def compose(
@@ -36,7 +36,7 @@ def compose(
     _refuse_unknown(wishes.opened, flow.graph)
     if leaf is not None:
         flow.find_routes_to(leaf, gates)
-    return _Composer(_places(flow, wishes, gates), flow, tiles).scene()
+    return _Composer(fitting_places(flow, wishes, gates), flow, tiles).scene()
 
 
 def _refuse_unknown(opened: frozenset[str], graph: Unfolded) -> None:
@@ -49,17 +49,21 @@ def _refuse_unknown(opened: frozenset[str], graph: Unfolded) -> None:
         )
 
 
-def _places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> Places:
+def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> Places:
     """The places of a graph, folded until the boxes are few enough."""
     graph, leaf = flow.graph, wishes.leaf
     if leaf is None:
         places = Places(graph, wishes)
         if places.boxes() > wishes.max_nodes:
-            opened = {p for p in places.order if not places.asked.isdisjoint(_around(p))}
+            opened = {
+                p for p in places.order if not places.asked.isdisjoint(_around(p))
+            }
             places.fold_all_but(places.newest(wishes.max_nodes, opened))
         return places
     near = flow.near(leaf) if gates is None else []
-    outside = [t for t in flow.gates if gates is not None or batch_norm_around(t) is None]
+    outside = [
+        t for t in flow.gates if gates is not None or batch_norm_around(t) is None
+    ]
     for calls, named in ((near, outside), (near, []), ([], [])):
         places = Places(graph, wishes, calls, named)
         if places.boxes() <= wishes.max_nodes:
@@ -93,13 +97,15 @@ class _Composer:
         self.graph, self.leaf = places.graph, places.leaf
         self.boxes = Boxes(places, flow, tiles)
         self.keys = self._numbered()
-        # Where a module is open, the arrows inside show routes although no leaf is given.
+        # In an open batch norm, arrows show its routes although no leaf is explained.
+        self.routed: set[Scope | None] = set()
         if self.leaf is None:
-            shown = [c for t, c in flow.calls.items() if places.of[t] is t]
-            self.routed_calls = set(shown)
-            flow.gates = {t: t.qualified_name() or "" for t in flow.calls if t in places.of and places.of[t] is t}
-        else:
-            self.routed_calls = set()
+            flow.gates = {
+                t: t.qualified_name() or ""
+                for t in flow.calls
+                if places.of[t] is t and places.as_formula(t)
+            }
+            self.routed |= {flow.calls[t] for t in flow.gates}
 
     def _numbered(self) -> dict[Place, int]:
         """The places by their numbers: arrows lead from lower to higher ones."""
@@ -152,9 +158,7 @@ class _Composer:
         if len(by_input) > 1:
             return self._merged(by_input)
         ((x, steps),) = by_input.items()
-        routed = self.leaf is not None or any(
-            batch_norm_around(node) in self.routed_calls for node, _ in steps
-        )
+        routed = any(batch_norm_around(node) in self.routed for node, _ in steps)
         toward_leaf = any(self.flow.step(*use) in self.flow.routed for use in steps)
         shares = self.flow.shares(steps, routed)
         beside = list(shares.values())
@@ -166,7 +170,8 @@ class _Composer:
             g = self.flow.shown(d, beside)
             if not g.any() and x is not self.leaf:
                 continue
-            stream = Stream(self._color(group, toward_leaf), self.flow.relative_norm(g))
+            whole = bool(self.routed) and not routed
+            stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
             stream.cancels = self.flow.sums_to_zero(d)
             tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")
             stream.tooltip = f"{group}: {tooltip}"
@@ -176,13 +181,6 @@ class _Composer:
                 stream.factor = self.places.factor(*steps[0]) if one else ""
             streams.append(stream)
         return streams
-
-    def _color(self, group: str, toward_leaf: bool) -> str:
-        """Where routes are shown, a gradient that is not divided belongs to all."""
-        routes_shown = bool(self.flow.gates) and (self.leaf is None or bool(self.flow.routed))
-        if group == DIRECT and not toward_leaf and routes_shown and self.leaf is None:
-            return group
-        return group
 
     def _merged(self, by_input: dict) -> list[Stream]:
         """One stream per group for several tensors that pass between two boxes."""

@@ -16,7 +16,6 @@ import numpy as np
 
 from ..ops import stop_gradient
 from ..routes import (
-    NEGLIGIBLE,
     STATISTICS,
     Gates,
     Key,
@@ -177,7 +176,8 @@ class Flow:
             avoids = bool(gates.calls) and x not in ahead
             self.routed[step] = _by_group(shares, avoids)
             whole = set(self.routed[step]) == {DIRECT}
-            if gates.names and whole and {node, x} <= every and x is not leaf:
+            alone = node in every and len(subgraph.steps[node]) == 1
+            if gates.names and whole and alone and x is not leaf:
                 self.undivided.add(step)
 
     def near(self, leaf: Tensor) -> list[Scope]:

@@ -102,7 +102,9 @@ class Labels:
 
     def _sums(self, tiles: Tiles) -> str:
         if tiles.sums is None:
-            return cell(self.quiet("Σ" if tiles else ""), RIGHT, colspan=tiles.values.shape[1])
+            return cell(
+                self.quiet("Σ" if tiles else ""), RIGHT, colspan=tiles.values.shape[1]
+            )
         return "".join(
             cell(self.ink(number(v, sign=True), 11, bold=True)) for v in tiles.sums
         )

@@ -29,9 +29,7 @@ def width_of_box(box: Box) -> float:
         widths += [head + columns * (ENTRY + 6) + 8, width_of(box.ledger.remark, 11)]
     if box.tiles:
         tiles = (max(map(tile_width, t.values.flat), default=0) + 2 for t in box.tiles)
-        widths.append(
-            sum(w * t.values.shape[1] for w, t in zip(tiles, box.tiles)) + 16
-        )
+        widths.append(sum(w * t.values.shape[1] for w, t in zip(tiles, box.tiles)) + 16)
     for bar in box.bars:
         words_width = width_of(bar.name, 12, bold=True) + width_of(bar.shape, 11)
         widths.append(words_width + BAR + 60)
@@ -86,7 +84,8 @@ def rows_of_panels(scenes: list[Scene], direction: str) -> list[list[int]]:
     if direction in ("LR", "RL"):
         return [list(range(n))]  # these stand below each other anyway
     widths = [
-        max(width_of_scene(s, direction), width_of_title(s.title)) + PANEL for s in scenes
+        max(width_of_scene(s, direction), width_of_title(s.title)) + PANEL
+        for s in scenes
     ]
     for per_row in range(n, 0, -1):
         rows = [list(range(n))[i : i + per_row] for i in range(0, n, per_row)]

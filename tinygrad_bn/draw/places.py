@@ -183,7 +183,11 @@ class Places:
         if x is self.leaf or isinstance(place, Rest):
             return False
         if isinstance(place, Scope):
-            return x.requires_grad or self.graph.name(x) is None and self._is_part(place, x)
+            return (
+                x.requires_grad
+                or self.graph.name(x) is None
+                and self._is_part(place, x)
+            )
         if x.requires_grad or self.graph.name(x) is not None:
             return False
         return self.as_formula(place) or x.size == 1 or x.dtype.kind != "f"

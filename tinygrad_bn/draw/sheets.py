@@ -32,7 +32,9 @@ class Sheets:
                 rows.append(cell(picture, LEFT, colspan=columns + 1))
             rows.append(RULE)
         of = text(sheet.total.label, self.theme.ink, 15, bold=True)
-        rows.append(cell(of, LEFT) + self._arrives(sheet.total, columns, self.theme.ink))
+        rows.append(
+            cell(of, LEFT) + self._arrives(sheet.total, columns, self.theme.ink)
+        )
         return table(rows, padding=4, color=self.theme.border)
 
     def _arrives(self, row: Row, columns: int, color: str) -> str:
