@@ -35,6 +35,7 @@ class Boxes:
             for x in (*self.graph.inputs(t), t):
                 if isinstance(x, Tensor):
                     self.members[places.of[x]][x] = None
+        self.drawn_modules: list[object] = []
         self.alarms: dict[Place, list[str]] = defaultdict(list)
         for t, words in flow.alarms().items():
             self.alarms[places.of[t]] += words.split("; ")
@@ -72,8 +73,12 @@ class Boxes:
             title = typeset(name.rpartition(".")[2] if inside else name)
         box = Box(key, "leaf" if t.requires_grad else "data", title)
         box.note, box.tooltip = shape_text(t.shape), _tooltip(self.flow.values(t))
-        if t.requires_grad and self.leaf is not None:
+        if t is self.leaf or (
+            t.requires_grad and self.leaf is not None and t.size <= MANY
+        ):
             box.ledger = self._ledger(t)
+        elif t.requires_grad and self.leaf is not None:
+            box.bars = [self._bar(t, "gradient")]
         else:
             self._add_values(box, t)
         return box
@@ -94,7 +99,10 @@ class Boxes:
             box.title, box.formula = (name, formula) if name else (formula, "")
         else:
             box.title = name or ""
-            box.operation = operation_text(self.graph.definitions.get(t, t))
+            shown = t
+            if t in self.graph.definitions and self.places.definition_is_open(t):
+                shown = self.graph.definitions[t]
+            box.operation = operation_text(shown)
         self._add_values(box, t)
         return box
 
@@ -105,6 +113,9 @@ class Boxes:
         if call.owner is not None:
             box.title, box.note = frame_title(call)
             box.bars = self._bars(call)
+            if call.owner in self.drawn_modules:
+                box.note += ", again"
+            self.drawn_modules.append(call.owner)
             return box
         box.operation = call.name
         if len(outputs) > 1:
@@ -131,13 +142,13 @@ class Boxes:
             box.text = [number(t.item(), 3)]
         elif t.size == 0:
             box.text = ["empty"]
-        elif not self.tiles_wanted:
+        elif not self.tiles_wanted or (self.leaf is not None and not small):
             vanishes = self.leaf is not None and d is not None
-            if vanishes and self.flow.sums_to_zero(d):  # type: ignore[arg-type]
+            if vanishes and t.op is not None and self.flow.sums_to_zero(d):  # type: ignore[arg-type]
                 box.text = [f"Σ over batch of {self._gradient_of(t)} = 0"]
         elif small:
             box.tiles = self._tiles(t, d)
-        else:
+        elif self.leaf is None:
             box.text = [_statistics("value", self.flow.values(t))]
             if d is not None:
                 box.text.append(_statistics("gradient", self.flow.shown(d)))
@@ -202,12 +213,17 @@ class Boxes:
         return Row(group, label, entries, norm(shown) if many else None)
 
     def _bars(self, call: Scope) -> list[Bar]:
-        leaves = [x for x in self.members[call] if x.op is None and x.requires_grad]
+        leaves = [
+            x for x in self.members[call] if x in self.flow.arrived and x.op is None
+        ]
         order = {x: i for i, x in enumerate(call.owner.parameters())}
         leaves.sort(key=lambda x: order.get(x, len(order)))
-        return [self._bar(x) for x in leaves if x in self.flow.arrived]
+        return [self._bar(x, self._last_name(x)) for x in leaves]
 
-    def _bar(self, x: Tensor) -> Bar:
+    def _last_name(self, x: Tensor) -> str:
+        return typeset((self.graph.name(x) or "leaf").rpartition(".")[2])
+
+    def _bar(self, x: Tensor, name: str) -> Bar:
         total = self.flow.arrived[x]
         shares: Shares = {}
         for node, slot in self.places.users[x]:
@@ -217,7 +233,6 @@ class Boxes:
                     shares[group] = d if before is None else before + d
         beside = [total, *shares.values()]
         g = self.flow.shown(total, beside)
-        name = typeset((self.graph.name(x) or "leaf").rpartition(".")[2])
         bar = Bar(name, "×".join(map(str, x.shape)), norm(g))
         if not g.any():
             parts = [(k, d) for k, d in shares.items() if d is not None]

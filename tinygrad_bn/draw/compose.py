@@ -61,12 +61,17 @@ def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> P
             places.fold_all_but(places.newest(wishes.max_nodes, opened))
         return places
     near = flow.near(leaf) if gates is None else []
-    outside = [
+    outside = {
         t for t in flow.gates if gates is not None or batch_norm_around(t) is None
-    ]
-    for calls, named in ((near, outside), (near, []), ([], [])):
+    }
+    # A fused operation shows what it does with the leaf; others are worth opening.
+    outside |= {node for node, _ in Places(graph, wishes).users[leaf]} - set(
+        graph.within
+    )
+    nothing: set[Tensor] = set()
+    for calls, named in ((near, outside), (near, nothing), ([], nothing)):
         places = Places(graph, wishes, calls, named)
-        if places.boxes() <= wishes.max_nodes:
+        if places.boxes() <= wishes.max_nodes or wishes.max_nodes == 1:
             return places
         kept = {places.of[leaf], places.of[flow.graph.y]}
         kept |= {places.of[node] for node, _ in places.users[leaf]}
@@ -81,7 +86,7 @@ def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> P
     return places
 
 
-def _matters(t: Tensor, near: list[Scope], named: list[Tensor]) -> bool:
+def _matters(t: Tensor, near: list[Scope], named: set[Tensor]) -> bool:
     return t in named or any(call in near for call in scopes(t))
 
 
@@ -141,6 +146,8 @@ class _Composer:
                 tail, head = self.places.of[x], self.places.of[node]
                 if tail is head or not {tail, head} <= self.keys.keys():
                     continue
+                if x.op is None and tail is not x:
+                    continue  # a parameter of a module that is called again
                 # Between operations each use has its arrow (a * a has two). Into or out
                 # of a folded call one arrow is enough.
                 whole = isinstance(tail, Tensor) and isinstance(head, Tensor)

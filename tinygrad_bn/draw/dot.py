@@ -10,7 +10,7 @@ from .scene import Arrow, Frame, Scene, Stream
 from .theme import Theme
 
 FONT = "Helvetica,Arial,Arimo,Liberation Sans,Nimbus Sans,FreeSans,sans-serif"
-NARROWEST = 460
+NARROWEST = 260
 
 
 def to_dot(
@@ -23,7 +23,7 @@ def to_dot(
     graph = graphviz.Digraph("tinygrad_bn")
     graph.attr(
         rankdir=direction, bgcolor=theme.background, fontname=FONT, labelloc="b",
-        labeljust="l", pad="0.15", nodesep="0.25", ranksep="0.35", tooltip=" ",
+        labeljust="l", pad="0.15", nodesep="0.3", ranksep="0.35", tooltip=" ",
     )  # fmt: skip
     if below := legend(panels, labels, width):
         graph.attr(label=label(below))
@@ -123,7 +123,7 @@ class _Panel:
                 cluster.attr(
                     label=label(_title(self.scene.title, self.labels, 16)),
                     labelloc="t", labeljust="l", color=self.theme.border,
-                    style="rounded", margin="12", penwidth="0.8", tooltip=" ",
+                    style="rounded", margin="10", penwidth="0.8", tooltip=" ",
                 )  # fmt: skip
                 self._fill(cluster, self.scene.top)
         else:
@@ -151,7 +151,7 @@ class _Panel:
                 cluster.attr(
                     style="dashed,rounded,filled", color=self.theme.border,
                     fillcolor=self.theme.frame, margin="12", labelloc="t",
-                    labeljust="l", tooltip=" ", label=label(title + note),
+                    labeljust="r", tooltip=" ", label=label(title + note),
                 )  # fmt: skip
                 self._fill(cluster, inner)
 

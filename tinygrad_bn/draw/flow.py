@@ -263,7 +263,8 @@ class Flow:
                 return word
         if g.size <= 3:
             return "  ".join(number(v, sign=True) for v in g.ravel())
-        return f"norm {number(norm(g))}"
+        size = number(norm(g))
+        return f"norm {size}" if np.isfinite(norm(g)) else size
 
     # --- NaN and infinity -------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..routes import Unfolded
 from ..tensor import Tensor
+from .flow import batch_norm_around
 from .scene import number, typeset
 
 # How strongly a formula holds together, from the loosest to what needs no parentheses.
@@ -41,9 +42,12 @@ class Formulas:
         self.texts: dict[Tensor, Formula] = {}
         self.folded: set[Tensor] = set()
         self.shown: set[Tensor] = set()
+        self._unnamed = "…"
 
     def visit(self, t: Tensor) -> str:
         """Work out the formula of ``t``, whose inputs were visited before."""
+        # What comes out of a folded box has no name, but batch norm calls its input x.
+        self._unnamed = "x" if batch_norm_around(t) is not None else "…"
         self.texts[t] = self._in_words(t)
         return self.texts[t].text
 
@@ -59,7 +63,7 @@ class Formulas:
         if name is not None:
             return Formula(typeset(name.rpartition(".")[2] or name), ATOM)
         if x in self.folded:
-            return Formula("x", ATOM)
+            return Formula(self._unnamed, ATOM)
         if x.op is None and x.requires_grad:
             return Formula("leaf", ATOM)
         if x.op is None:
@@ -214,8 +218,9 @@ def _is_number(x: Any, value: float) -> bool:
 
 def _is_eps(t: Tensor) -> bool:
     """Whether ``t`` is batch norm's variance plus its small constant."""
-    inside = t.scope is not None and t.scope.name == "batch_norm"
-    return inside and t.op.name == "add" and isinstance(t.inputs[1], float | int)
+    assert t.op is not None
+    inside = t.op.name == "add" and batch_norm_around(t) is not None
+    return inside and isinstance(t.inputs[1], float | int)
 
 
 def _power(base: Formula, exponent: Any, exponent_text: Formula) -> Formula:

@@ -119,11 +119,12 @@ class Labels:
                 else bar(each.norm, self.largest, self.theme)
             )
             size = size_text(each.norm) if each.norm else "0"
+            color = self.theme.ink if np.isfinite(each.norm) else self.theme.alarm
             rows.append(
                 cell(self.ink(each.name, bold=True), LEFT)
                 + cell(self.quiet(each.shape), LEFT)
                 + cell(picture, LEFT)
-                + cell(self.ink(size, bold=not each.norm), RIGHT, width=36)
+                + cell(text(size, color, bold=not each.norm), RIGHT, width=36)
             )
         return table(rows, spacing=2)
 
@@ -141,8 +142,10 @@ class Labels:
         rows += [self._line(self.quiet("value"), values + [""] * some), RULE]
         if ledger.rows:
             rows += [self._route(row, columns) for row in ledger.rows]
-            strips = balances(ledger.rows, ledger.total, self.theme)
-            rows.append(cell(self.quiet("balance"), LEFT) + "".join(map(cell, strips)))
+            if len(ledger.rows) > 1:
+                strips = balances(ledger.rows, ledger.total, self.theme)
+                head = cell(self.quiet("balance"), LEFT)
+                rows.append(head + "".join(map(cell, strips)))
             rows.append(RULE)
         total = [self.ink(words, 13, bold=True) for words in _entries(ledger.total)]
         rows.append(self._line(self.ink(ledger.of, 13, bold=True), total))
@@ -173,7 +176,8 @@ class Labels:
             for part in stream.factor.split(", ")
             if part and not stream.cut
         ]
-        box = rounded(lines, self.theme.of(stream.group), self.theme.background)
+        color = self.theme.of(stream.group)
+        box = rounded(lines, color, self.theme.background, padding=2)
         space = cell(width=6)
         return label(table([space + cell(box) + space], padding=2))
 

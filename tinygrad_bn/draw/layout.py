@@ -13,7 +13,7 @@ from .strips import BAR
 PAGE = 830  # the width, in points, at which all text is still legible on a page
 GAP = 24
 STEP = 36
-PANEL = 46  # the margins of a panel and the space between two
+PANEL = 36  # the margins of a panel and the space between two
 
 
 def width_of_box(box: Box) -> float:

@@ -108,7 +108,7 @@ class Places:
         named = (t for t in self.graph.order if t.name in STATISTICS)
         return {call for t in named if (call := batch_norm_around(t)) is not None}
 
-    def _definition_is_open(self, fused: Tensor) -> bool:
+    def definition_is_open(self, fused: Tensor) -> bool:
         """Whether the definition of a fused operation is drawn instead of it."""
         return fused in self.open_fused or module_call(fused) in self.asked
 
@@ -126,7 +126,7 @@ class Places:
     def _place_operations(self) -> None:
         defined = set(self.graph.definitions.values())
         for t in self.graph.order:
-            self.of[t] = self._folded_into(t) or t
+            self.of[t] = self._place_of(t)
         absorbed = set()
         for t in reversed(self.graph.order):
             words = self.formulas.visit(t)
@@ -145,13 +145,13 @@ class Places:
             if t in absorbed:
                 self.of[t] = self.of[self.users[t][0][0]]
 
-    def _folded_into(self, t: Tensor) -> Place | None:
-        """The outermost call around ``t`` that is drawn as one box, if any."""
+    def _place_of(self, t: Tensor) -> Place:
+        """The outermost call around ``t`` that is drawn as one box, or ``t`` itself."""
         outer = self.graph.within.get(t)
-        if outer is not None and not self._definition_is_open(outer):
+        if outer is not None and not self.definition_is_open(outer):
             return self.of[outer]
         closed = [scope for scope in scopes(t) if not self._is_open(scope)]
-        return closed[-1] if closed else None
+        return closed[-1] if closed else t
 
     def _drawn_with_its_user(self, t: Tensor) -> bool:
         if len(self.users[t]) != 1 or not self.as_formula(t):
@@ -174,23 +174,28 @@ class Places:
     def _place_leaves(self) -> None:
         for x, uses in self.users.items():
             if x.op is None:
-                places = {self.of[node] for node, _ in uses}
-                inside = len(places) == 1 and self._belongs_to(next(iter(places)), x)
-                self.of[x] = places.pop() if inside else x
+                places = list(dict.fromkeys(self.of[node] for node, _ in uses))
+                self.of[x] = places[-1] if self._belongs_to(places, x) else x
 
-    def _belongs_to(self, place: Place, x: Tensor) -> bool:
-        """Whether a leaf is drawn inside the only box that uses it."""
-        if x is self.leaf or isinstance(place, Rest):
+    def _belongs_to(self, places: list[Place], x: Tensor) -> bool:
+        """Whether a leaf is drawn inside the box that uses it first.
+
+        A parameter of a module that is called several times belongs to the first call.
+        """
+        if x is self.leaf:
             return False
+        if len(places) > 1:
+            owners = {p.owner if isinstance(p, Scope) else None for p in places}
+            return x.requires_grad and len(owners) == 1 and None not in owners
+        (place,) = places
+        unnamed = self.graph.name(x) is None
         if isinstance(place, Scope):
-            return (
-                x.requires_grad
-                or self.graph.name(x) is None
-                and self._is_part(place, x)
-            )
-        if x.requires_grad or self.graph.name(x) is not None:
+            return x.requires_grad or unnamed and self._is_part(place, x)
+        if x.requires_grad or not unnamed or isinstance(place, Rest):
             return False
-        return self.as_formula(place) or x.size == 1 or x.dtype.kind != "f"
+        inside = place in self.graph.definitions and x not in set(place.inputs)
+        plain = x.size == 1 or x.dtype.kind != "f"
+        return inside or plain or self.as_formula(place)
 
     def _is_part(self, call: Scope, x: Tensor) -> bool:
         """Whether unnamed data is a constant of a call, rather than an input to it."""
@@ -255,7 +260,7 @@ class Places:
             self.of[t] = rests.get(place, place)
         inside = [x for x in self.users if x.op is None and self._is_inside_rest(x)]
         inside = [x for x in inside if x not in kept]
-        inputs = [x for x in inside if not x.requires_grad]
+        inputs = {x for x in inside if not x.requires_grad}
         for x in inside:
             if x not in inputs or len(inputs) > MOST_INPUTS:
                 self.of[x] = self.of[self.users[x][0][0]]

@@ -4,7 +4,7 @@ from .markup import RULE, block, cell, rounded, table, text, width_of
 from .scene import Chain, Row, Sheet, number, size_text
 from .theme import Theme
 
-PAGE = 800
+PAGE, ENTRY, PILL = 800, 68, 26
 LEFT, RIGHT = "LEFT", "RIGHT"
 
 
@@ -19,40 +19,54 @@ class Sheets:
         rows: list[str] = []
         if sheet.columns:
             heads = [*sheet.columns, "norm"]
-            words = "".join(cell(text(h, self.theme.quiet, 11), RIGHT) for h in heads)
-            rows.append(cell() + words)
-        columns = len(sheet.total.entries or []) + bool(sheet.columns)
+            rows.append(
+                self._header("", [(h, self.theme.quiet, 11) for h in heads], "")
+            )
         for chain in sheet.chains:
             color = self.theme.text_of(chain.row.group)
-            name = text(chain.row.label, color, 14, bold=True)
-            rows.append(cell(name, LEFT) + self._arrives(chain.row, columns, color))
+            rows.append(
+                self._header(chain.row.label, self._entries(chain.row, color), color)
+            )
             broken = not any(chain.row.entries or [])
-            for line in _lines(chain):
-                picture = self._line(line, chain.row.group, broken)
-                rows.append(cell(picture, LEFT, colspan=columns + 1))
+            rows += [self._line(x, chain.row.group, broken) for x in _lines(chain)]
             rows.append(RULE)
-        of = text(sheet.total.label, self.theme.ink, 15, bold=True)
+        ink = self.theme.ink
         rows.append(
-            cell(of, LEFT) + self._arrives(sheet.total, columns, self.theme.ink)
+            self._header(sheet.total.label, self._entries(sheet.total, ink), ink)
         )
-        return table(rows, padding=4, color=self.theme.border)
+        cells = (row if row == RULE else cell(row, LEFT) for row in rows)
+        return table(cells, padding=4, color=self.theme.border)
 
-    def _arrives(self, row: Row, columns: int, color: str) -> str:
-        if row.entries is None:
-            return cell(text("✕  cut", color, 14, bold=True), RIGHT, colspan=columns)
-        words = [number(v, sign=True) for v in row.entries]
-        words += [] if row.norm is None else [size_text(row.norm)]
-        return "".join(
-            cell(text(w, color, 14, bold=True), RIGHT, width=64) for w in words
+    def _entries(self, row: Row, color: str) -> list[tuple[str, str, int]]:
+        words = ["✕  cut"]
+        if row.entries is not None:
+            words = [number(v, sign=True) for v in row.entries]
+            words += [] if row.norm is None else [size_text(row.norm)]
+        return [(w, color, 14) for w in words]
+
+    def _header(self, label: str, entries: list, color: str) -> str:
+        """A label on the left and entries on the right, as wide as the page."""
+        name = text(label, color or self.theme.ink, 14, bold=True)
+        left = cell(name, LEFT, width=PAGE - ENTRY * len(entries))
+        right = (
+            cell(text(w, c, size, bold=size > 11), RIGHT, width=ENTRY)
+            for w, c, size in entries
         )
+        return table([left + "".join(right)], padding=0)
 
     def _line(self, links: list, group: str, broken: bool) -> str:
-        cells = []
+        """Boxes joined by arrows. Unless its size is fixed, Graphviz stretches a table."""
+        cells, width, above = [], 0, 1
         for factor, title, kind in links:
             if factor is not None:
-                cells.append(cell(self._joint(factor, group, broken)))
-            cells.append(cell(self._pill(title, kind)))
-        return table(["".join(cells)], padding=0)
+                joint = self._joint(factor, group, broken)
+                cells.append(cell(joint, valign="BOTTOM"))
+                width += _joint_width(factor)
+                above = max(above, len(_parts(factor)))
+            cells.append(cell(self._pill(title, kind), valign="BOTTOM"))
+            width += _pill_width(title)
+        size = {"width": width, "height": PILL + 16 * above, "fixedsize": "TRUE"}
+        return table(["".join(cells)], padding=0, **size)
 
     def _pill(self, title: str, kind: str) -> str:
         theme, color = self.theme, self.theme.ink
@@ -63,21 +77,19 @@ class Sheets:
             border, color = theme.of(kind), theme.text_of(kind)
         words = text(title, color, 12, bold=True)
         inner = cell(words, width=_pill_width(title) - 8, height=22, fixedsize="TRUE")
-        size = {"width": _pill_width(title), "height": 26, "fixedsize": "TRUE"}
+        size = {"width": _pill_width(title), "height": PILL, "fixedsize": "TRUE"}
         return rounded([inner], border, fill, 2, padding=0, **size)
 
     def _joint(self, factor: str, group: str, broken: bool) -> str:
         color, width = self.theme.of(group), _joint_width(factor)
-        shaft_width = width - 16
-        dashes = (block(color, 5, 4) + block(None, 3, 4)) * (shaft_width // 8)
-        shaft = table([dashes if broken else block(color, shaft_width, 4)], padding=0)
-        # Unless its size is fixed, a table is stretched, and shaft and head part.
-        fixed = {"width": width, "height": 16, "fixedsize": "TRUE"}
-        arrow = table([cell(shaft) + cell(text("►", color, 11))], padding=0, **fixed)
+        length = width - 16
+        dashes = (block(color, 5, 4) + block(None, 3, 4)) * (length // 8)
+        shaft = table([dashes if broken else block(color, length, 4)], padding=0)
+        head = cell(text("►", color, 11))
+        fixed = {"width": width, "height": PILL, "fixedsize": "TRUE"}
+        arrow = table([cell(shaft) + head], padding=0, **fixed)
         words = [cell(text(part, self.theme.quiet, 11)) for part in _parts(factor)]
-        # As much room below as above: the arrow is at the height of the boxes.
-        below = cell(height=14 * len(words))
-        return table([*words, cell(arrow), below], padding=0)
+        return table([*words, cell(arrow)], padding=0)
 
 
 def _lines(chain: Chain) -> list[list[tuple[str | None, str, str]]]:

@@ -1,5 +1,6 @@
 """Bars: how large a gradient is, and how the routes to it balance."""
 
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -39,7 +40,7 @@ def balance(parts: list[tuple[str, float]], net: float, half: int, theme: Theme)
     return table([cell(tick_row), cell(middle), cell(tick_row)], padding=0)
 
 
-def _runs(strip: list[str | None], height: int) -> str:
+def _runs(strip: Sequence[str | None], height: int) -> str:
     """The pixels of a strip as cells, one for each run of a color."""
     return "".join(
         block(color, len(list(run)), height) for color, run in groupby(strip)
@@ -48,11 +49,10 @@ def _runs(strip: list[str | None], height: int) -> str:
 
 def bar(norm: float, largest: float, theme: Theme) -> str:
     """A norm compared with the largest of the picture, on a pale track."""
-    color = theme.direct if np.isfinite(norm) else theme.alarm
-    width = BAR * (min(norm / largest, 1.0) if np.isfinite(norm) and largest else 1.0)
-    width = round(width) if norm else 0
-    strip = [color] * max(width, bool(norm)) + [theme.track] * BAR
-    return table([_runs(strip[:BAR], 11)], padding=0)
+    share = norm / largest if largest and np.isfinite(norm) else 0.0
+    width = max(round(BAR * min(share, 1.0)), bool(share))
+    strip: list[str | None] = [theme.direct] * width + [theme.track] * (BAR - width)
+    return table([_runs(strip, 11)], padding=0)
 
 
 def balance_of_bar(bar: Bar, largest: float, theme: Theme) -> str:
