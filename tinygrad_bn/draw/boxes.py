@@ -94,7 +94,10 @@ class Boxes:
         box = Box(key, "output" if t is self.graph.y else "op", "")
         box.note, box.tooltip = shape_text(t.shape), _tooltip(self.flow.values(t))
         box.group = self.flow.gates.get(t, "")
-        name, formula = t.name and typeset(t.name), self.places.formulas.texts[t].text
+        formulas = self.places.formulas
+        name, formula = t.name and typeset(t.name), formulas.texts[t].text
+        if name is None and t in formulas.normalized:
+            name = "x"
         if self.places.as_formula(t):
             box.title, box.formula = (name, formula) if name else (formula, "")
         else:
@@ -104,6 +107,7 @@ class Boxes:
                 shown = self.graph.definitions[t]
             box.operation = operation_text(shown)
         self._add_values(box, t)
+        box.bars = self._bars(t)
         return box
 
     def _call(self, call: Scope, key: int) -> Box:
@@ -157,7 +161,7 @@ class Boxes:
         tiles = [Tiles("value", np.atleast_2d(self.flow.values(t)))]
         if d is not None:
             wide = self.leaf is not None and t.ndim == 2 and len(t) > 1
-            sums = d.sum_over_batch if wide else None
+            sums = d.sums() if wide else None
             shown = np.atleast_2d(self.flow.shown(d))
             tiles.append(Tiles(self._gradient_of(t), shown, sums))
         return tiles
@@ -212,12 +216,12 @@ class Boxes:
         entries = [float(shown[i]) for i in columns]
         return Row(group, label, entries, norm(shown) if many else None)
 
-    def _bars(self, call: Scope) -> list[Bar]:
-        leaves = [
-            x for x in self.members[call] if x in self.flow.arrived and x.op is None
-        ]
-        order = {x: i for i, x in enumerate(call.owner.parameters())}
-        leaves.sort(key=lambda x: order.get(x, len(order)))
+    def _bars(self, place: Place) -> list[Bar]:
+        members = [x for x in self.members[place] if x.op is None]
+        leaves = [x for x in members if x in self.flow.arrived]
+        if isinstance(place, Scope):
+            order = {x: i for i, x in enumerate(place.owner.parameters())}
+            leaves.sort(key=lambda x: order.get(x, len(order)))
         return [self._bar(x, self._last_name(x)) for x in leaves]
 
     def _last_name(self, x: Tensor) -> str:

@@ -7,6 +7,8 @@ is a box, and calls of modules and composites are folded unless they are opened.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ from ..routes import Unfolded
 from ..scopes import Scope, enclosing
 from ..tensor import Tensor
 from .boxes import Boxes, frame_title
-from .flow import Flow, batch_norm_around
+from .flow import Flow, Shares, batch_norm_around
 from .places import Place, Places, Rest, Wishes, call_name, is_container, scopes
 from .scene import COMMON, Arrow, Frame, Scene, Stream
+
+MANY_STREAMS = 4
 
 
 def compose(
@@ -69,13 +73,19 @@ def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> P
         graph.within
     )
     nothing: set[Tensor] = set()
-    for calls, named in ((near, outside), (near, nothing), ([], nothing)):
+    for calls, named in (
+        (near, outside),
+        (near[:1], outside),
+        (near[:1], nothing),
+        ([], nothing),
+    ):
         places = Places(graph, wishes, calls, named)
         if places.boxes() <= wishes.max_nodes or wishes.max_nodes == 1:
             return places
         kept = {places.of[leaf], places.of[flow.graph.y]}
         kept |= {places.of[node] for node, _ in places.users[leaf]}
-        kept |= {places.of[t] for t in graph.order if _matters(t, near, named)}
+        matter = calls or near
+        kept |= {places.of[t] for t in graph.order if _matters(t, matter, named)}
         kept |= {p for p in places.order if not places.asked.isdisjoint(_around(p))}
         places.fold_all_but(kept)
         if places.boxes() <= wishes.max_nodes:
@@ -88,6 +98,19 @@ def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> P
 
 def _matters(t: Tensor, near: list[Scope], named: set[Tensor]) -> bool:
     return t in named or any(call in near for call in scopes(t))
+
+
+def _joined(shares: Shares) -> Shares:
+    """The shares, with one for all modules' E[x] (or Var[x]) if there are several."""
+    names = defaultdict(list)
+    for group in shares:
+        names[group.rpartition(".")[2]].append(group)
+    total: Shares = {}
+    for last, groups in names.items():
+        parts = [d for group in groups if (d := shares[group]) is not None]
+        joined = reduce(add, parts) if parts else None
+        total[groups[0] if len(groups) == 1 else last] = joined
+    return total
 
 
 def _around(place: Place) -> list[Scope]:
@@ -149,14 +172,30 @@ class _Composer:
                 if x.op is None and tail is not x:
                     continue  # a parameter of a module that is called again
                 # Between operations each use has its arrow (a * a has two). Into or out
-                # of a folded call one arrow is enough.
+                # of a folded call or a fused operation, one arrow is enough.
                 whole = isinstance(tail, Tensor) and isinstance(head, Tensor)
+                whole = whole and not self._is_inside_fused(node)
                 arrow = (tail, head, node, slot) if whole else (tail, head)
                 uses[arrow].append((node, slot))
+        between = defaultdict(list)
+        for (tail, head, *_), steps in uses.items():
+            between[self.keys[tail], self.keys[head]].append(steps)
         return [
-            Arrow(self.keys[ends[0]], self.keys[ends[1]], self._streams(steps))
-            for ends, steps in uses.items()
+            arrow
+            for ends, several in between.items()
+            for arrow in self._all(*ends, several)
         ]
+
+    def _all(self, tail: int, head: int, several: list[list]) -> list[Arrow]:
+        """The arrows between two boxes, or one for all of them if they are many."""
+        arrows = [Arrow(tail, head, self._streams(steps)) for steps in several]
+        if len(several) > 1 and sum(len(a.streams) for a in arrows) > MANY_STREAMS:
+            return [Arrow(tail, head, self._streams(sum(several, [])))]
+        return arrows
+
+    def _is_inside_fused(self, node: Tensor) -> bool:
+        outer = self.graph.within.get(node)
+        return outer is not None and not self.places.definition_is_open(outer)
 
     def _streams(self, uses: list[tuple[Tensor, int]]) -> list[Stream]:
         by_input: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
@@ -167,8 +206,10 @@ class _Composer:
         ((x, steps),) = by_input.items()
         routed = any(batch_norm_around(node) in self.routed for node, _ in steps)
         toward_leaf = any(self.flow.step(*use) in self.flow.routed for use in steps)
-        shares = self.flow.shares(steps, routed)
+        shares = _joined(self.flow.shares(steps, routed))
         beside = list(shares.values())
+        folded = isinstance(self.places.of[steps[0][0]], Rest)
+        crowded = folded and len(shares) > 1
         streams = []
         for group, d in shares.items():
             if d is None:
@@ -182,7 +223,7 @@ class _Composer:
             stream.cancels = self.flow.sums_to_zero(d)
             tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")
             stream.tooltip = f"{group}: {tooltip}"
-            if toward_leaf:
+            if toward_leaf and not crowded:
                 stream.amount = self.flow.in_words(g)
                 one = len(steps) == 1
                 stream.factor = self.places.factor(*steps[0]) if one else ""
@@ -229,7 +270,11 @@ class _Composer:
         if isinstance(place, Scope):
             return list(enclosing(place.parent))
         if place.op is not None:
-            return list(scopes(self.graph.definitions.get(place, place)))
+            if place in self.graph.definitions and self.places.definition_is_open(
+                place
+            ):
+                place = self.graph.definitions[place]
+            return list(scopes(place))
         users = [node for node, _ in self.places.users[place]]
         if not place.requires_grad or place is self.leaf or len(users) > 1:
             return []
@@ -243,5 +288,5 @@ class _Composer:
             return True
         if call.owner is not None:
             return not is_container(call.owner)
-        around = call.parent and call.parent.owner
+        around = None if call.parent is None else call.parent.owner
         return around is None or is_container(around)

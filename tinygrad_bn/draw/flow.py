@@ -28,7 +28,7 @@ from ..routes import (
 )
 from ..scopes import Scope, enclosing
 from ..tensor import Tensor
-from .scene import AROUND, COMMON, DIRECT, number
+from .scene import AROUND, COMMON, DIRECT, number, size_text
 
 
 @dataclass
@@ -42,12 +42,13 @@ class Gradient:
         with np.errstate(all="ignore"):
             return Gradient(self.recorded + other.recorded, self.exact + other.exact)
 
-    @property
-    def sum_over_batch(self) -> np.ndarray:
-        """The sum over the first axis, with 0 where it is only rounding."""
+    def sums(self, axes: tuple[int, ...] = (0,)) -> np.ndarray:
+        """The sums over axes of the batch, with 0 where they are only rounding."""
         with np.errstate(all="ignore"):
-            sums, exact = self.recorded.sum(axis=0), self.exact.sum(axis=0)
-            return without_rounding(sums, exact, scale_of(list(self.exact)))
+            sums, exact = self.recorded.sum(axes), self.exact.sum(axes)
+            scale = np.abs(np.nan_to_num(self.exact)).max(axes, initial=0)
+            scale = np.maximum(scale, 1e-4 * scale.max(initial=0))
+            return without_rounding(sums, exact, scale)
 
 
 Shares = dict[str, Gradient | None]
@@ -182,7 +183,8 @@ class Flow:
 
     def near(self, leaf: Tensor) -> list[Scope]:
         """The calls of batch norm that the data enters first on its way from ``leaf``."""
-        reached, found = {leaf}, {}
+        reached = {leaf}
+        found: dict[Scope, None] = {}
         for t in reversed(self.graph.order):
             if not reached.isdisjoint(self.graph.inputs(t)):
                 call = batch_norm_around(t)
@@ -238,9 +240,17 @@ class Flow:
 
     def sums_to_zero(self, d: Gradient) -> bool:
         """Whether a gradient is zero when it is summed over the batch."""
-        if d.recorded.ndim < 2 or len(d.recorded) < 2:
-            return not self.shown(d).any()
-        return not d.sum_over_batch.any()
+        axes = self._batch_axes(d.recorded.shape)
+        return not (d.sums(axes) if axes else self.shown(d)).any()
+
+    def _batch_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The axes that batch norm averages over if it averages over the first."""
+        if len(shape) < 2 or shape[0] < 2:
+            return ()
+        for t in self.calls:
+            if t.ndim == len(shape) and t.shape[0] == 1:
+                return tuple(i for i, n in enumerate(t.shape) if n < shape[i])
+        return (0,)
 
     # --- Sizes and words --------------------------------------------------------------
 
@@ -263,7 +273,7 @@ class Flow:
                 return word
         if g.size <= 3:
             return "  ".join(number(v, sign=True) for v in g.ravel())
-        size = number(norm(g))
+        size = size_text(norm(g))
         return f"norm {size}" if np.isfinite(norm(g)) else size
 
     # --- NaN and infinity -------------------------------------------------------------

@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..routes import Unfolded
+from ..scopes import Scope
 from ..tensor import Tensor
 from .flow import batch_norm_around
 from .scene import number, typeset
 
 # How strongly a formula holds together, from the loosest to what needs no parentheses.
 SUM, PREFIX, MATRIX, PRODUCT, POWER, ATOM = range(6)
-LONGEST, SHORT = 34, 16
+LONGEST, SHORT, MOST_FACTORS = 34, 16, 3
 _INFIX = {
     "add": (" + ", SUM),
     "sub": (" − ", SUM),
@@ -42,12 +43,13 @@ class Formulas:
         self.texts: dict[Tensor, Formula] = {}
         self.folded: set[Tensor] = set()
         self.shown: set[Tensor] = set()
-        self._unnamed = "…"
+        # What batch norm calls x, because the user gave it no name.
+        self.normalized: set[Tensor] = set()
+        self._call: Scope | None = None
 
     def visit(self, t: Tensor) -> str:
         """Work out the formula of ``t``, whose inputs were visited before."""
-        # What comes out of a folded box has no name, but batch norm calls its input x.
-        self._unnamed = "x" if batch_norm_around(t) is not None else "…"
+        self._call = batch_norm_around(t)
         self.texts[t] = self._in_words(t)
         return self.texts[t].text
 
@@ -62,8 +64,11 @@ class Formulas:
         name = self.graph.name(x)
         if name is not None:
             return Formula(typeset(name.rpartition(".")[2] or name), ATOM)
+        if self._call and x.op is not None and batch_norm_around(x) is not self._call:
+            self.normalized.add(x)
+            return Formula("x", ATOM)
         if x in self.folded:
-            return Formula(self._unnamed, ATOM)
+            return Formula("…", ATOM)
         if x.op is None and x.requires_grad:
             return Formula("leaf", ATOM)
         if x.op is None:
@@ -151,9 +156,10 @@ class Formulas:
 
 
 def together(factors: list[str]) -> str:
-    """Local factors one after the other, in the order in which the gradient meets them."""
+    """Local factors in the order in which the gradient meets them, unless too many."""
     words = [f for f in factors if f and f != "× 1"]
-    return ", ".join(words).replace(", to every", " to every") or "× 1"
+    together = ", ".join(words).replace(", to every", " to every")
+    return "" if together.count(", ") >= MOST_FACTORS else together or "× 1"
 
 
 def operation_text(t: Tensor) -> str:
@@ -195,8 +201,10 @@ def _axes_in_words(verb: str, large: tuple, small: tuple) -> str:
         return "to every entry" if spread else "sum over all"
     if axes == [0]:
         return "to every row" if spread else "sum over batch"
-    where = " and ".join(map(str, axes))
-    return f"{verb} place of axis {where}" if spread else f"{verb} axis {where}"
+    where = (
+        f"axis {axes[0]}" if len(axes) == 1 else f"axes ({','.join(map(str, axes))})"
+    )
+    return f"{verb} place of {where}" if spread else f"{verb} {where}"
 
 
 def _wrap(formula: Formula, at_least: int) -> str:

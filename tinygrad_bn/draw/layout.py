@@ -52,13 +52,13 @@ def width_of_scene(scene: Scene, direction: str) -> float:
     ranks = _ranks(scene)
     across = direction in ("LR", "RL")
     if not across:
-        rows: dict[int, float] = defaultdict(float)
+        rows: dict[float, float] = defaultdict(float)
         for box in scene.boxes:
             rows[ranks[box.key]] += width_of_box(box) + GAP
         for arrow in scene.arrows:
             # The labels of an arrow have a rank of their own, between its ends.
             middle = (ranks[arrow.tail] + ranks[arrow.head]) / 2
-            rows[middle] += sum(_width_of_stream(s) + 12 for s in arrow.streams)  # type: ignore[index]
+            rows[middle] += sum(_width_of_stream(s) + 12 for s in arrow.streams)
         return max(rows.values(), default=0)
     columns: dict[int, float] = defaultdict(float)
     for box in scene.boxes:
@@ -109,15 +109,17 @@ def _width_of_stream(stream: Stream) -> float:
 
 
 def _ranks(scene: Scene) -> dict[int, int]:
-    """How many arrows, at most, lead to each box, one after the other."""
+    """The row, or the column, in which Graphviz is likely to draw each box."""
     ranks = {box.key: 0 for box in scene.boxes}
+    users: dict[int, list[int]] = defaultdict(list)
+    inputs: dict[int, int] = defaultdict(int)
     # Boxes are numbered so that arrows lead from lower to higher numbers.
     for arrow in sorted(scene.arrows, key=lambda arrow: arrow.head):
         ranks[arrow.head] = max(ranks[arrow.head], ranks[arrow.tail] + 1)
-    # Graphviz draws what has no input next to what uses it.
-    heads = {arrow.head for arrow in scene.arrows}
-    users: dict[int, int] = {}
-    for arrow in scene.arrows:
-        rank = ranks[arrow.head] - 1
-        users[arrow.tail] = min(users.get(arrow.tail, rank), rank)
-    return ranks | {key: rank for key, rank in users.items() if key not in heads}
+        users[arrow.tail].append(arrow.head)
+        inputs[arrow.head] += 1
+    # Short arrows are preferred: a box moves toward those that use it.
+    for key in sorted(users, reverse=True):
+        if len(users[key]) >= inputs[key]:
+            ranks[key] = min(ranks[user] for user in users[key]) - 1
+    return ranks

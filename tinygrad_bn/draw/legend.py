@@ -46,11 +46,14 @@ def _entries(panels: list[Scene], labels: Labels) -> Iterator[tuple[str, str, st
         yield "◄▬", theme.of(group), words.get(group, f"gradient through {last}")
     listed = {row.group for ledger in ledgers for row in ledger.rows}
     listed |= {group for bar in bars for group, _ in bar.parts}
-    for group in sorted(listed - drawn - {COMMON}):
-        last = typeset(group.rpartition(".")[2])
-        yield "■", theme.of(group), DIRECT if group == DIRECT else f"through {last}"
+    last_names = {group.rpartition(".")[2] for group in drawn}
+    for group in sorted(listed - {COMMON}):
+        last = group.rpartition(".")[2]
+        if last not in last_names:
+            meaning = last if group in words else f"through {typeset(last)}"
+            yield "■", theme.of(group), meaning
     if any(s.cancels for s in streams):
-        yield "◄╌╌", theme.ink, "rows not 0, but their sum is"
+        yield "◄╌╌", theme.ink, "not 0, but sums to 0 over the batch"
     if any(not any(chain.row.entries or []) for chain in chains):
         yield "▬ ▬►", theme.ink, "contributes 0 or is cut"
     rows = [row for ledger in ledgers for row in ledger.rows]

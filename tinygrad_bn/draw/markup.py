@@ -59,8 +59,8 @@ def cell(content: str = "", align: str = "CENTER", **attributes: Any) -> str:
 
 def block(color: str | None, width: float, height: int = 12) -> str:
     """A cell that is nothing but a colored rectangle, or empty space."""
+    size: dict[str, Any] = {"width": max(round(width), 1), "height": height}
     fill = {} if color is None else {"bgcolor": color}
-    size = {"width": max(round(width), 1), "height": height}
     return cell(**fill, **size, fixedsize="TRUE")
 
 

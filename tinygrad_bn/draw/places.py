@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..explanation import MANY
 from ..nn import Module
 from ..routes import STATISTICS, Unfolded
 from ..scopes import Scope, enclosing
@@ -191,7 +192,12 @@ class Places:
         unnamed = self.graph.name(x) is None
         if isinstance(place, Scope):
             return x.requires_grad or unnamed and self._is_part(place, x)
-        if x.requires_grad or not unnamed or isinstance(place, Rest):
+        if isinstance(place, Rest):
+            return False
+        if x.requires_grad:
+            # Beside an explained leaf, a bar is enough for a large parameter.
+            return self.leaf is not None and x.size > MANY
+        if not unnamed:
             return False
         inside = place in self.graph.definitions and x not in set(place.inputs)
         plain = x.size == 1 or x.dtype.kind != "f"

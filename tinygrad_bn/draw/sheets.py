@@ -1,11 +1,14 @@
 """The routes to a leaf as chains of boxes, broken into lines that fit on a page."""
 
+from typing import Any
+
 from .markup import RULE, block, cell, rounded, table, text, width_of
 from .scene import Chain, Row, Sheet, number, size_text
 from .theme import Theme
 
 PAGE, ENTRY, PILL = 800, 68, 26
 LEFT, RIGHT = "LEFT", "RIGHT"
+Size = dict[str, Any]
 
 
 class Sheets:
@@ -65,8 +68,8 @@ class Sheets:
                 above = max(above, len(_parts(factor)))
             cells.append(cell(self._pill(title, kind), valign="BOTTOM"))
             width += _pill_width(title)
-        size = {"width": width, "height": PILL + 16 * above, "fixedsize": "TRUE"}
-        return table(["".join(cells)], padding=0, **size)
+        size: Size = {"width": width, "height": PILL + 15 * above, "fixedsize": "TRUE"}
+        return table(["".join(cells)], padding=0, align=LEFT, **size)
 
     def _pill(self, title: str, kind: str) -> str:
         theme, color = self.theme, self.theme.ink
@@ -77,8 +80,8 @@ class Sheets:
             border, color = theme.of(kind), theme.text_of(kind)
         words = text(title, color, 12, bold=True)
         inner = cell(words, width=_pill_width(title) - 8, height=22, fixedsize="TRUE")
-        size = {"width": _pill_width(title), "height": PILL, "fixedsize": "TRUE"}
-        return rounded([inner], border, fill, 2, padding=0, **size)
+        size: Size = {"width": _pill_width(title), "height": PILL, "fixedsize": "TRUE"}
+        return rounded([inner], border, fill, 2, padding=0, valign="BOTTOM", **size)
 
     def _joint(self, factor: str, group: str, broken: bool) -> str:
         color, width = self.theme.of(group), _joint_width(factor)
@@ -86,10 +89,11 @@ class Sheets:
         dashes = (block(color, 5, 4) + block(None, 3, 4)) * (length // 8)
         shaft = table([dashes if broken else block(color, length, 4)], padding=0)
         head = cell(text("►", color, 11))
-        fixed = {"width": width, "height": PILL, "fixedsize": "TRUE"}
+        fixed: Size = {"width": width, "height": PILL, "fixedsize": "TRUE"}
         arrow = table([cell(shaft) + head], padding=0, **fixed)
         words = [cell(text(part, self.theme.quiet, 11)) for part in _parts(factor)]
-        return table([*words, cell(arrow)], padding=0)
+        fixed["height"] = PILL + 15 * len(words)
+        return table([*words, cell(arrow)], padding=0, valign="BOTTOM", **fixed)
 
 
 def _lines(chain: Chain) -> list[list[tuple[str | None, str, str]]]:

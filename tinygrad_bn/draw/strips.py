@@ -51,7 +51,7 @@ def bar(norm: float, largest: float, theme: Theme) -> str:
     """A norm compared with the largest of the picture, on a pale track."""
     share = norm / largest if largest and np.isfinite(norm) else 0.0
     width = max(round(BAR * min(share, 1.0)), bool(share))
-    strip: list[str | None] = [theme.direct] * width + [theme.track] * (BAR - width)
+    strip = [theme.direct] * width + [theme.track] * (BAR - width)
     return table([_runs(strip, 11)], padding=0)
 
 
