@@ -3,9 +3,16 @@
 import graphviz
 
 from .labels import LEFT, Labels
-from .layout import PAGE, PANEL, rows_of_panels, width_of_scene, width_of_title
+from .layout import (
+    PAGE,
+    PANEL,
+    height_of_box,
+    rows_of_panels,
+    width_of_scene,
+    width_of_title,
+)
 from .legend import legend
-from .markup import cell, label, plain, table, text
+from .markup import block, cell, label, plain, rounded, table, text
 from .scene import Arrow, Frame, Scene, Stream
 from .theme import Theme
 
@@ -73,10 +80,30 @@ def _add_panels(
     graph: graphviz.Digraph, panels: list[Scene], rows: list[list[int]], labels: Labels
 ) -> None:
     several = len(panels) > 1
+    if several and all(len(scene.boxes) == 1 for scene in panels):
+        cells = [_grid_row([panels[i] for i in row], labels) for row in rows]
+        graph.node("grid", label=label(table(cells, spacing=8)), tooltip=" ")
+        return
     for i, scene in enumerate(panels):
         _Panel(scene, labels, f"{i}_" if several else "").add_to(graph)
     if several:
         _keep_order(graph, panels, rows)
+
+
+def _grid_row(scenes: list[Scene], labels: Labels) -> str:
+    """Panels of one box each: a table lines them up, which clusters would not."""
+    theme = labels.theme
+    tallest = max(height_of_box(scene.boxes[0]) for scene in scenes)
+    panels = []
+    for scene in scenes:
+        rows = [_title(scene.title, labels, 16), labels.html(scene.boxes[0])]
+        # Graphviz would stretch a panel that is less tall than its neighbors.
+        missing = round(tallest - height_of_box(scene.boxes[0])) - 12
+        rows += [table([block(None, 1, missing)])] if missing > 0 else []
+        cells = (cell(row, LEFT) for row in rows)
+        panel = rounded(cells, theme.border, theme.background, spacing=6, padding=2)
+        panels.append(cell(panel, LEFT))
+    return "".join(panels)
 
 
 def _keep_order(
@@ -150,7 +177,7 @@ class _Panel:
                 note = self.labels.quiet(f"  {inner.note}") if inner.note else ""
                 cluster.attr(
                     style="dashed,rounded,filled", color=self.theme.border,
-                    fillcolor=self.theme.frame, margin="12", labelloc="t",
+                    fillcolor=self.theme.frame, margin="12", labelloc="b",
                     labeljust="r", tooltip=" ", label=label(title + note),
                 )  # fmt: skip
                 self._fill(cluster, inner)

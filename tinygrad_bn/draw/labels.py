@@ -27,9 +27,13 @@ class Labels:
     # --- Boxes ------------------------------------------------------------------------
 
     def box(self, box: Box) -> str:
+        """The label of a node."""
+        return label(self.html(box))
+
+    def html(self, box: Box) -> str:
         """A whole box: title, then whichever of ledger, tiles, text and bars it has."""
         if box.sheet is not None:
-            return label(Sheets(self.theme).sheet(box.sheet))
+            return Sheets(self.theme).sheet(box.sheet)
         rows = [self.title(box)]
         rows += [text(line, self.theme.alarm, 12, bold=True) for line in box.alarms]
         if box.ledger is not None:
@@ -44,7 +48,7 @@ class Labels:
             rows.append(self.bars(box.bars))
         border, fill, width = self._frame(box)
         cells = (cell(row, LEFT) for row in rows)
-        return label(rounded(cells, border, fill, width, spacing=1, padding=4))
+        return rounded(cells, border, fill, width, spacing=1, padding=4)
 
     def _frame(self, box: Box) -> tuple[str, str, int]:
         theme = self.theme
@@ -142,8 +146,8 @@ class Labels:
         rows += [self._line(self.quiet("value"), values + [""] * some), RULE]
         if ledger.rows:
             rows += [self._route(row, columns) for row in ledger.rows]
-            if len(ledger.rows) > 1:
-                strips = balances(ledger.rows, ledger.total, self.theme)
+            strips = balances(ledger.rows, ledger.total, self.theme)
+            if len(ledger.rows) > 1 and any(strips):
                 head = cell(self.quiet("balance"), LEFT)
                 rows.append(head + "".join(map(cell, strips)))
             rows.append(RULE)

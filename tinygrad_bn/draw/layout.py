@@ -37,12 +37,14 @@ def width_of_box(box: Box) -> float:
 
 
 def height_of_box(box: Box) -> float:
-    lines = 1 + len(box.text) + len(box.alarms) + len(box.bars)
+    lines = 1.0 + len(box.text) + len(box.alarms) + len(box.bars)
     if box.ledger is not None:
-        lines += 4 + len(box.ledger.rows)
+        rows = len(box.ledger.rows)
+        lines += 2 + bool(box.ledger.columns) + rows + 1.2 * (rows > 1)
+        lines += bool(box.ledger.remark)
     if box.tiles:
         lines += 2 + len(box.tiles[0].values)
-    return 10 + 22 * lines
+    return 10 + 21.5 * lines
 
 
 def width_of_scene(scene: Scene, direction: str) -> float:

@@ -61,7 +61,8 @@ def _entries(panels: list[Scene], labels: Labels) -> Iterator[tuple[str, str, st
         yield "···✕", theme.ink, "cut by stop_gradient"
     if any(box.kind == "leaf" or box.bars for box in boxes):
         yield "■", theme.leaf_border, "trainable"
-    if rows or any(bar.parts for bar in bars):
+    balanced = any(len(ledger.rows) > 1 for ledger in ledgers)
+    if balanced or any(bar.parts for bar in bars):
         yield "◆", theme.ink, "sum of the routes"
     if any(box.tiles for box in boxes):
         yield "■", theme.negative, "negative"

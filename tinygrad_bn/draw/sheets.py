@@ -38,7 +38,7 @@ class Sheets:
             self._header(sheet.total.label, self._entries(sheet.total, ink), ink)
         )
         cells = (row if row == RULE else cell(row, LEFT) for row in rows)
-        return table(cells, padding=4, color=self.theme.border)
+        return table(cells, padding=6, color=self.theme.border)
 
     def _entries(self, row: Row, color: str) -> list[tuple[str, str, int]]:
         words = ["✕  cut"]
@@ -58,18 +58,22 @@ class Sheets:
         return table([left + "".join(right)], padding=0)
 
     def _line(self, links: list, group: str, broken: bool) -> str:
-        """Boxes joined by arrows. Unless its size is fixed, Graphviz stretches a table."""
-        cells, width, above = [], 0, 1
+        """Boxes joined by arrows, with the factors in a row above the arrows."""
+        above, below, width, parts = [], [], 0, 1
         for factor, title, kind in links:
             if factor is not None:
-                joint = self._joint(factor, group, broken)
-                cells.append(cell(joint, valign="BOTTOM"))
-                width += _joint_width(factor)
-                above = max(above, len(_parts(factor)))
-            cells.append(cell(self._pill(title, kind), valign="BOTTOM"))
+                words = "\n".join(_parts(factor))
+                joint = _joint_width(factor)
+                above.append(cell(text(words, self.theme.quiet, 11), valign="BOTTOM"))
+                below.append(cell(self._arrow(joint, group, broken), width=joint))
+                width, parts = width + joint, max(parts, len(_parts(factor)))
+            above.append(cell())
+            below.append(cell(self._pill(title, kind)))
             width += _pill_width(title)
-        size: Size = {"width": width, "height": PILL + 15 * above, "fixedsize": "TRUE"}
-        return table(["".join(cells)], padding=0, align=LEFT, **size)
+        # Unless its size is fixed, Graphviz stretches a table.
+        size: Size = {"width": width, "height": PILL + 15 * parts, "fixedsize": "TRUE"}
+        rows = ["".join(above), "".join(below)]
+        return table(rows, padding=0, align=LEFT, **size)
 
     def _pill(self, title: str, kind: str) -> str:
         theme, color = self.theme, self.theme.ink
@@ -81,19 +85,15 @@ class Sheets:
         words = text(title, color, 12, bold=True)
         inner = cell(words, width=_pill_width(title) - 8, height=22, fixedsize="TRUE")
         size: Size = {"width": _pill_width(title), "height": PILL, "fixedsize": "TRUE"}
-        return rounded([inner], border, fill, 2, padding=0, valign="BOTTOM", **size)
+        return rounded([inner], border, fill, 2, padding=0, **size)
 
-    def _joint(self, factor: str, group: str, broken: bool) -> str:
-        color, width = self.theme.of(group), _joint_width(factor)
-        length = width - 16
+    def _arrow(self, width: int, group: str, broken: bool) -> str:
+        color, length = self.theme.of(group), width - 16
         dashes = (block(color, 5, 4) + block(None, 3, 4)) * (length // 8)
         shaft = table([dashes if broken else block(color, length, 4)], padding=0)
         head = cell(text("►", color, 11))
-        fixed: Size = {"width": width, "height": PILL, "fixedsize": "TRUE"}
-        arrow = table([cell(shaft) + head], padding=0, **fixed)
-        words = [cell(text(part, self.theme.quiet, 11)) for part in _parts(factor)]
-        fixed["height"] = PILL + 15 * len(words)
-        return table([*words, cell(arrow)], padding=0, valign="BOTTOM", **fixed)
+        size: Size = {"width": width, "height": 16, "fixedsize": "TRUE"}
+        return table([cell(shaft) + head], padding=0, **size)
 
 
 def _lines(chain: Chain) -> list[list[tuple[str | None, str, str]]]:

@@ -1,6 +1,6 @@
 """The colors of drawings, light and dark, and the colors of values.
 
-Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, others
+Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, all others
 purple (Okabe & Ito's palette, which color-blind readers can distinguish). Color is never
 the only cue: routes are named, cuts are dotted and crossed, what cancels is dashed.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scene import AROUND, COMMON, DIRECT
+from .scene import COMMON, DIRECT
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Theme:
         """The color of the streams of a group of routes."""
         if group == COMMON:
             return self.ink
-        if group in (DIRECT, AROUND):
+        if group == DIRECT:
             return self.direct
         last = group.rpartition(".")[2]
         return {"E[x]": self.mean, "Var[x]": self.var}.get(last, self.other)
