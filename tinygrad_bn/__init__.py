@@ -11,6 +11,7 @@ from .check import check_gradients
 from .checkpoint import load, save
 from .compositions import concatenate, matmul, stack
 from .draw import Drawing, NoRenderer, draw, draw_routes, side_by_side
+from .nonfinite import find_nonfinite
 from .ops import (
     absolute,
     exp,
@@ -26,6 +27,7 @@ from .ops import (
 from .redundant import check_redundant
 from .routes import explain
 from .scopes import composite, no_grad
+from .summary import summary
 from .tape import Primitive
 from .tensor import Tensor
 
@@ -45,6 +47,7 @@ __all__ = [
     "draw_routes",
     "exp",
     "explain",
+    "find_nonfinite",
     "fused_batch_norm",
     "grad",
     "load",
@@ -61,6 +64,7 @@ __all__ = [
     "sqrt",
     "stack",
     "stop_gradient",
+    "summary",
     "tanh",
     "tape",
     "where",

@@ -1,8 +1,8 @@
 """How the routes of a gradient are shown: a table, as text and in notebooks.
 
 ==================  ====================================================================
-row                 a route, or the sum of several that pass the same gates
-around              the row of those routes that pass no batch norm where others do
+row                 the routes with the same gates, and the sum of what they bring
+around              the row of routes that pass no batch norm, where others do
 shown               a gradient with 0 in place of what is only rounding
 residue             the largest entry that is shown as 0
 ==================  ====================================================================
@@ -13,21 +13,36 @@ residue             the largest entry that is shown as 0
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from .errors import describe
+from .graph import largest_finite
 from .tensor import Tensor
 
 MANY, LARGEST = 6, 4
+LEFT = 'style="text-align:left"'
+
+
+class Row(NamedTuple):
+    """What identifies a row: whether it leads around batch norm, and its gates."""
+
+    around: bool
+    gates: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.gates:
+            return "via " + ", then ".join(self.gates)
+        return "around" if self.around else "direct"
 
 
 @dataclass(frozen=True, eq=False)
 class Route:
     """A row of the table: what arrives at the leaf by the routes that pass ``gates``.
 
-    ``gates`` are names, from the loss to the leaf. ``gradient`` is shaped like the leaf,
-    and ``shown`` is the same with 0 in place of rounding. ``cut`` means that
+    ``gates`` are names, from the loss to the leaf. ``gradient`` is shaped like the
+    leaf, and ``shown`` is the same with 0 in place of rounding. ``cut`` means that
     ``stop_gradient`` interrupts every route of the row. ``note`` says what a reader may
     wonder about, such as why the row is 0.
     """
@@ -40,17 +55,15 @@ class Route:
     note: str = ""
 
     def __str__(self) -> str:
-        if self.gates:
-            return "via " + ", then ".join(self.gates)
-        return "around" if self.around else "direct"
+        return str(Row(self.around, self.gates))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """The routes from ``y`` to ``leaf``; iterate over it, print it, show it in a notebook.
+    """The routes from ``y`` to ``leaf``: iterate over them, or print the table.
 
-    ``total`` is the sum of the routes, the gradient of the leaf, and ``shown_total`` the
-    same with 0 in place of rounding. ``summed`` says which routes share a row.
+    ``total`` is the sum of the routes, the gradient of the leaf, and ``shown_total``
+    the same with 0 in place of rounding. ``summed`` says which routes share a row.
     """
 
     y: Tensor
@@ -95,24 +108,22 @@ class Explanation:
         return f"contribution to d{self.y.name or 'L'}/d{self.leaf_name}"
 
     def columns(self) -> list[tuple[int, ...]]:
-        """The indices of the entries that are shown: all, or the largest of many."""
-        shape = self.leaf.shape
-        sizes = np.zeros(shape)
+        """The indices of the entries to show: all of a few, the largest of many."""
+        sizes = np.zeros(self.leaf.shape)
         for route in self.routes:
-            # What is not finite counts as largest.
-            sizes = np.fmax(sizes, np.abs(np.nan_to_num(route.gradient, nan=np.inf)))
+            finite = np.isfinite(route.gradient)
+            sizes = np.maximum(sizes, np.where(finite, abs(route.gradient), np.inf))
         chosen = np.arange(sizes.size)
         if sizes.size > MANY:
             chosen = np.sort(np.argsort(-sizes.ravel(), kind="stable")[:LARGEST])
-        return [tuple(map(int, np.unravel_index(i, shape))) for i in chosen]
+        return [tuple(map(int, np.unravel_index(i, sizes.shape))) for i in chosen]
 
     def heads(self) -> list[str]:
-        """The heads of the columns, where not all entries are shown."""
+        """The heads of the columns, needed only where some entries are left out."""
         if self.leaf.size <= MANY:
             return []
-        return [str(list(index)).replace(" ", "") for index in self.columns()] + [
-            "norm"
-        ]
+        indices = (",".join(map(str, index)) for index in self.columns())
+        return [*(f"[{index}]" for index in indices), "norm"]
 
     def rows(self) -> Iterator[tuple[str, list[str], str]]:
         """The rows of the table: a label, the entries as text, and a note."""
@@ -123,7 +134,7 @@ class Explanation:
         yield "total", _cells(self.shown_total, columns), ""
 
     def remarks(self) -> list[str]:
-        """What the table leaves out: at most two sentences."""
+        """What the table leaves out, in at most two lines."""
         if not self.routes:
             y, leaf = describe(self.y), describe(self.leaf)
             return [f"no route: {y} does not depend on {leaf}"]
@@ -133,9 +144,7 @@ class Explanation:
         return found
 
     def __str__(self) -> str:
-        rows, heads = list(self.rows()), self.heads()
-        if heads:
-            rows.insert(0, ("", heads, ""))
+        rows = [*([("", self.heads(), "")] if self.heads() else []), *self.rows()]
         width = max(len("route"), *(len(label) for label, _, _ in rows))
         column = max((len(cell) for _, cells, _ in rows for cell in cells), default=1)
         lines = [f"{'route':<{width}}   {self.heading}"]
@@ -148,20 +157,16 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         rows, heads = list(self.rows()), self.heads()
-        count = max(1, *(len(cells) for _, cells, _ in rows))
-        left = 'style="text-align:left"'
-        lines = [
-            f'<tr><th {left}>route</th><th colspan="{count}">'
-            f"{html.escape(self.heading)}</th></tr>"
-        ]
+        count = max(len(cells) for _, cells, _ in rows)
+        heading = f'<th colspan="{count}">{html.escape(self.heading)}</th>'
+        lines = [f"<tr><th {LEFT}>route</th>{heading}</tr>"]
         if heads:
-            names = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-            lines.append(f"<tr><th></th>{names}</tr>")
+            lines.append(f"<tr><th></th>{''.join(f'<th>{h}</th>' for h in heads)}</tr>")
         for label, cells, note in rows:
             span = f' colspan="{count}"' if len(cells) < count else ""
             entries = "".join(f"<td{span}>{html.escape(cell)}</td>" for cell in cells)
             entries += f"<td>{html.escape(note)}</td>" if note else ""
-            lines.append(f"<tr><td {left}>{html.escape(label)}</td>{entries}</tr>")
+            lines.append(f"<tr><td {LEFT}>{html.escape(label)}</td>{entries}</tr>")
         remarks = "".join(f"<p>{html.escape(line)}</p>" for line in self.remarks())
         return f"<table>{''.join(lines)}</table>{remarks}"
 
@@ -169,17 +174,11 @@ class Explanation:
 def _cells(gradient: np.ndarray, columns: list[tuple[int, ...]]) -> list[str]:
     cells = [_entry(float(gradient[index])) for index in columns]
     if gradient.size > MANY:
-        norm = float(np.linalg.norm(gradient.astype(float)))
-        cells.append(f"{norm:.4g}")
+        cells.append(f"{np.linalg.norm(gradient.astype(float)):.4g}")
     return cells
 
 
 def _entry(value: float) -> str:
-    if value == 0:
-        return "0"
+    if value == 0 or np.isnan(value):
+        return f"{abs(value):.0f}"
     return f"{value:+.4f}" if 5e-4 <= abs(value) < 1e4 else f"{value:+.1e}"
-
-
-def largest_finite(values: np.ndarray) -> float:
-    """The largest magnitude among the finite values, 0 if there are none."""
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0))

@@ -311,7 +311,6 @@ matmul = Primitive(
 )
 
 
-
 def _max_to(x, shape):
     axes = tuple(i for i, n in enumerate(shape) if n != x.shape[i])
     return np.maximum.reduce(x, axis=axes, keepdims=True) if axes else x.view()

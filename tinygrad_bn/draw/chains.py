@@ -9,7 +9,8 @@ import numpy as np
 
 from ..backward import initial_cotangent
 from ..explanation import Explanation, Route
-from ..routes import Gates, Key, Subgraph, explain
+from ..gates import Gates, Key
+from ..routes import Subgraph, explain
 from ..scopes import Scope
 from ..tensor import Tensor
 from .boxes import column_heads, frame_title, route_text
@@ -71,7 +72,7 @@ def _passed(subgraph: Subgraph, gates: Gates, route: Route) -> list[Tensor]:
             yield x, gates.onward(key, node, x, cut)
 
     before: dict[Tensor, dict[Key, int]] = defaultdict(lambda: defaultdict(int))
-    before[subgraph.y][gates.start(subgraph.y)] = 1
+    before[subgraph.y][Key()] = 1
     for node in subgraph.steps:
         for key, count in before[node].items():
             for x, following in onward(node, key):

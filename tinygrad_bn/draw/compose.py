@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..backward import Fused, initial_cotangent
-from ..routes import Unfolded
+from ..gates import batch_norm_around
+from ..graph import Unfolded
 from ..scopes import Scope, enclosing
 from ..tensor import Tensor
 from .boxes import Boxes, frame_title
-from .flow import Flow, Shares, batch_norm_around
+from .flow import Flow, Shares
 from .places import Place, Places, Rest, Wishes, call_name, is_container, scopes
 from .scene import COMMON, Arrow, Frame, Scene, Stream
 

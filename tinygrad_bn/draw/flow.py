@@ -14,19 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ..gates import STATISTICS, Gates, Key, batch_norm_around
+from ..graph import Unfolded, largest_finite, replay, scale_of, without_rounding
 from ..ops import stop_gradient
-from ..routes import (
-    STATISTICS,
-    Gates,
-    Key,
-    Subgraph,
-    Unfolded,
-    carry,
-    replay,
-    scale_of,
-    without_rounding,
-)
-from ..scopes import Scope, enclosing
+from ..routes import Subgraph, carry
+from ..scopes import Scope
 from ..tensor import Tensor
 from .scene import AROUND, COMMON, DIRECT, number, size_text
 
@@ -113,11 +105,14 @@ class Flow:
             exact = recorded
         else:
             graph = self._twin_graph
-            names = {twins[t]: name for t, name in gates.names.items()}
-            calls = {twins[t]: call for t, call in gates.calls.items()}
+            twin_gates = Gates(
+                {twins[t]: name for t, name in gates.names.items()},
+                {twins[t]: call for t, call in gates.calls.items()},
+                {twins[t] for t in gates.above},
+            )
             subgraph = Subgraph(graph, *(twins[t] for t in targets))
             g = self.g.astype(np.float64)
-            exact = self._observed(subgraph, Gates(names, calls), g)
+            exact = self._observed(subgraph, twin_gates, g)
         steps: dict[Step, dict] = {}
         for (node, x, use), shares in recorded.items():
             others = exact[twins[node], twins[x], use]
@@ -156,9 +151,8 @@ class Flow:
         leaves = [x for x in leaves if x.requires_grad]
         if not leaves:
             return
-        statistics = {t: t.qualified_name() or "" for t in self.calls}
-        calls = {t: call for t in self.graph.order if (call := batch_norm_around(t))}
-        for step, shares in self._carry(leaves, Gates(statistics, calls)).items():
+        gates = Subgraph(self.graph, *leaves).gates()
+        for step, shares in self._carry(leaves, gates).items():
             self.steps[step] = _by_group(shares, avoids=False)
             for d in shares.values():
                 if d is not None:
@@ -297,12 +291,6 @@ class Flow:
         return found
 
 
-def batch_norm_around(t: Tensor) -> Scope | None:
-    """The call of batch norm in which ``t`` was made."""
-    calls = enclosing(t.scope if t.op is not None else None)
-    return next((s for s in calls if s.owner is None and s.name == "batch_norm"), None)
-
-
 def norm(g: np.ndarray) -> float:
     with np.errstate(all="ignore"):
         return float(np.linalg.norm(g.astype(np.float64)))
@@ -342,9 +330,7 @@ def _added(shares: Shares) -> Shares:
 
 
 def _largest(values: np.ndarray) -> float:
-    if values.dtype.kind != "f":
-        return 0.0
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
+    return largest_finite(values) if values.dtype.kind == "f" else 0.0
 
 
 def _not_finite(values: np.ndarray) -> str:

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..routes import Unfolded
+from ..gates import batch_norm_around
+from ..graph import Unfolded
 from ..scopes import Scope
 from ..tensor import Tensor
-from .flow import batch_norm_around
 from .scene import number, typeset
 
 # How strongly a formula holds together, from the loosest to what needs no parentheses.

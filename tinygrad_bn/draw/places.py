@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..explanation import MANY
+from ..gates import STATISTICS, batch_norm_around
+from ..graph import Unfolded
 from ..nn import Module
-from ..routes import STATISTICS, Unfolded
 from ..scopes import Scope, enclosing
 from ..tensor import Tensor
-from .flow import batch_norm_around
 from .formula import LONGEST, Formulas, together
-
 
 # Input data keeps its box next to a rest, unless there is more than this.
 MOST_INPUTS = 2
