@@ -68,9 +68,9 @@ class Drawing:
     def save(self, path: Any, scale: float = 2) -> Path:
         """Save the picture in the format given by the file extension; return the path.
 
-        ``.svg``, ``.png`` and ``.pdf`` are pictures; ``.html`` is a page with the SVG in
-        which the thing under the pointer stands out; ``.dot`` is the DOT text, which
-        needs no renderer. ``scale`` multiplies the number of pixels of a ``.png``.
+        ``.svg``, ``.png`` and ``.pdf`` are pictures. ``.html`` is a page with the SVG,
+        in which the box or gradient under the pointer stands out. ``.dot`` is the DOT
+        text, which needs no renderer. ``scale`` multiplies the pixels of a ``.png``.
 
         Raises: ``ValueError`` for another extension or a scale that is not positive,
         ``NoRenderer`` without Graphviz. The file is then left as it was.
@@ -133,16 +133,16 @@ def draw(
 ) -> Drawing:
     """Draw the graph behind ``y``; with a ``leaf``, the routes of the gradient to it.
 
-    With a leaf, the leaf, the batch norm next to it and the end of the path are drawn in
-    full, and the rest is folded until there are at most ``max_nodes`` boxes (14, or 40
-    without a leaf). ``depth`` folds modules that are inside more than so many others: 1
-    shows the top level. ``open`` names modules, composites and fused operations to be
-    drawn from the inside.
+    If there is a leaf, the picture contains the leaf, the batch norm next to it and the
+    loss, and folds the rest until it has at most ``max_nodes`` boxes (14; without a
+    leaf, 40). ``depth`` folds modules: 1 shows those at the top level, 2 also those
+    inside them. ``open`` names modules, composites and fused operations to be drawn
+    from the inside.
 
     ``gates`` and ``gradient`` are those of ``explain``. ``direction`` is LR, TB, RL or
-    BT; by default, the shape of the graph decides. ``theme`` is light or dark. ``title``
-    may have several lines. ``tiles`` shows the values of small tensors. ``symbols`` maps
-    names to arrays: a gradient that equals one of them is labeled with its name.
+    BT; by default the shape of the graph decides. ``theme`` is light or dark. ``title``
+    may have several lines. ``tiles`` shows the values of small tensors. ``symbols``
+    maps names to arrays: a gradient that equals one of them is labeled with its name.
 
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
     a misshapen ``gradient``; ``RuntimeError`` if a leaf changed since it was used.
@@ -169,7 +169,7 @@ def draw_routes(
     theme: str = "light",
     title: str | None = None,
 ) -> Drawing:
-    """Draw the routes from ``y`` to ``leaf`` as chains, one below the other, and a total.
+    """Draw the routes from ``y`` to ``leaf``, one below the other, and their total.
 
     The parameters and the errors are those of ``draw`` and ``explain``.
     """

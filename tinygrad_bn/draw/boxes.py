@@ -183,16 +183,16 @@ class Boxes:
             shares = self.flow.shares(self.places.users[t], routed=True)
             shares = dict.fromkeys(self.flow.cut_groups()) | shares
         columns = largest_entries([*shares.values(), total], t.shape)
-        beside = [total, *shares.values()]
+        others = [total, *shares.values()]
         rows = [
-            self.row(group, route_text(group), shares[group], beside, columns)
+            self.row(group, route_text(group), shares[group], others, columns)
             for group in sorted(shares, key=lambda g: (g == AROUND, g != DIRECT, g))
         ]
         of = self._gradient_of(t)
         ledger = Ledger(
             values=[float(t.data[i]) for i in columns],
             rows=rows,
-            total=self.row("", of, total, beside, columns),
+            total=self.row("", of, total, others, columns),
             of=of,
             columns=column_heads(columns, t),
         )
@@ -205,13 +205,13 @@ class Boxes:
         group: str,
         label: str,
         d: Gradient | None,
-        beside: list[Gradient | None],
+        others: list[Gradient | None],
         columns: list[tuple[int, ...]],
     ) -> Row:
         """A line of a ledger, with the entries at the indices ``columns``."""
         if d is None:
             return Row(group, label, None)
-        shown = self.flow.shown(d, beside)
+        shown = self.flow.shown(d, others)
         many = len(columns) < shown.size
         entries = [float(shown[i]) for i in columns]
         return Row(group, label, entries, norm(shown) if many else None)
@@ -235,12 +235,12 @@ class Boxes:
                 before = shares.get(group)
                 if d is not None:
                     shares[group] = d if before is None else before + d
-        beside = [total, *shares.values()]
-        g = self.flow.shown(total, beside)
+        others = [total, *shares.values()]
+        g = self.flow.shown(total, others)
         bar = Bar(name, "×".join(map(str, x.shape)), norm(g))
         if not g.any():
             parts = [(k, d) for k, d in shares.items() if d is not None]
-            sizes = [(k, norm(self.flow.shown(d, beside))) for k, d in parts]
+            sizes = [(k, norm(self.flow.shown(d, others))) for k, d in parts]
             bar.parts = [(k, size) for k, size in sizes if size]
         return bar
 

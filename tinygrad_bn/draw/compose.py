@@ -8,6 +8,7 @@ is a box, and calls of modules and composites are folded unless they are opened.
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import reduce
+from itertools import chain
 from operator import add
 from typing import Any
 
@@ -34,7 +35,7 @@ def compose(
     tiles: bool,
     symbols: dict[str, Any] | None,
 ) -> Scene:
-    """The scene of the graph behind ``y``, with the routes to a leaf if one is given."""
+    """The scene of the graph behind ``y``, with the routes to the leaf, if any."""
     leaf = wishes.leaf
     wants_gradient = leaf is not None or gradient is not None or y.size == 1
     flow = Flow(y, initial_cotangent(y, gradient) if wants_gradient else None, symbols)
@@ -132,7 +133,7 @@ class _Composer:
             flow.gates = {
                 t: t.qualified_name() or ""
                 for t in flow.calls
-                if places.of[t] is t and places.as_formula(t)
+                if places.shows(t) and places.as_formula(t)
             }
             self.routed |= {flow.calls[t] for t in flow.gates}
 
@@ -191,7 +192,7 @@ class _Composer:
         """The arrows between two boxes, or one for all of them if they are many."""
         arrows = [Arrow(tail, head, self._streams(steps)) for steps in several]
         if len(several) > 1 and sum(len(a.streams) for a in arrows) > MANY_STREAMS:
-            return [Arrow(tail, head, self._streams(sum(several, [])))]
+            return [Arrow(tail, head, self._streams([*chain.from_iterable(several)]))]
         return arrows
 
     def _is_inside_fused(self, node: Tensor) -> bool:
@@ -208,7 +209,7 @@ class _Composer:
         routed = any(batch_norm_around(node) in self.routed for node, _ in steps)
         toward_leaf = any(self.flow.step(*use) in self.flow.routed for use in steps)
         shares = _joined(self.flow.shares(steps, routed))
-        beside = list(shares.values())
+        others = list(shares.values())
         folded = isinstance(self.places.of[steps[0][0]], Rest)
         crowded = folded and len(shares) > 1
         streams = []
@@ -216,7 +217,7 @@ class _Composer:
             if d is None:
                 streams.append(Stream(group, 0.0, cut=True))
                 continue
-            g = self.flow.shown(d, beside)
+            g = self.flow.shown(d, others)
             if not g.any() and x is not self.leaf:
                 continue
             whole = bool(self.routed) and not routed

@@ -1,5 +1,7 @@
 """Scenes as DOT text: nodes, arrows, frames, title and legend."""
 
+from itertools import pairwise
+
 import graphviz
 
 from .labels import LEFT, Labels
@@ -120,14 +122,14 @@ def _keep_order(
             rank.attr(rank="same")
             for i in row:
                 rank.node(f"{i}_", label="", width="0", height="0", **unseen)
-            for i, j in zip(row, row[1:]):
+            for i, j in pairwise(row):
                 rank.edge(f"{i}_", f"{j}_", **unseen)
         for i in row:
             heads = {arrow.head for arrow in panels[i].arrows}
             for box in panels[i].boxes:
                 if box.key not in heads:
                     graph.edge(f"{i}_", f"{i}_n{box.key}", **unseen)
-    for above, below in zip(rows, rows[1:]):
+    for above, below in pairwise(rows):
         for k, i in enumerate(above):
             under = below[min(k, len(below) - 1)]
             tails = {arrow.tail for arrow in panels[i].arrows}
@@ -209,5 +211,5 @@ class _Panel:
         elif stream.cancels:
             style |= {"style": "dashed", "penwidth": "2.2"}
         if stream.amount or stream.cut:
-            style["label"] = self.labels.beside(stream)
+            style["label"] = self.labels.stream(stream)
         return style

@@ -50,9 +50,9 @@ Step = tuple[Tensor, Tensor, int]  # from, to, and which use of the second by th
 class Flow:
     """What arrives where, by which routes.
 
-    ``arrived`` has the whole gradient of each tensor, ``steps`` the shares of each step,
-    ``routed`` the shares of those steps that lead to the leaf, and ``gates`` the names
-    that separate the routes.
+    ``arrived`` has the whole gradient of each tensor, ``steps`` the shares of each
+    step, ``routed`` the shares of the steps toward the leaf, and ``gates`` the names
+    that separate the routes. ``undivided`` steps carry all routes.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Flow:
             yield from (x for x in self.graph.inputs(t) if isinstance(x, Tensor))
 
     def _carry(self, targets: list[Tensor], gates: Gates) -> dict[Step, dict]:
-        """The gradient of every step toward the targets: ``{step: {key: gradient}}``."""
+        """The gradient of each step toward the targets: ``{step: {key: gradient}}``."""
         assert self.g is not None
         recorded = self._observed(Subgraph(self.graph, *targets), gates, self.g)
         twins = self.twins
@@ -176,7 +176,7 @@ class Flow:
                 self.undivided.add(step)
 
     def near(self, leaf: Tensor) -> list[Scope]:
-        """The calls of batch norm that the data enters first on its way from ``leaf``."""
+        """The calls of batch norm that the data enters first after ``leaf``."""
         reached = {leaf}
         found: dict[Scope, None] = {}
         for t in reversed(self.graph.order):
@@ -217,10 +217,10 @@ class Flow:
 
     # --- What is zero -----------------------------------------------------------------
 
-    def shown(self, d: Gradient, beside: Iterable[Gradient | None] = ()) -> np.ndarray:
-        """A gradient, with 0 where it is only rounding compared with what is beside."""
-        others = [other.exact for other in beside if other is not None]
-        return without_rounding(d.recorded, d.exact, scale_of([d.exact, *others]))
+    def shown(self, d: Gradient, others: Iterable[Gradient | None] = ()) -> np.ndarray:
+        """A gradient, with 0 where it is only rounding compared with the ``others``."""
+        exact = [other.exact for other in others if other is not None]
+        return without_rounding(d.recorded, d.exact, scale_of([d.exact, *exact]))
 
     def values(self, t: Tensor) -> np.ndarray:
         """The values of a tensor, with 0 where they are only rounding."""
@@ -229,7 +229,7 @@ class Flow:
         exact = self.twins[t].data
         inputs = [x for x in self.graph.inputs(t) if isinstance(x, Tensor)]
         around = max((_largest(self.twins[x].data) for x in inputs), default=0.0)
-        scale = max(_largest(exact), 1e-4 * around)
+        scale = np.array(max(_largest(exact), 1e-4 * around))
         return without_rounding(t.data, exact, scale)
 
     def sums_to_zero(self, d: Gradient) -> bool:
@@ -249,7 +249,7 @@ class Flow:
     # --- Sizes and words --------------------------------------------------------------
 
     def relative_norm(self, g: np.ndarray) -> float:
-        """The norm compared with the largest in the graph, in [0, 1]; 1 if not finite."""
+        """The norm divided by the largest in the graph; 1 if it is not finite."""
         share = norm(g) / self._largest_norm
         return min(share, 1.0) if np.isfinite(share) else 1.0
 
@@ -340,7 +340,7 @@ def _not_finite(values: np.ndarray) -> str:
 
 
 def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:
-    """``name`` with a sign if ``g`` equals it, ``name/N`` if each of its N rows does."""
+    """``name`` with a sign if ``g`` equals it; ``name/N`` if each of its N rows does."""
     if values.ndim == 0 or g.shape[g.ndim - values.ndim :] != values.shape:
         return ""
     rows = g.reshape(-1, *values.shape)

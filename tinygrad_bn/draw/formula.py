@@ -186,7 +186,7 @@ def _infix(name: str, left: Formula, right: Formula) -> Formula:
 
 
 def _unlike_product(formula: Formula) -> Formula:
-    """In ``a @ (b·c)`` and ``(a·b) @ c`` nobody should have to know which comes first."""
+    """The formula with parentheses around a product, as in ``a @ (b·c)``."""
     wrapped = Formula(f"({formula.text})", ATOM)
     return wrapped if formula.level == PRODUCT else formula
 

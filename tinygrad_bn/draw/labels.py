@@ -1,4 +1,4 @@
-"""What is written in the boxes and beside the arrows, as HTML-like labels."""
+"""What is written in the boxes and along the arrows, as HTML-like labels."""
 
 import numpy as np
 
@@ -170,8 +170,8 @@ class Labels:
 
     # --- Arrows -----------------------------------------------------------------------
 
-    def beside(self, stream: Stream) -> str:
-        """What travels and what it is multiplied by, clear of the arrow beside it."""
+    def stream(self, stream: Stream) -> str:
+        """What travels and what it is multiplied by, clear of the arrow itself."""
         color = self.theme.text_of(stream.group)
         amount = "✕" if stream.cut else stream.amount
         lines = [cell(text(f" {amount} ", color, 12, bold=True))]
@@ -186,7 +186,7 @@ class Labels:
         return label(table([space + cell(box) + space], padding=2))
 
     def gap(self) -> str:
-        """An empty label: it keeps an arrow's lane as wide as those beside it."""
+        """An empty label: it keeps an arrow's lane as wide as the others."""
         return label(table([block(None, 8, 1)]))
 
 

@@ -1,6 +1,6 @@
 """How large a drawing will be, about: enough to choose a direction and to break rows.
 
-Graphviz knows better, but it may not be installed, and the DOT text must not depend on it.
+Graphviz knows exactly, but it may be missing, and the DOT text must not depend on it.
 """
 
 from collections import defaultdict

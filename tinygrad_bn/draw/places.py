@@ -81,16 +81,23 @@ class Places:
 
     def _find_open_calls(self) -> None:
         self.calls: dict[Scope, None] = {}
+        self.asked: set[Scope] = set()
         self.open: set[Scope] = set()
         self.open_fused: set[Tensor] = set()
+        opened = self.wishes.opened
         for t in reversed(self.graph.order):
-            self.calls.update(dict.fromkeys(scopes(t)))
-            fused = t.op is not None and t.op.name in self.wishes.opened
-            if t in self.gates or fused or not self.near.isdisjoint(scopes(t)):
-                self.open.update(scopes(t))
+            around = list(scopes(t))
+            self.calls.update(dict.fromkeys(around))
+            asked = [call for call in around if call_name(call) in opened]
+            self.asked.update(asked)
+            fused = t.op is not None and t.op.name in opened
+            if t in self.gates or fused or not self.near.isdisjoint(around):
+                self.open.update(around)
                 self.open_fused.add(self.graph.within.get(t, t))
-        self.asked = {s for s in self.calls if call_name(s) in self.wishes.opened}
-        self.open |= {outer for call in self.asked for outer in enclosing(call)}
+            for call in asked:
+                self.open.update(enclosing(call))
+                if call.owner is None:
+                    self.open_fused.add(self.graph.within.get(t, t))
 
     def _is_open(self, scope: Scope) -> bool:
         """Whether the boxes inside a call are drawn, rather than one for all of it."""
@@ -130,7 +137,7 @@ class Places:
         absorbed = set()
         for t in reversed(self.graph.order):
             words = self.formulas.visit(t)
-            if self.of[t] is not t:
+            if not self.shows(t):
                 self.formulas.folded.add(t)
             elif t in defined:
                 absorbed.add(t)
@@ -158,6 +165,10 @@ class Places:
             return False
         ((user, _),) = self.users[t]
         return module_call(t) is module_call(user) and self.of[user] is user
+
+    def shows(self, t: Tensor) -> bool:
+        """Whether ``t`` has a box of its own."""
+        return self.of[t] is t
 
     def factor(self, node: Tensor, slot: int) -> str:
         """What a gradient is multiplied by on its way out of a box with a formula."""
@@ -194,7 +205,7 @@ class Places:
         if isinstance(place, Rest):
             return False
         if x.requires_grad:
-            # Beside an explained leaf, a bar is enough for a large parameter.
+            # If another leaf is explained, a bar is enough for a large parameter.
             return self.leaf is not None and x.size > MANY
         if not unnamed:
             return False
@@ -215,13 +226,13 @@ class Places:
         for t in reversed(self.graph.order):
             for x in self.graph.inputs(t):
                 if isinstance(x, Tensor) and x.op is not None:
-                    if self.of[x] is not self.of[t]:
-                        needs[self.of[t]][self.of[x]] = None
+                    needs[self.of[t]][self.of[x]] = None
         order: dict[Place, None] = {}
-        for place in places:
-            waiting = [place]
+        for last in places:
+            waiting = [last]
             while waiting:
-                missing = [p for p in needs[waiting[-1]] if p not in order]
+                place = waiting[-1]
+                missing = [p for p in needs[place] if p not in order and p is not place]
                 if missing and len(waiting) <= len(places):
                     waiting += missing
                 else:

@@ -128,7 +128,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def show(content: bytes, suffix: str) -> Path:
-    """Open a picture with the system's viewer, or print where it is; return its path."""
+    """Open a picture with the system's viewer, or print its path; return the path."""
     with NamedTemporaryFile(prefix="tinygrad_bn-", suffix=suffix, delete=False) as file:
         file.write(content)
     path = Path(file.name)

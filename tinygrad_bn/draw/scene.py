@@ -24,7 +24,7 @@ COMMON, DIRECT, AROUND = "common", "direct", "around"
 
 @dataclass
 class Tiles:
-    """Values as small colored tiles under a heading, with sums over the rows if given."""
+    """Values as small colored tiles under a heading, and the sums of their columns."""
 
     heading: str
     values: np.ndarray

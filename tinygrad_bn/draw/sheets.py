@@ -18,7 +18,7 @@ class Sheets:
         self.theme = theme
 
     def sheet(self, sheet: Sheet) -> str:
-        """For each route its name and what arrives, and its boxes below; then the total."""
+        """For each route a header and its boxes; then the total."""
         rows: list[str] = []
         if sheet.columns:
             heads = [*sheet.columns, "norm"]

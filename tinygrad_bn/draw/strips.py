@@ -17,7 +17,7 @@ DIAMOND = 9
 def balance(parts: list[tuple[str, float]], net: float, half: int, theme: Theme) -> str:
     """A strip with a zero line: routes to its left and right, a diamond at their sum.
 
-    ``parts`` are ``(group, share)``, and ``net`` is their sum; 1 is the end of the strip.
+    ``parts`` are ``(group, share)``, and ``net`` is their sum. The strip ends at 1.
     """
     room = DIAMOND // 2 + 1
     strip: list[str | None] = [None] * (2 * (half + room) + 1)
@@ -56,7 +56,7 @@ def bar(norm: float, largest: float, theme: Theme) -> str:
 
 
 def balance_of_bar(bar: Bar, largest: float, theme: Theme) -> str:
-    """The routes that cancel at a parameter: direct to the right, others to the left."""
+    """The routes that cancel: direct to the right, the others to the left."""
     scale = largest or 1.0
     parts = [(g, (s if g == DIRECT else -s) / scale) for g, s in bar.parts]
     return balance(parts, 0.0, (BAR - DIAMOND) // 2 - 1, theme)

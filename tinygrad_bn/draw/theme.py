@@ -1,8 +1,9 @@
 """The colors of drawings, light and dark, and the colors of values.
 
 Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, all others
-purple (Okabe & Ito's palette, which color-blind readers can distinguish). Color is never
-the only cue: routes are named, cuts are dotted and crossed, what cancels is dashed.
+purple. This is Okabe and Ito's palette, which color-blind readers can distinguish.
+Color is never the only cue: routes are named, cuts are dotted and crossed, what cancels
+is dashed.
 """
 
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Theme:
         return _mix(self.background, color, 0.35)
 
     def tile(self, value: float, largest: float) -> str:
-        """Purple for negative values, green for positive ones; large ones are stronger."""
+        """Purple if negative, green if positive, stronger if large; red if not finite."""
         if not np.isfinite(value):
             return _mix(self.background, self.alarm, 0.35)
         if not largest:
