@@ -135,7 +135,9 @@ def _keep_order(
             tails = {arrow.tail for arrow in panels[i].arrows}
             for box in panels[i].boxes:
                 if box.key not in tails:
-                    graph.edge(f"{i}_n{box.key}", f"{under}_", **unseen)
+                    # Without weight, it orders the ranks and pulls at nothing.
+                    edge = unseen | {"weight": "0"}
+                    graph.edge(f"{i}_n{box.key}", f"{under}_", **edge)
 
 
 class _Panel:

@@ -187,7 +187,7 @@ class Labels:
 
     def gap(self) -> str:
         """An empty label: it keeps an arrow's lane as wide as the others."""
-        return label(table([block(None, 8, 1)]))
+        return label(table([block(None, 8, 1)], padding=0))
 
 
 def tile_width(value: float) -> int:

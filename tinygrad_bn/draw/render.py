@@ -73,7 +73,8 @@ def render(source: str, kind: str, scale: float = 1) -> bytes:
         failed = done.returncode != 0 or b"Error:" in done.stderr
         if not failed and _is_complete(done.stdout, kind):
             return done.stdout
-        complaints.append(done.stderr.decode(errors="replace").strip() or "no output")
+        words = done.stderr.decode(errors="replace").strip()
+        complaints.append(words if b"Error:" in done.stderr else f"it crashed. {words}")
     if not complaints:
         raise NoRenderer(INSTALL)
     raise RuntimeError(f"Graphviz cannot draw this: {' '.join(complaints)}")
