@@ -20,7 +20,7 @@ from ..tensor import Tensor
 from .chains import compose_chains
 from .compose import compose
 from .dot import to_dot
-from .layout import best_direction
+from .layout import best_direction, drop_tiles_if_too_wide
 from .places import Wishes
 from .render import NoRenderer, page, render, show, svg, write
 from .scene import Scene
@@ -141,8 +141,9 @@ def draw(
 
     ``gates`` and ``gradient`` are those of ``explain``. ``direction`` is LR, TB, RL or
     BT; by default the shape of the graph decides. ``theme`` is light or dark. ``title``
-    may have several lines. ``tiles`` shows the values of small tensors. ``symbols``
-    maps names to arrays: a gradient that equals one of them is labeled with its name.
+    may have several lines. ``tiles`` shows the values of small tensors where a page has
+    room. ``symbols`` maps names to arrays: a gradient that equals one of them is
+    labeled with its name.
 
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
     a misshapen ``gradient``; ``RuntimeError`` if a leaf changed since it was used.
@@ -156,6 +157,7 @@ def draw(
         max_nodes = MANY_BOXES if leaf is None or names else FEW_BOXES
     wishes = Wishes(leaf, names, depth, max_nodes)
     scene = compose(y, gates, gradient, wishes, tiles, symbols)
+    drop_tiles_if_too_wide(scene, direction)
     scene.title = title or ""
     return Drawing([scene], theme, direction, title)
 

@@ -96,9 +96,9 @@ class Boxes:
         box.group = self.flow.gates.get(t, "")
         formulas = self.places.formulas
         name, formula = t.name and typeset(t.name), formulas.texts[t].text
-        if name is None and t in formulas.normalized:
-            name = "x"
         if self.places.as_formula(t):
+            if name is None and t in formulas.normalized:
+                name = "x"
             box.title, box.formula = (name, formula) if name else (formula, "")
         else:
             box.title = name or ""

@@ -211,7 +211,8 @@ class _Composer:
         shares = _joined(self.flow.shares(steps, routed))
         others = list(shares.values())
         folded = isinstance(self.places.of[steps[0][0]], Rest)
-        crowded = folded and len(shares) > 1
+        users = {self.places.of[node] for node, _ in self.places.users[x]}
+        crowded = (folded and len(shares) > 1) or (x is self.leaf and len(users) > 2)
         streams = []
         for group, d in shares.items():
             if d is None:

@@ -135,9 +135,7 @@ def _keep_order(
             tails = {arrow.tail for arrow in panels[i].arrows}
             for box in panels[i].boxes:
                 if box.key not in tails:
-                    # Without weight, it orders the ranks and pulls at nothing.
-                    edge = unseen | {"weight": "0"}
-                    graph.edge(f"{i}_n{box.key}", f"{under}_", **edge)
+                    graph.edge(f"{i}_n{box.key}", f"{under}_", **unseen)
 
 
 class _Panel:
@@ -147,6 +145,7 @@ class _Panel:
         self.scene, self.labels, self.prefix = scene, labels, prefix
         self.theme = labels.theme
         self.frames = 0
+        self.kinds = {box.key: box.kind for box in scene.boxes}
 
     def add_to(self, graph: graphviz.Digraph) -> None:
         if self.prefix:
@@ -188,7 +187,9 @@ class _Panel:
 
     def _arrow(self, graph: graphviz.Digraph, arrow: Arrow) -> None:
         ends = self._name(arrow.tail), self._name(arrow.head)
-        forward = {"class": "forward", "tooltip": " ", "weight": "2"}
+        kinds = self.kinds[arrow.tail], self.kinds[arrow.head]
+        weight = "1" if "leaf" in kinds or "data" in kinds else "8"
+        forward = {"class": "forward", "tooltip": " ", "weight": weight}
         if any(stream.amount or stream.cut for stream in arrow.streams):
             # A label widens the lane of its stream; without a label of its own, the
             # arrow forward would be drawn underneath.
@@ -207,6 +208,7 @@ class _Panel:
             "arrowsize": "0.75",
             "tooltip": plain(stream.tooltip),
             "class": "stream",
+            "weight": "0",
         }
         if stream.cut:
             style |= {"style": "dotted", "arrowtail": "none", "penwidth": "4"}

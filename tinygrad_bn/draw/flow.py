@@ -223,14 +223,12 @@ class Flow:
         return without_rounding(d.recorded, d.exact, scale_of([d.exact, *exact]))
 
     def values(self, t: Tensor) -> np.ndarray:
-        """The values of a tensor, with 0 where they are only rounding."""
-        if t.dtype.kind != "f":
-            return t.data
-        exact = self.twins[t].data
+        """The values of a tensor, with 0 where a difference leaves only rounding."""
         inputs = [x for x in self.graph.inputs(t) if isinstance(x, Tensor)]
-        around = max((_largest(self.twins[x].data) for x in inputs), default=0.0)
-        scale = np.array(max(_largest(exact), 1e-4 * around))
-        return without_rounding(t.data, exact, scale)
+        if t.dtype.kind != "f" or not inputs:
+            return t.data
+        largest = max(_largest(self.twins[x].data) for x in inputs)
+        return without_rounding(t.data, self.twins[t].data, np.array(1e-4 * largest))
 
     def sums_to_zero(self, d: Gradient) -> bool:
         """Whether a gradient is zero when it is summed over the batch."""
@@ -340,7 +338,7 @@ def _not_finite(values: np.ndarray) -> str:
 
 
 def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:
-    """``name`` with a sign if ``g`` equals it; ``name/N`` if each of its N rows does."""
+    """``name`` with a sign if that is ``g``; ``name/N`` if it is each of its N rows."""
     if values.ndim == 0 or g.shape[g.ndim - values.ndim :] != values.shape:
         return ""
     rows = g.reshape(-1, *values.shape)

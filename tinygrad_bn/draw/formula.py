@@ -107,6 +107,10 @@ class Formulas:
             return Formula(_wrap(args[0], ATOM) + "ᵀ", POWER)
         if name == "absolute":
             return Formula(f"|{args[0].text}|", ATOM)
+        if name == "getitem":
+            index = t.params["index"]
+            index = index if isinstance(index, int) else "…"
+            return Formula(f"{_wrap(args[0], ATOM)}[{index}]", ATOM)
         if name == "sqrt":
             return Formula(f"√({args[0].text})", ATOM)
         inside = ", ".join(arg.text for arg in args if arg.text != "None")

@@ -5,11 +5,10 @@ import numpy as np
 from .markup import RULE, block, cell, label, rounded, table, text, width_of
 from .scene import Bar, Box, Ledger, Row, Stream, Tiles, number, size_text
 from .sheets import Sheets
-from .strips import balance_of_bar, balances, bar
+from .strips import DIAMOND, HALF, balance_of_bar, balances, bar
 from .theme import Theme
 
 LEFT, RIGHT = "LEFT", "RIGHT"
-ENTRY = 58
 
 
 class Labels:
@@ -143,7 +142,8 @@ class Labels:
             heads = [*map(self.quiet, ledger.columns), self.quiet("norm")]
             rows.append(self._line(self.quiet("entry"), heads))
         values = [self.quiet(number(v, 3)) for v in ledger.values]
-        rows += [self._line(self.quiet("value"), values + [""] * some), RULE]
+        width = entry_width(ledger)
+        rows += [self._line(self.quiet("value"), values + [""] * some, width), RULE]
         if ledger.rows:
             rows += [self._route(row, columns) for row in ledger.rows]
             strips = balances(ledger.rows, ledger.total, self.theme)
@@ -157,8 +157,8 @@ class Labels:
             rows.append(cell(self.quiet(ledger.remark), LEFT, colspan=columns + 1))
         return table(rows, padding=3, color=self.theme.border)
 
-    def _line(self, head: str, entries: list[str]) -> str:
-        return cell(head, LEFT) + "".join(cell(e, RIGHT, width=ENTRY) for e in entries)
+    def _line(self, head: str, entries: list[str], width: int = 1) -> str:
+        return cell(head, LEFT) + "".join(cell(e, RIGHT, width=width) for e in entries)
 
     def _route(self, row: Row, columns: int) -> str:
         color = self.theme.text_of(row.group)
@@ -188,6 +188,14 @@ class Labels:
     def gap(self) -> str:
         """An empty label: it keeps an arrow's lane as wide as the others."""
         return label(table([block(None, 8, 1)], padding=0))
+
+
+def entry_width(ledger: Ledger) -> int:
+    """The width of a column of a ledger, in which a strip may stand below numbers."""
+    if len(ledger.rows) > 1:
+        return 2 * HALF + DIAMOND + 2
+    widths = [width_of(e, 13, bold=True) + 8 for e in _entries(ledger.total)]
+    return round(max(widths, default=0))
 
 
 def tile_width(value: float) -> int:

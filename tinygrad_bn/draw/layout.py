@@ -5,7 +5,7 @@ Graphviz knows exactly, but it may be missing, and the DOT text must not depend 
 
 from collections import defaultdict
 
-from .labels import ENTRY, tile_width
+from .labels import entry_width, tile_width
 from .markup import width_of
 from .scene import Box, Scene, Stream
 from .strips import BAR
@@ -26,7 +26,10 @@ def width_of_box(box: Box) -> float:
         labels = [row.label for row in box.ledger.rows] + [box.ledger.of, "balance"]
         columns = len(box.ledger.total.entries or []) + bool(box.ledger.columns)
         head = max(width_of(label, 13, bold=True) for label in labels)
-        widths += [head + columns * (ENTRY + 6) + 8, width_of(box.ledger.remark, 11)]
+        widths += [
+            head + columns * (entry_width(box.ledger) + 6) + 8,
+            width_of(box.ledger.remark, 11),
+        ]
     if box.tiles:
         tiles = (max(map(tile_width, t.values.flat), default=0) + 2 for t in box.tiles)
         widths.append(sum(w * t.values.shape[1] for w, t in zip(tiles, box.tiles)) + 16)
@@ -78,6 +81,13 @@ def width_of_scene(scene: Scene, direction: str) -> float:
 def best_direction(scene: Scene) -> str:
     """From left to right if that fits on a page, else from top to bottom."""
     return "LR" if width_of_scene(scene, "LR") <= PAGE else "TB"
+
+
+def drop_tiles_if_too_wide(scene: Scene, direction: str | None) -> None:
+    """Take the values out of a picture that is too wide for a page with them."""
+    if width_of_scene(scene, direction or best_direction(scene)) > 1.1 * PAGE:
+        for box in scene.boxes:
+            box.tiles = []
 
 
 def rows_of_panels(scenes: list[Scene], direction: str) -> list[list[int]]:

@@ -126,7 +126,8 @@ class Places:
     def _in_formulas(self, scope: Scope | None) -> bool:
         if self.leaf is not None:
             return True
-        return any(s in self.asked for s in enclosing(scope) if s.owner is not None)
+        modules = [s for s in enclosing(scope) if s.owner is not None]
+        return any(s in self.asked and not is_container(s.owner) for s in modules)
 
     # --- Operations -------------------------------------------------------------------
 
@@ -164,6 +165,10 @@ class Places:
         if len(self.users[t]) != 1 or not self.as_formula(t):
             return False
         ((user, _),) = self.users[t]
+        if t in self.graph.definitions or batch_norm_around(t) not in (
+            None, batch_norm_around(user)
+        ):  # fmt: skip
+            return False  # what batch norm returns is worth a box
         return module_call(t) is module_call(user) and self.of[user] is user
 
     def shows(self, t: Tensor) -> bool:

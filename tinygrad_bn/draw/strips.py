@@ -9,7 +9,7 @@ from .markup import block, cell, table, text
 from .scene import DIRECT, Bar, Row
 from .theme import Theme
 
-HALF = 26
+HALF = 22
 BAR = 110
 DIAMOND = 9
 

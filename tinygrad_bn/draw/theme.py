@@ -59,7 +59,7 @@ class Theme:
         return _mix(self.background, color, 0.35)
 
     def tile(self, value: float, largest: float) -> str:
-        """Purple if negative, green if positive, stronger if large; red if not finite."""
+        """Purple if negative, green if positive, red if not finite."""
         if not np.isfinite(value):
             return _mix(self.background, self.alarm, 0.35)
         if not largest:
