@@ -180,7 +180,7 @@ class Boxes:
         total = self.flow.arrived.get(t, nothing)
         shares: Shares = {}
         if t is self.leaf:
-            shares = self.flow.shares(self.places.users[t], routed=True)
+            shares = self.flow.shares(self.places.users[t])
             shares = dict.fromkeys(self.flow.cut_groups()) | shares
         columns = largest_entries([*shares.values(), total], t.shape)
         others = [total, *shares.values()]

@@ -57,49 +57,55 @@ def _refuse_unknown(opened: frozenset[str], graph: Unfolded) -> None:
 
 def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> Places:
     """The places of a graph, folded until the boxes are few enough."""
-    graph, leaf = flow.graph, wishes.leaf
-    if leaf is None:
-        places = Places(graph, wishes)
-        if places.boxes() > wishes.max_nodes:
-            opened = {
-                p for p in places.order if not places.asked.isdisjoint(_around(p))
-            }
-            places.fold_all_but(places.newest(wishes.max_nodes, opened))
-        return places
+    if wishes.leaf is not None:
+        return _places_toward(wishes.leaf, flow, wishes, gates)
+    places = Places(flow.graph, wishes)
+    if places.boxes() > wishes.max_nodes:
+        places.fold_all_but(places.newest(wishes.max_nodes, _opened(places)))
+    return places
+
+
+def _places_toward(
+    leaf: Tensor, flow: Flow, wishes: Wishes, gates: Iterable[str] | None
+) -> Places:
+    """The places of a graph that show the routes to ``leaf``.
+
+    Open are, if there is room, all batch norms next to the leaf and what else parts its
+    routes or uses it; otherwise one of these batch norms, or none.
+    """
+    graph = flow.graph
     near = flow.near(leaf) if gates is None else []
-    outside = {
-        t for t in flow.gates if gates is not None or batch_norm_around(t) is None
-    }
-    # A fused operation shows what it does with the leaf; others are worth opening.
-    outside |= {node for node, _ in Places(graph, wishes).users[leaf]} - set(
-        graph.within
-    )
-    nothing: set[Tensor] = set()
-    for calls, named in (
-        (near, outside),
-        (near[:1], outside),
-        (near[:1], nothing),
-        ([], nothing),
-    ):
-        places = Places(graph, wishes, calls, named)
+    parting = {t for t in flow.gates if gates or batch_norm_around(t) is None}
+    # A fused operation says what it does with the leaf; others are worth opening.
+    users = {node for node, _ in Places(graph, wishes).users[leaf]}
+    named = parting | users - set(graph.within)
+    ends = {leaf, graph.y}
+    for calls, opened in ((near, named), (near[:1], named), (near[:1], ()), ((), ())):
+        places = Places(graph, wishes, calls, opened)
         if places.boxes() <= wishes.max_nodes or wishes.max_nodes == 1:
             return places
-        kept = {places.of[leaf], places.of[flow.graph.y]}
-        kept |= {places.of[node] for node, _ in places.users[leaf]}
-        matter = calls or near
-        kept |= {places.of[t] for t in graph.order if _matters(t, matter, named)}
-        kept |= {p for p in places.order if not places.asked.isdisjoint(_around(p))}
+        kept = {places.of[t] for t in {*ends, *users, *opened}} | _opened(places)
+        for t in graph.order:
+            if any(call in (calls or near) for call in scopes(t)):
+                kept.add(places.of[t])
         places.fold_all_but(kept)
         if places.boxes() <= wishes.max_nodes:
             return places
     places = Places(graph, wishes)
-    ends = {places.of[leaf], places.of[flow.graph.y]}
-    places.fold_all_but(places.newest(wishes.max_nodes - 1, ends))
+    kept = {places.of[t] for t in ends}
+    places.fold_all_but(places.newest(wishes.max_nodes - 1, kept))
     return places
 
 
-def _matters(t: Tensor, near: list[Scope], named: set[Tensor]) -> bool:
-    return t in named or any(call in near for call in scopes(t))
+def _opened(places: Places) -> set[Place]:
+    """The places inside what the caller opened."""
+    return {p for p in places.order if not places.asked.isdisjoint(_around(p))}
+
+
+def _around(place: Place) -> list[Scope]:
+    if isinstance(place, Scope):
+        return list(enclosing(place))
+    return list(scopes(place)) if isinstance(place, Tensor) else []
 
 
 def _joined(shares: Shares) -> Shares:
@@ -115,12 +121,6 @@ def _joined(shares: Shares) -> Shares:
     return total
 
 
-def _around(place: Place) -> list[Scope]:
-    if isinstance(place, Scope):
-        return list(enclosing(place))
-    return list(scopes(place)) if isinstance(place, Tensor) else []
-
-
 class _Composer:
     def __init__(self, places: Places, flow: Flow, tiles: bool):
         self.places, self.flow = places, flow
@@ -128,14 +128,12 @@ class _Composer:
         self.boxes = Boxes(places, flow, tiles)
         self.keys = self._numbered()
         # In an open batch norm, arrows show its routes although no leaf is explained.
-        self.routed: set[Scope | None] = set()
+        self.routed: dict[Scope | None, set[str]] = defaultdict(set)
         if self.leaf is None:
-            flow.gates = {
-                t: t.qualified_name() or ""
-                for t in flow.calls
-                if places.shows(t) and places.as_formula(t)
-            }
-            self.routed |= {flow.calls[t] for t in flow.gates}
+            shown = [t for t in flow.calls if places.shows(t) and places.as_formula(t)]
+            flow.gates = {t: str(t.qualified_name()) for t in shown}
+            for t, name in flow.gates.items():
+                self.routed[flow.calls[t]].add(name)
 
     def _numbered(self) -> dict[Place, int]:
         """The places by their numbers: arrows lead from lower to higher ones."""
@@ -206,9 +204,10 @@ class _Composer:
         if len(by_input) > 1:
             return self._merged(by_input)
         ((x, steps),) = by_input.items()
-        routed = any(batch_norm_around(node) in self.routed for node, _ in steps)
+        calls = {batch_norm_around(node) for node, _ in steps} & self.routed.keys()
+        separated = set().union(*(self.routed[call] for call in calls))
         toward_leaf = any(self.flow.step(*use) in self.flow.routed for use in steps)
-        shares = _joined(self.flow.shares(steps, routed))
+        shares = _joined(self.flow.shares(steps, separated))
         others = list(shares.values())
         folded = isinstance(self.places.of[steps[0][0]], Rest)
         users = {self.places.of[node] for node, _ in self.places.users[x]}
@@ -221,7 +220,7 @@ class _Composer:
             g = self.flow.shown(d, others)
             if not g.any() and x is not self.leaf:
                 continue
-            whole = bool(self.routed) and not routed
+            whole = bool(self.routed) and not calls
             stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
             stream.cancels = self.flow.sums_to_zero(d)
             tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")

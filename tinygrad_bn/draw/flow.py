@@ -7,7 +7,7 @@ shows to be zero is drawn as 0.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -193,20 +193,24 @@ class Flow:
         every = (share for shares in self.routed.values() for share in shares.items())
         return list(dict.fromkeys(group for group, d in every if d is None))
 
-    def shares(self, uses: Iterable[tuple[Tensor, int]], routed: bool) -> Shares:
+    def shares(
+        self, uses: Iterable[tuple[Tensor, int]], separated: Collection[str] = ()
+    ) -> Shares:
         """What each group contributes by these uses, ``(tensor, slot of its input)``.
 
-        Unless ``routed``, the groups are added up.
+        On steps that do not lead to the leaf, only the ``separated`` groups are kept
+        apart.
         """
         total: Shares = {}
         for node, slot in uses:
             step = self.step(node, slot)
             shares = self.routed.get(step)
             if shares is None:
-                shares = self.steps.get(step, {})
-                shares = shares if routed else _added(shares)
+                shares = _summed(self.steps.get(step, {}), separated)
+            elif step in self.undivided:
+                (d,) = shares.values()
+                shares = {COMMON: d}
             for group, d in shares.items():
-                group = COMMON if step in self.undivided else group
                 before = total.get(group)
                 total[group] = d if before is None or d is None else before + d
         return total
@@ -317,14 +321,14 @@ def _by_group(shares: dict[Key, Gradient | None], avoids: bool) -> Shares:
     return total
 
 
-def _added(shares: Shares) -> Shares:
-    alive = [d for d in shares.values() if d is not None]
-    if not alive:
-        return dict.fromkeys(shares)
-    total = alive[0]
-    for d in alive[1:]:
-        total = total + d
-    return {DIRECT: total}
+def _summed(shares: Shares, separated: Collection[str]) -> Shares:
+    """The shares, with those of all groups that are not ``separated`` added up."""
+    total: Shares = {}
+    for group, d in shares.items():
+        group = group if group in separated else DIRECT
+        before = total.get(group)
+        total[group] = before if d is None else d if before is None else before + d
+    return total
 
 
 def _largest(values: np.ndarray) -> float:
