@@ -183,5 +183,9 @@ def _summed(separable: list[Tensor], shared: bool) -> str:
     if not separable:
         return ""
     names = dict.fromkeys(str(t.qualified_name()) for t in separable[:4])
-    what = "E[x] and Var[x] are those of any batch norm" if shared else "rows are sums"
+    what = (
+        "E[x] and Var[x] are those of any batch norm"
+        if shared
+        else "rows are sums of routes"
+    )
     return f"{what}; gates= separates them, for example by {', '.join(names)}"

@@ -256,9 +256,7 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         fan_in, fan_out = self.weight.shape
-        return f"{fan_in} → {fan_out}" + (
-            "" if self.bias is not None else ", bias=False"
-        )
+        return f"{fan_in} → {fan_out}" + ("" if self.bias is not None else ", bias=False")
 
 
 class BatchNorm(Module):

@@ -6,7 +6,7 @@ Left out on purpose: infinities that are meant, such as those of a mask.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from .tensor import Tensor
 LONGEST_ROUTE = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class NonFinite:
     """The first operation that makes nan or infinity; false if there is none.
 
@@ -34,7 +34,7 @@ class NonFinite:
     module: str = ""
     ranges: tuple[tuple[str, str], ...] = ()
     route: tuple[str, ...] = ()
-    node: Tensor | None = field(default=None, repr=False)
+    node: Tensor | None = None
 
     def __bool__(self) -> bool:
         return bool(self.direction)
@@ -57,6 +57,8 @@ class NonFinite:
         return "\n".join(
             [*lines, *(f"  {label:<{width}}  {text}" for label, text in rows)]
         )
+
+    __repr__ = __str__
 
 
 @np.errstate(all="ignore")

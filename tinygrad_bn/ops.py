@@ -311,6 +311,7 @@ matmul = Primitive(
 )
 
 
+
 def _max_to(x, shape):
     axes = tuple(i for i, n in enumerate(shape) if n != x.shape[i])
     return np.maximum.reduce(x, axis=axes, keepdims=True) if axes else x.view()

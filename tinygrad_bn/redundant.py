@@ -86,13 +86,15 @@ def check_redundant(model: Module, x: Any) -> Findings:
             "depend on the parameters, so no bias is redundant. Call model.train()."
         )
     model = trial_copy(model)
-    y = model(Tensor(x.data if isinstance(x, Tensor) else x))
+    x = Tensor(x.data if isinstance(x, Tensor) else x)
+    y = model(x)
     refuse_unrecorded("check_redundant", y)
-    if not np.isfinite(y.data).all():
-        raise ValueError(
-            "check_redundant(model, x): the output of the model must be finite, but it "
-            "contains nan or infinity. Does x? tg.find_nonfinite says where it begins."
-        )
+    for what, t in (("x", x), ("the output", y)):
+        if not np.isfinite(t.data).all():
+            raise ValueError(
+                f"check_redundant(model, x): {what} must be finite, but it contains "
+                "nan or infinity. tg.find_nonfinite(loss) says where these come from."
+            )
     parameters = list(model.named_parameters())
     reasons = _reasons(y, parameters)
     found = [Finding(name, reasons[name]) for name, _ in parameters if name in reasons]
@@ -163,7 +165,11 @@ def _cancelling(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
     total = np.abs(sum(shares.values())).max(initial=0)
     if scale <= NEGLIGIBLE * np.abs(g).max() or total > NEGLIGIBLE * scale:
         return {}
-    return {row: d for row, d in shares.items() if np.abs(d).max() > NEGLIGIBLE * scale}
+    alive = [row for row, d in shares.items() if np.abs(d).max() > NEGLIGIBLE * scale]
+    # Listed as in a table, from the leaf to the loss.
+    alive.reverse()
+    alive.sort(key=lambda row: (row.around, len(row.gates)))
+    return {row: shares[row] for row in alive}
 
 
 def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarray]:
@@ -172,14 +178,14 @@ def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarr
     Behind another dead end, nothing of the cotangent of the output arrives there.
     """
     subgraph = Subgraph(graph, parameter)
-    if not (gates := list(subgraph.gates().names)):
+    gates, every = subgraph.gates(), subgraph.on_every_route()
+    if not gates.names:
         return {}
-    every = subgraph.on_every_route()
-    before = itertools.takewhile(lambda t: t is not gates[-1], subgraph.steps)
+    nearest = list(gates.names)[-1]
+    before = itertools.takewhile(lambda t: t is not nearest, subgraph.steps)
     parting = [t for t in before if t in every][-1]
     g = np.random.default_rng(0).standard_normal(parting.shape)
-    subgraph = Subgraph(Unfolded(parting), parameter)
-    return _cancelling(by_row(carry(subgraph, subgraph.gates(), g)[parameter]), g)
+    return _cancelling(by_row(carry(subgraph, gates, g, start=parting)[parameter]), g)
 
 
 def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:

@@ -62,6 +62,8 @@ def explain(
     """
     refuse_unrecorded("explain", y)
     refuse_unexplainable("explain", leaf)
+    if gates is not None and not isinstance(gates, str):
+        gates = set(gates)  # It is read twice.
     g = initial_cotangent(y, gradient)
     subgraph = Subgraph(Unfolded(y), leaf)
     chosen = subgraph.gates(gates)
@@ -71,7 +73,7 @@ def explain(
 
     def route(row: Row, shares: list) -> Route:
         gradient = _sum(shares, leaf)
-        shown = without_rounding(gradient, exact[row], scale)
+        shown = without_rounding(gradient, exact.get(row, gradient), scale)
         cut = all(d is None for d in shares)
         note = ""
         if not cut and any(d is None for d in shares):
@@ -104,9 +106,8 @@ def _replayed(
             vanished.add(key.gates)
 
     arrived = carry(subgraph, subgraph.gates(gates), g.astype(float), note_sums)[leaf]
-    return {
-        row: _sum(shares, leaf) for row, shares in by_row(arrived).items()
-    }, vanished
+    exact = {row: _sum(shares, leaf) for row, shares in by_row(arrived).items()}
+    return exact, vanished
 
 
 def by_row(arrived: dict[Key, Any]) -> dict[Row, list]:
@@ -230,20 +231,25 @@ class Subgraph:
 
 
 def carry(
-    subgraph: Subgraph, gates: Gates, g: np.ndarray, observe: Callable | None = None
+    subgraph: Subgraph,
+    gates: Gates,
+    g: np.ndarray,
+    observe: Callable | None = None,
+    start: Tensor | None = None,
 ) -> dict[Tensor, dict[Key, np.ndarray | None]]:
     """A backward pass with one cotangent for each key: None where routes are cut.
 
-    Returns what arrives at each target. ``observe(node, x, key, d_y, d_x)``, if given,
-    sees every step, with the key of what goes on.
+    It starts with ``g`` at ``start``, by default the output. Returns what arrives at
+    each target. ``observe(node, x, key, d_y, d_x)``, if given, sees every step, with
+    the key of what goes on.
     """
-    y, targets = subgraph.y, subgraph.targets
+    y, targets = subgraph.y if start is None else start, subgraph.targets
     carried: dict[Tensor, dict] = {y: {Key(normalized=y in gates.calls): g}}
     with np.errstate(all="ignore"):
         for node in subgraph.steps:
-            arrived = (
-                carried.get(node, {}) if node in targets else carried.pop(node, {})
-            )
+            arrived = carried.get(node, {})
+            if node not in targets:
+                carried.pop(node, None)
             for key, d_y in arrived.items():
                 for x, d_x in subgraph.apply_pullbacks(node, d_y):
                     onward = gates.onward(key, node, x, cut=d_x is None)

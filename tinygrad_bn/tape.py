@@ -188,9 +188,7 @@ class Operation:
         if not (on_tape and state.recording):
             return y._fill(data, saved=saved)
         if has_data:
-            inputs = tuple(
-                x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs
-            )
+            inputs = tuple(x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs)
         needs_grad = needs_grad and data.dtype.kind == "f"
         return y._fill(data, needs_grad, None, self, inputs, params, saved)
 
