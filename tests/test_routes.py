@@ -784,6 +784,14 @@ def test_infinity_is_shown_and_never_cancels():
     assert not explanation.cancels
 
 
+def test_of_many_entries_those_that_are_not_finite_are_shown():
+    b = leaf(np.ones(9))
+    c = np.array([1, 2, np.nan, 4, 5, 6, 7, -np.inf, 9])
+    explanation = tg.explain((b * c).sum(), b)
+    assert explanation.heads() == ["[2]", "[6]", "[7]", "[8]", "norm"]
+    assert entries_of((b * c).sum(), b)[0][:4] == ["nan", "+7.0000", "-inf", "+9.0000"]
+
+
 def test_an_exact_half_is_no_rounding_in_float16():
     b = leaf([1.0, 2.0], np.float16)
     assert (

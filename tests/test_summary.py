@@ -59,6 +59,14 @@ def test_shared_modules_and_tensors_are_counted_once():
     assert (summary.total.parameters, summary.total.trainable) == (22, 22)
 
 
+def test_a_tensor_tied_between_modules_is_counted_where_it_comes_first():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    summary = tg.summary(model, X)
+    assert [row.parameters for row in summary.rows] == [12, 3]
+    assert summary.total.parameters == 15
+
+
 def test_a_module_may_return_several_tensors():
     model = Net(lambda net, x: net.pair(x)[0], pair=Net(lambda net, x: (x, x[0])))
     (row,) = tg.summary(model, X).rows
