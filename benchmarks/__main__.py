@@ -19,14 +19,12 @@ from .tuned import Tuned
 def main(arguments: list[str] | None = None) -> None:
     """Measure what was asked for, and print a report."""
     options = parse(arguments)
-    print(machine())
+    print(machine(), flush=True)
     if options.startup:
         rounds = options.rounds or (1 if options.quick else 5)
         print(f"\n{startup(rounds, options.steps or 1000, progress)}")
     elif options.growth:
-        for item in growth.GROWTHS.values():
-            times = growth.measure(item, 1 if options.quick else growth.REPEATS)
-            print(f"\n{growth.report(item, times)}", flush=True)
+        growth.main(repeats=1 if options.quick else growth.REPEATS)
     else:
         measure_steps(options)
 

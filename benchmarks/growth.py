@@ -2,17 +2,23 @@
 
 The time of a computation of size n is modeled as a constant times n^p. The exponent p
 is the slope of a straight line through the logarithms of time and size: 1 is linear, 2
-is quadratic. Time is processor time, so that other programs disturb it less.
+is quadratic. It is processor time, so that other programs disturb it less, and that of
+one BLAS thread, because a second one joins only when matrices are large.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from time import process_time
+from time import thread_time
 
 import numpy as np
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
+
+from .measure import ONE_THREAD
 
 REPEATS = 5
 Run = Callable[[], object]
@@ -125,6 +131,18 @@ GROWTHS = {
 }  # fmt: skip
 
 
+def main(repeats: int) -> None:
+    """Report on everything that grows, from a process with one BLAS thread."""
+    call = f"report_all({repeats})"
+    program = [sys.executable, "-c", f"from benchmarks.growth import *; {call}"]
+    subprocess.run(program, env=os.environ | ONE_THREAD, check=True)
+
+
+def report_all(repeats: int) -> None:
+    for growth in GROWTHS.values():
+        print(f"\n{report(growth, measure(growth, repeats))}", flush=True)
+
+
 def measure(growth: Growth, repeats: int = REPEATS) -> list[float]:
     """Seconds for each size: the shortest of several times."""
     return [
@@ -134,9 +152,9 @@ def measure(growth: Growth, repeats: int = REPEATS) -> list[float]:
 
 
 def seconds(run: Run) -> float:
-    start = process_time()
+    start = thread_time()
     run()
-    return process_time() - start
+    return thread_time() - start
 
 
 def exponent(sizes: Iterable[float], times: Iterable[float]) -> float:

@@ -15,6 +15,7 @@ from statistics import median
 from time import perf_counter
 
 from .cases import CASES
+from .measure import ONE_THREAD
 
 # The library, and where its contestant is found.
 CONTESTANTS = {
@@ -23,9 +24,6 @@ CONTESTANTS = {
     "jax": ("peers", "Jax"),
 }
 STARTED_CASES = ("tiny-sgd", "mnist-sgd")
-ONE_THREAD = {
-    f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM")
-}
 _FOLDER = Path(__file__).parent.parent
 
 

@@ -10,7 +10,13 @@ from benchmarks.__main__ import main, report
 from benchmarks.cases import CASES
 from benchmarks.engine import Engine
 from benchmarks.handwritten import Handwritten
-from benchmarks.measure import DISCARDED_STEPS, median_step, rotations, turn
+from benchmarks.measure import (
+    DISCARDED_STEPS,
+    ONE_THREAD,
+    median_step,
+    rotations,
+    turn,
+)
 from benchmarks.peers import Jax, Torch
 from benchmarks.tuned import Tuned
 
@@ -206,16 +212,24 @@ def test_the_table_of_startup_has_a_row_for_each_library(monkeypatch):
 @pytest.mark.slow
 def test_memory_and_time_are_those_of_the_process_that_trains():
     program = bytearray(200_000_000)  # in this process, not in the other one
-    seconds, memory = startup.start("tinygrad_bn", "tiny-sgd", 3, startup.ONE_THREAD)
+    seconds, memory = startup.start("tinygrad_bn", "tiny-sgd", 3, ONE_THREAD)
     assert 20e6 < memory < 150e6 < len(program)
     assert seconds > 0.05
 
 
 def test_the_command_knows_growth_and_startup(monkeypatch, capsys):
-    item = growth.Growth("a chain", growth.chain, (10, 20, 30))
-    monkeypatch.setattr(growth, "GROWTHS", {"chain": item})
+    asked = []
+    monkeypatch.setattr(growth, "main", lambda repeats: asked.append(repeats))
+    main(["--growth"])
     main(["--growth", "--quick"])
-    assert "\na chain\n  10: " in capsys.readouterr().out
+    assert asked == [growth.REPEATS, 1]
     monkeypatch.setattr("benchmarks.__main__.startup", lambda *given: str(given[:2]))
     main(["--startup"])
     assert "(5, 1000)" in capsys.readouterr().out
+
+
+def test_the_report_on_growth_contains_everything(monkeypatch, capsys):
+    item = growth.Growth("a chain", growth.chain, (10, 20, 30))
+    monkeypatch.setattr(growth, "GROWTHS", {"chain": item, "again": item})
+    growth.report_all(repeats=1)
+    assert capsys.readouterr().out.count("\na chain\n  10: ") == 2
