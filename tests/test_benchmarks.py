@@ -186,7 +186,7 @@ def test_what_grows_can_be_run_at_any_size(name):
 def test_time_grows_linearly(name):
     # A quadratic part would be seen at sizes such as these, far from any constant one.
     item = growth.GROWTHS[name]
-    item = growth.Growth(item.what, item.prepare, (2000, 8000, 32000))
+    item = growth.Growth(item.what, item.prepare, (1000, 4000, 16000))
     assert growth.exponent(item.sizes, growth.measure(item, 3)) < 1.5
 
 

@@ -185,3 +185,21 @@ def test_the_state_of_a_module_must_have_the_right_shapes_and_dtypes(wrong):
     with pytest.raises(ValueError, match=r"weight: expected \(2, 3\) float64"):
         module.load_state_dict(before | {"weight": wrong, "bias": np.ones(3)})
     np.testing.assert_equal(module.state_dict(), before)
+
+
+@pytest.mark.parametrize("momentum", [-0.5, 1.5, np.nan])
+def test_momentum_outside_0_to_1_is_refused(momentum):
+    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\]"):
+        optim.SGD([leaf([1.0])], 0.1, momentum)
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+        RunningStatistics(2, momentum)
+
+
+@pytest.mark.parametrize("beta", [-0.5, 1.0, np.nan])
+@pytest.mark.parametrize("i", [0, 1])
+def test_betas_outside_0_to_1_are_refused(beta, i):
+    betas = [0.5, 0.5]
+    betas[i] = beta
+    with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\)"):
+        optim.Adam([leaf([1.0])], betas=betas)
+    optim.Adam([leaf([1.0])], betas=(0, 0))
