@@ -122,6 +122,7 @@ class OptimizerHistory(RuleBasedStateMachine):
     @rule()
     def record(self):
         self.graph = self.loss(self.coefficients(0))
+        self.used = {*range(len(SHAPES))} - self.frozen
 
     @rule()
     def zero_grad(self):
@@ -165,7 +166,7 @@ class OptimizerHistory(RuleBasedStateMachine):
     def assign_values(self, i, seed):
         self.values[i] = self.coefficients(seed)[i]
         self.parameters[i].data = self.values[i]
-        if i not in self.frozen:
+        if self.graph is not None and i in self.used:
             self.refuse_the_graph()
         self.graph = None
 
