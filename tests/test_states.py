@@ -242,10 +242,10 @@ class OptimizerHistory(RuleBasedStateMachine):
             assert not any(np.shares_memory(a, b) for b in arrays[i + 1 :])
 
 
-TestOptimizerHistory = OptimizerHistory.TestCase
-TestOptimizerHistory.settings = settings(
-    REPRODUCIBLE, max_examples=50, stateful_step_count=20
-)
+@pytest.mark.slow
+class TestOptimizerHistory(OptimizerHistory.TestCase):
+    settings = settings(REPRODUCIBLE, max_examples=150, stateful_step_count=30)
+
 
 # --- Modules --------------------------------------------------------------------------
 
@@ -415,10 +415,10 @@ class ModuleHistory(RuleBasedStateMachine):
         assert len([*self.module.modules()]) == len(modules) + 1
 
 
-TestModuleHistory = ModuleHistory.TestCase
-TestModuleHistory.settings = settings(
-    REPRODUCIBLE, max_examples=40, stateful_step_count=20
-)
+@pytest.mark.slow
+class TestModuleHistory(ModuleHistory.TestCase):
+    settings = settings(REPRODUCIBLE, max_examples=60, stateful_step_count=25)
+
 
 # --- Checkpoints ----------------------------------------------------------------------
 

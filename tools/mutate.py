@@ -40,12 +40,12 @@ from cosmic_ray.work_item import MutationSpec
 ROOT = Path(__file__).parent.parent
 # The fast tests of each file. The first of them fail soonest.
 TESTS = {
-    "tape": "tensor ops safety nn batchnorm states interrupts optim checkpoint routes",
-    "backward": "safety tensor ops check batchnorm interrupts states nn",
-    "ops": "ops tensor batchnorm nn check safety",
-    "batchnorm": "batchnorm nn check safety states",
-    "optim": "optim states interrupts checkpoint",
-    "checkpoint": "checkpoint states",
+    "tape": "details tensor ops safety nn batchnorm interrupts optim routes",
+    "backward": "details safety tensor ops check batchnorm interrupts nn",
+    "ops": "details ops tensor batchnorm nn check safety",
+    "batchnorm": "details batchnorm nn check safety",
+    "optim": "details optim interrupts checkpoint",
+    "checkpoint": "checkpoint",
 }
 
 
