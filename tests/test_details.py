@@ -21,12 +21,13 @@ def leaf(values, **options):
 # --- The tape and the backward pass ---------------------------------------------------
 
 
-def test_the_clock_passes_by_a_timestamp_and_never_goes_back():
+@pytest.mark.parametrize("timestamp", [10, 11])
+def test_the_clock_passes_by_a_timestamp_and_never_goes_back(timestamp):
     clock = Clock()
-    clock.pass_by(10)
-    assert clock.tick() == 11
+    clock.pass_by(timestamp)
+    assert clock.tick() == timestamp + 1
     clock.pass_by(5)
-    assert clock.tick() > 11
+    assert clock.tick() > timestamp + 1
 
 
 def test_a_copied_output_stays_read_only():
@@ -203,3 +204,16 @@ def test_betas_outside_0_to_1_are_refused(beta, i):
     with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\)"):
         optim.Adam([leaf([1.0])], betas=betas)
     optim.Adam([leaf([1.0])], betas=(0, 0))
+
+
+# --- Routes ---------------------------------------------------------------------------
+
+
+def test_only_a_route_that_is_zero_is_said_to_be_so_because_its_rows_sum_to_zero():
+    b = leaf(np.zeros(2), name="b")
+    c = np.array([[1.0, 2.0], [-1.0, -2.0]])
+    nothing = tg.explain(((np.ones((2, 2)) + b) * c).sum(), b)
+    assert "because its rows sum to 0" in str(nothing)
+    something = tg.explain(((np.ones((2, 2)) + b) * c).sum() + b.sum(), b)
+    assert "because its rows sum to 0" not in str(something)
+    assert [route.gradient.tolist() for route in something] == [[1, 1]]
