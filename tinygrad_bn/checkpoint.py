@@ -1,18 +1,17 @@
 """Checkpoints: nested dictionaries of arrays and plain values, in one ``.npz`` file.
 
-====================  ================================================================
-state                 what is saved: a dictionary, with dictionaries inside
-place                 the keys that lead to a value, joined by /: ``model/0.weight``
-plain value           a number, a string, True, False or None
-====================  ================================================================
+    state           what is saved: a dictionary, with dictionaries inside
+    place           the keys that lead to a value, joined by /: ``model/0.weight``
+    plain value     a number, a string, True, False or None
 
 Each array is a member of the file under its place, where ``np.load`` finds it too. One
 more member holds the plain values and a list of the arrays, as JSON. Nothing in a file
-can be executed.
+can be executed, and reading one needs no more memory than its size.
 
 This file comes after ``optim.py`` in the reading order; it knows nothing of modules.
 
-Left out on purpose: compression, and lists and tuples, which JSON cannot tell apart.
+Left out on purpose: compression, lists and tuples, which JSON cannot distinguish, and
+computers that save to the same path of a shared disk at the same time.
 """
 
 import contextlib
