@@ -13,10 +13,12 @@ import mutate
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project of one file, which has 12 mutants."""
+    """A project of one file, whose only line of code is changed."""
     path = tmp_path / "tinygrad_bn" / "optim.py"
     path.parent.mkdir()
-    path.write_text("def f(x: int | None) -> float | None:\n    return x + 1\n")
+    path.write_text(
+        '"""One."""\n\n\ndef f(x: int | None) -> float | None:\n    return x + 1\n'
+    )
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -31,11 +33,15 @@ def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(project):
 
 
 def test_a_result_counts_until_the_file_changes(project):
-    (before, *_) = (mutate.key(m) for m in mutate.sample("optim", 1))
-    project.write_text(project.read_text() + "# another line\n")
-    (after, *_) = (mutate.key(m) for m in mutate.sample("optim", 1))
-    assert before != after
-    assert before.split()[1:] == after.split()[1:]
+    def first():
+        return mutate.key(mutate.sample("optim", 1)[0])
+
+    before = first()
+    project.write_text(project.read_text().replace("One.", "Two.") + "# A comment.\n")
+    assert first() == before
+    project.write_text(project.read_text().replace("x + 1", "x + 2"))
+    assert first() != before
+    assert first().split()[1:] == before.split()[1:]
 
 
 def test_the_report_lists_survivors_and_gives_the_score():

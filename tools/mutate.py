@@ -13,13 +13,14 @@
 
 cosmic-ray makes the mutants, in a temporary copy of the project. The sample is random
 and always the same. A run can be interrupted: results are appended to a file, and the
-next run continues from there. A result counts as long as the source file that was
-mutated has not changed. Changes in annotations are left out, because nothing depends on
+next run continues from there. A result counts as long as the code of the file has not
+changed; comments may. Changes in annotations are left out, because nothing depends on
 them.
 """
 
 import argparse
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -122,10 +123,21 @@ def annotations(path: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]
 
 
 def key(mutant: MutationSpec) -> str:
-    """What identifies a mutant, as long as its file does not change."""
-    version = hashlib.sha256(mutant.module_path.read_bytes()).hexdigest()[:8]
+    """What identifies a mutant, as long as the code of its file does not change."""
+    version = version_of(mutant.module_path.read_text())
     operator = mutant.operator_name.partition("/")[2]
     return f"{mutant.module_path.name}@{version} {operator} {mutant.occurrence}"
+
+
+@functools.cache
+def version_of(source: str) -> str:
+    """A short name for the code, whatever its comments and docstrings are."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                node.value.value = ""
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:8]
 
 
 def read(path: Path) -> dict[str, dict]:
