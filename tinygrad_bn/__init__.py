@@ -23,6 +23,7 @@ from .ops import (
     tanh,
     where,
 )
+from .pytorch import from_torch, to_torch
 from .redundant import check_redundant
 from .routes import explain
 from .scopes import composite, no_grad
@@ -45,6 +46,7 @@ __all__ = [
     "draw_routes",
     "exp",
     "explain",
+    "from_torch",
     "fused_batch_norm",
     "grad",
     "load",
@@ -63,6 +65,7 @@ __all__ = [
     "stop_gradient",
     "tanh",
     "tape",
+    "to_torch",
     "where",
 ]
 __version__ = "0.1.0"

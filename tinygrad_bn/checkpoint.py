@@ -10,7 +10,9 @@ Each array is a member of the file under its place, where ``np.load`` finds it t
 more member holds the plain values and a list of the arrays, as JSON. Nothing in a file
 can be executed.
 
-This file comes after ``optim.py`` in the reading order; it knows nothing of modules.
+Files with the extension ``.safetensors`` are left to ``layout.py``.
+
+This file comes after ``layout.py`` in the reading order.
 
 Left out on purpose: compression, and lists and tuples, which JSON cannot tell apart.
 """
@@ -19,28 +21,31 @@ import json
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from .layout import from_safetensors, to_safetensors
 
 _CONTENTS = "tinygrad_bn.json"
 
 
-def save(path, /, **state) -> None:
+def save(path: Path | str, module: Any = None, /, **state: Any) -> None:
     """Write ``state`` to the file at ``path``, all of it or nothing.
 
     ``path`` is used exactly as given. The file is written beside it under another name
     and then renamed: whatever goes wrong, a checkpoint that was there stays whole.
-    NumPy's scalars become Python's.
+    NumPy's scalars become Python's. A path that ends in ``.safetensors`` takes a module
+    instead: ``tg.save("net.safetensors", model)`` writes its state with PyTorch's names
+    and layout.
 
     Raises: ``TypeError`` for what is neither a dictionary, an array nor a plain value,
     ``ValueError`` for a key that cannot be part of a place, ``FileNotFoundError`` for a
     missing folder.
     """
-    arrays, plain = {}, {}
-    for place, value in _flatten(state):
-        (arrays if isinstance(value, np.ndarray) else plain)[place] = value
+    write = _writer(path, module, state)
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
@@ -49,7 +54,7 @@ def save(path, /, **state) -> None:
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with open(unfinished, "xb") as file:
-            _write(file, arrays, plain)
+            write(file)
             file.flush()
             # Without it a power cut could leave the new name on an empty file.
             os.fsync(file.fileno())
@@ -59,20 +64,27 @@ def save(path, /, **state) -> None:
         raise
 
 
-def load(path) -> dict:
+def load(path: Path | str) -> dict[str, Any]:
     """The state that ``save`` wrote to the file at ``path``.
+
+    A ``.safetensors`` file yields arrays by name in PyTorch's layout, which
+    ``load_state_dict`` converts.
 
     Raises: ``FileNotFoundError`` if there is none, ``ValueError`` for a file that is
     damaged, cannot be read, or was not written by ``save``.
     """
     try:
         with open(path, "rb") as file:
+            if _is_safetensors(path):
+                return from_safetensors(file.read())
             places = _read(file)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"load: there must be a checkpoint at {path}, but there is no such file. "
             "Check the path: nothing is appended to it."
         ) from None
+    except ModuleNotFoundError:
+        raise
     # Damage makes zipfile, NumPy and json raise whatever they happen to run into.
     except Exception as error:
         raise ValueError(
@@ -80,6 +92,27 @@ def load(path) -> dict:
             f"it failed: {str(error) or type(error).__name__}. Use another one."
         ) from error
     return _nest(places)
+
+
+def _is_safetensors(path: Path | str) -> bool:
+    return str(path).endswith(".safetensors")
+
+
+def _writer(path: Path | str, module: Any, state: dict[str, Any]) -> Callable:
+    """What writes ``module`` or ``state`` to a file: which one, the extension says."""
+    if _is_safetensors(path):
+        content = to_safetensors(module, state)
+        return lambda file: file.write(content)
+    if module is not None:
+        raise TypeError(
+            "save: only a .safetensors file takes a module. Elsewhere, name its state: "
+            "tg.save(path, model=model.state_dict()). Received a "
+            f"{type(module).__name__} for {path}."
+        )
+    arrays, plain = {}, {}
+    for place, value in _flatten(state):
+        (arrays if isinstance(value, np.ndarray) else plain)[place] = value
+    return lambda file: _write(file, arrays, plain)
 
 
 def _flatten(state: dict, folder: str = "") -> Iterator[tuple[str, object]]:
