@@ -221,7 +221,7 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
 
     It is recorded in training and in evaluation mode, because ``torch.fx`` treats
     ``self.training`` as a constant. The module does not change. ``refuse`` is called
-    with each reason why the program cannot run here; the result is None if there is one.
+    with each reason why the program cannot run here. With a reason, there is no result.
     """
     reasons: list[str] = []
     if "forward" in vars(theirs):

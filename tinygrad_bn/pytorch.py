@@ -101,12 +101,12 @@ def to_torch(model: Module) -> Any:
     theirs = conversion.module(model, "")
     _compare_names(conversion, model, theirs)
     if conversion.problems:
+        kinds = ", ".join(kind.__name__ for kind in TO_TORCH if kind is not Traced)
         raise TypeError(
             "to_torch: every part must have a counterpart in PyTorch, but these have "
-            f"none:\n{_listed(conversion.problems)}\nConvertible are "
-            f"{', '.join(kind.__name__ for kind in TO_TORCH)}, and what from_torch "
-            "returns. For another forward, write the module in PyTorch and load the "
-            "state that tg.save('net.safetensors', model) writes."
+            f"none:\n{_listed(conversion.problems)}\nConvertible are {kinds}, and what "
+            "from_torch returns. If a forward is your own, write it in PyTorch, too, and "
+            "load the state that tg.save('net.safetensors', model) writes."
         )
     return theirs
 
@@ -269,11 +269,11 @@ class _FromTorch(_Conversion):
         traceable = isinstance(theirs, torch.fx.GraphModule) or not (
             type(theirs).__module__.startswith("torch.")
         )
-        if any(getattr(theirs, f"_{hooks}") for hooks in HOOKS):
-            self.refuse(path, f"{name} with hooks")
         try:
             if any(map(torch.nn.parameter.is_lazy, _own_tensors(theirs))):
                 raise ValueError(f"{name} without sizes; call it once")
+            if any(getattr(theirs, f"_{hooks}") for hooks in HOOKS):
+                raise ValueError(f"{name} with hooks")
             if kind is None and not traceable:
                 raise ValueError(name)
             ours = Traced(name) if kind is None else FROM_TORCH[kind.__name__](theirs)
