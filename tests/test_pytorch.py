@@ -92,7 +92,7 @@ def assert_same(ours, theirs, inputs, tolerance=1e-12):
 
 
 def assert_as_accurate(ours, theirs, inputs):
-    """Assert in float32: closer to float64 than 1e-6 plus 3 times PyTorch's distance."""
+    """Assert in float32: at most 1e-6 and 3 times PyTorch's own rounding off."""
     exact = copy.deepcopy(theirs).double()
     exact = measured(exact, [x.astype(float) for x in inputs])
     allowed = deviations(measured(theirs, inputs), exact)

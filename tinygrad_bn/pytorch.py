@@ -105,7 +105,7 @@ def to_torch(model: Module) -> Any:
         raise TypeError(
             "to_torch: every part must have a counterpart in PyTorch, but these have "
             f"none:\n{_listed(conversion.problems)}\nConvertible are {kinds}, and what "
-            "from_torch returns. If a forward is your own, write it in PyTorch, too, and "
+            "from_torch returns. If a forward is your own, write it in PyTorch and "
             "load the state that tg.save('net.safetensors', model) writes."
         )
     return theirs
