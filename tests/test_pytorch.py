@@ -259,7 +259,7 @@ def test_frozen_parameters_stay_frozen_in_both_directions(torch):
     assert not again[0].weight.requires_grad and again[0].bias.requires_grad
 
 
-def test_tracing_moves_no_running_statistics_and_leaves_the_module_alone(networks):
+def test_tracing_moves_no_running_statistics_and_changes_nothing(torch, networks):
     net = networks.Residual(3)
     net.double()
     calls = []
@@ -267,9 +267,11 @@ def test_tracing_moves_no_running_statistics_and_leaves_the_module_alone(network
     def forward(self, x):
         self.last = x
         calls.append(self.training)
+        self.kept = torch.ones(3)
         return self.block(x)
 
     outer = networks.Forward(forward, block=net)
+    outer.register_buffer("kept", torch.zeros(3))
     before = {k: v.clone() for k, v in outer.state_dict().items()}
     attributes = {*vars(outer)}
     tg.from_torch(outer)
@@ -360,6 +362,19 @@ def test_distributed_data_parallel_trains_what_to_torch_returns(torch, tmp_path)
     finally:
         torch.distributed.destroy_process_group()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_containers_without_a_forward_keep_their_members(torch, networks):
+    tnn = torch.nn
+    blocks = tnn.ModuleDict({"a": tnn.Linear(3, 3), "b": tnn.Module()})
+    blocks.b.inner = tnn.BatchNorm1d(3)
+    net = networks.Forward(
+        lambda self, x: self.blocks.b.inner(self.blocks["a"](x)), blocks=blocks
+    ).double()
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    ours = tg.from_torch(net)
+    assert_same(ours, net, [x])
+    assert_same(ours, tg.to_torch(ours), [x])
 
 
 # --- Names ----------------------------------------------------------------------------
@@ -493,6 +508,20 @@ def test_writing_in_place_is_allowed_where_nothing_reads_the_old_values(
     ).double()
     x = np.random.default_rng(0).standard_normal((4, 3))
     assert_same(tg.from_torch(net), net, [x])
+
+
+def test_a_forward_that_switches_gradients_off_is_refused(torch, networks):
+    def forward(self, x):
+        with torch.no_grad():
+            y = self.fc(x)
+        return x + y
+
+    net = networks.Forward(forward, fc=torch.nn.Linear(3, 3))
+    assert problems(tg.from_torch, net) == [
+        "forward: cannot be traced: it switches gradients off"
+    ]
+    with torch.no_grad():
+        assert tg.from_torch(networks.Residual(3)).fc1.bias.requires_grad
 
 
 def test_operators_in_place_are_recorded_as_such(torch, networks):

@@ -171,12 +171,11 @@ def to_safetensors(module: Module | None, others: dict[str, Any]) -> bytes:
             "tg.save('net.safetensors', model). Received: "
             f"{', '.join(received + sorted(others)) or 'nothing'}. Use an .npz file."
         )
-    # safetensors writes the memory of an array as it is, whatever its strides.
-    arrays = {
-        entry.theirs: _in_plain_memory(values.T if entry.transposed else values)
-        for entry in entries(module)
-        for values in [np.asarray(entry.values)]
-    }
+    arrays = {}
+    for entry in entries(module):
+        values = np.asarray(entry.values)
+        # The package writes memory as it is, but takes the shape for that of rows.
+        arrays[entry.theirs] = (values.T if entry.transposed else values).copy("C")
     return _safetensors().save(arrays, metadata={"format": "pt"})
 
 
@@ -184,11 +183,6 @@ def from_safetensors(content: bytes) -> dict[str, PyTorchArray]:
     """The arrays in the content of a ``.safetensors`` file."""
     arrays = _safetensors().load(content)
     return {name: array.view(PyTorchArray) for name, array in arrays.items()}
-
-
-def _in_plain_memory(array: np.ndarray) -> np.ndarray:
-    """A copy, row by row, with the byte order of this machine."""
-    return array.astype(array.dtype.newbyteorder("="), order="C")
 
 
 def _safetensors() -> Any:

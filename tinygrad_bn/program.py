@@ -230,7 +230,8 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
         try:
             graph, other = _trace(theirs, True), _trace(theirs, False)
         except Exception as error:  # noqa: BLE001 (a forward may do anything)
-            reasons.append(f"cannot be traced: {str(error).partition('.')[0]}")
+            first, *_ = f"{error or type(error).__name__}".splitlines()
+            reasons.append(f"cannot be traced: {first}")
         else:
             if str(graph) != str(other):
                 reasons.append("differs between training and evaluation")
@@ -241,6 +242,8 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
 
 
 def _trace(theirs: Any, training: bool) -> Any:
+    import torch
+
     # What the forward assigns to self is assigned to a copy.
     twin = copy.copy(theirs)
     for name in ("_parameters", "_buffers", "_modules"):
@@ -249,14 +252,15 @@ def _trace(theirs: Any, training: bool) -> Any:
     try:
         for module in (twin, *modes):
             module.training = training
-        return _tracer().trace(twin)
+        with torch.enable_grad():
+            return _tracer().trace(twin)
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
 def _tracer() -> Any:
-    """A tracer that enters no inner module, and that records operators in place."""
+    """A tracer that records operators in place, and inner modules as one call each."""
     import torch
 
     def in_place(name: str) -> Callable:
@@ -273,6 +277,11 @@ def _tracer() -> Any:
 
         def is_leaf_module(self, module: Any, name: str) -> bool:
             return True
+
+        def create_node(self, *args: Any, **params: Any) -> Any:
+            if not torch.is_grad_enabled():
+                raise ValueError("it switches gradients off")
+            return super().create_node(*args, **params)
 
         def proxy(self, node: Any) -> Any:
             return proxy_class(node, self)

@@ -72,11 +72,11 @@ def from_torch(module: Any) -> Module:
     ours = conversion.module(module, "")
     _compare_names(conversion, ours, module)
     if conversion.problems:
+        kinds = ", ".join(name for name in FROM_TORCH if name != "Module")
         raise TypeError(
             "from_torch: every part must have a counterpart in this engine, but these "
-            f"have none:\n{_listed(conversion.problems)}\nConvertible are "
-            f"{', '.join(FROM_TORCH)}, and modules whose forward calls these and "
-            f"{', '.join(FUNCTIONS)}."
+            f"have none:\n{_listed(conversion.problems)}\nConvertible are {kinds}, and "
+            f"modules whose forward calls these and {', '.join(FUNCTIONS)}."
         )
     return ours
 
@@ -174,6 +174,8 @@ def _empty(torch: Any, kind: Any, *settings: Any) -> Any:
 
 # How a counterpart is made, still without members. A ValueError says why there is none.
 FROM_TORCH: dict[str, Callable[[Any], Module]] = {
+    # A module without a forward, such as a ModuleDict: its members are used by others.
+    "Module": lambda m: Traced(type(m).__name__),
     "Sequential": lambda m: nn.Sequential(),
     "ModuleList": lambda m: nn.ModuleList(),
     "Linear": lambda m: nn.Linear(m.in_features, m.out_features, rng=0),
@@ -284,7 +286,7 @@ class _FromTorch(_Conversion):
         refuse = partial(self.refuse, join(path, "forward"))
         if isinstance(ours, Traced):
             ours._unsaved = set(theirs._non_persistent_buffers_set)
-            if program := record(theirs, refuse):
+            if kind is None and (program := record(theirs, refuse)):
                 ours._program = program
                 self.watch_memory(program, theirs, refuse)
         elif isinstance(ours, nn.Sequential):
