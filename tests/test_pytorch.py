@@ -4,6 +4,7 @@ import copy
 import importlib
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow  # importing PyTorch takes seconds
 
 
@@ -409,6 +411,16 @@ def test_explanations_and_pictures_use_the_names_of_pytorch(torch, networks):
     assert str(ours).startswith("Sequential(\n  0: Residual(\n    fc1: Linear(3 → 3)\n")
 
 
+def test_the_example_names_the_redundant_biases_and_draws_one(torch, tmp_path, capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "from_pytorch.py"))
+    example["main"](["--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "`0.bias` feeds batch norm `1`" in printed
+    assert "`3.fc.bias` feeds batch norm `3.bn`" in printed
+    assert "contribution to dloss/d0.bias" in printed
+    assert "weight = γ" in (tmp_path / "from_pytorch.svg").read_text("utf-8")
+
+
 # --- What is refused ------------------------------------------------------------------
 
 
@@ -569,8 +581,15 @@ def test_optional_inputs_are_refused(torch):
 @pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
 def test_numbers_that_numpy_lacks_are_refused(torch, dtype):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2, dtype=getattr(torch, dtype)))
-    reason = f"torch.{dtype}, which NumPy lacks"
+    reason = f"NumPy has no torch.{dtype} on cpu"
     assert problems(tg.from_torch, net) == [f"0.weight: {reason}", f"0.bias: {reason}"]
+
+
+def test_parameters_without_values_are_refused(torch):
+    net = torch.nn.Linear(2, 2, bias=False, device="meta")
+    assert problems(tg.from_torch, net) == [
+        "weight: NumPy has no torch.float32 on meta"
+    ]
 
 
 def test_half_precision_is_converted(torch):
@@ -628,21 +647,23 @@ def test_one_error_lists_everything_that_cannot_go_to_pytorch(torch):
         def forward(self, x):
             return x
 
+    listing = nn.ModuleList([nn.ReLU()])
+    listing.others = [nn.Tanh()]
     model = nn.Sequential(
         Own(), nn.BatchNorm(2, constants=("mean",)), nn.BatchNorm(2, axes=(0, 1)),
-        nn.Linear(2, 2, dtype=np.longdouble),
+        nn.Linear(2, 2, dtype=np.longdouble), listing,
     )  # fmt: skip
     assert problems(tg.to_torch, model) == [
         "0: Own, whose forward is its own",
         "1: BatchNorm with constants=('mean',)",
         "2: BatchNorm with axes=(0, 1)",
-        f"3.weight: {np.dtype(np.longdouble)!r}, which PyTorch lacks",
-        f"3.bias: {np.dtype(np.longdouble)!r}, which PyTorch lacks",
+        f"3.weight: PyTorch has no {np.dtype(np.longdouble)!r}",
+        f"3.bias: PyTorch has no {np.dtype(np.longdouble)!r}",
+        "4.others.0: a member inside a list or a dictionary",
     ]
 
 
 def test_pytorch_is_imported_only_by_the_bridge():
     code = "import sys, tinygrad_bn; assert 'torch' not in sys.modules"
-    root = Path(tg.__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": str(root)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -22,7 +22,7 @@ functions than those in ``FUNCTIONS``.
 import copy
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -161,10 +161,10 @@ class Traced(Module):
     It has the same members. They can be replaced: the program looks them up by name.
     """
 
-    def __init__(self, class_name: str):
+    def __init__(self, class_name: str, unsaved: Iterable[str] = ()):
         self._class_name = class_name
+        self._unsaved = {*unsaved}  # the names of buffers that are not persistent
         self._program = Program()
-        self._unsaved: set[str] = set()  # the names of buffers that are not persistent
 
     def forward(self, *inputs: Any) -> Any:
         names = self._program.inputs

@@ -175,7 +175,7 @@ def _empty(torch: Any, kind: Any, *settings: Any) -> Any:
 # How a counterpart is made, still without members. A ValueError says why there is none.
 FROM_TORCH: dict[str, Callable[[Any], Module]] = {
     # A module without a forward, such as a ModuleDict: its members are used by others.
-    "Module": lambda m: Traced(type(m).__name__),
+    "Module": lambda m: Traced(type(m).__name__, m._non_persistent_buffers_set),
     "Sequential": lambda m: nn.Sequential(),
     "ModuleList": lambda m: nn.ModuleList(),
     "Linear": lambda m: nn.Linear(m.in_features, m.out_features, rng=0),
@@ -208,6 +208,29 @@ TO_TORCH: dict[type[Module], Callable[[Any, Any], Any]] = {
 # received; a container does so if all modules in it do.
 FRESH = {"Linear", "LayerNorm", "ReLU", "Sigmoid", "Tanh", *BATCH_NORMS.values()}
 HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+
+
+def _torch_kind(theirs: Any) -> str | None:
+    """The key of ``FROM_TORCH`` for a module, or None."""
+    import torch
+
+    kind = _kind_of(theirs, [getattr(torch.nn, name) for name in FROM_TORCH])
+    return None if kind is None else kind.__name__
+
+
+def _check_module(theirs: Any, kind: str | None) -> None:
+    """Raise for what has no counterpart, whatever its members and its forward are."""
+    import torch
+
+    name = type(theirs).__name__
+    own = (*theirs.parameters(recurse=False), *theirs.buffers(recurse=False))
+    if any(map(torch.nn.parameter.is_lazy, own)):
+        raise ValueError(f"{name} without sizes; call it once")
+    if any(getattr(theirs, f"_{hooks}") for hooks in HOOKS):
+        raise ValueError(f"{name} with hooks")
+    of_pytorch = type(theirs).__module__.startswith("torch.")
+    if kind is None and of_pytorch and not isinstance(theirs, torch.fx.GraphModule):
+        raise ValueError(name)
 
 
 def _kind_of(module: Any, kinds: Iterable[type]) -> Any:
@@ -264,38 +287,24 @@ class _FromTorch(_Conversion):
         self.sharing: set[Any] = set()
 
     def convert(self, theirs: Any, path: str) -> Module:
-        import torch
-
-        name = type(theirs).__name__
-        kind = _kind_of(theirs, [getattr(torch.nn, key) for key in FROM_TORCH])
-        traceable = isinstance(theirs, torch.fx.GraphModule) or not (
-            type(theirs).__module__.startswith("torch.")
-        )
+        kind = _torch_kind(theirs)
+        refuse = partial(self.refuse, join(path, "forward"))
         try:
-            if any(map(torch.nn.parameter.is_lazy, _own_tensors(theirs))):
-                raise ValueError(f"{name} without sizes; call it once")
-            if any(getattr(theirs, f"_{hooks}") for hooks in HOOKS):
-                raise ValueError(f"{name} with hooks")
-            if kind is None and not traceable:
-                raise ValueError(name)
-            ours = Traced(name) if kind is None else FROM_TORCH[kind.__name__](theirs)
+            _check_module(theirs, kind)
+            ours = FROM_TORCH[kind or "Module"](theirs)
         except ValueError as reason:
             self.refuse(path, str(reason))
             return nn.Identity()
         self.fill(ours, theirs, path)
-        refuse = partial(self.refuse, join(path, "forward"))
         if isinstance(ours, Traced):
-            ours._unsaved = set(theirs._non_persistent_buffers_set)
             if kind is None and (program := record(theirs, refuse)):
                 ours._program = program
                 self.watch_memory(program, theirs, refuse)
         elif isinstance(ours, nn.Sequential):
             self.watch_memory(_in_a_row(theirs._modules), theirs, refuse)
-        elif getattr(theirs, "inplace", False):
-            self.in_place.add(theirs)
-            self.sharing.add(theirs)
-        elif kind.__name__ not in FRESH:
-            self.sharing.add(theirs)
+        else:
+            in_place = getattr(theirs, "inplace", False)
+            self.remember_memory(theirs, in_place, in_place or kind not in FRESH)
         return ours
 
     def fill(self, ours: Any, theirs: Any, path: str) -> None:
@@ -327,7 +336,7 @@ class _FromTorch(_Conversion):
         """A copy of the values of a tensor."""
         array = array_of(theirs)
         if array is None:
-            self.refuse(path, f"{theirs.dtype}, which NumPy lacks")
+            self.refuse(path, f"NumPy has no {theirs.dtype} on {theirs.device}")
             return np.zeros(tuple(theirs.shape))
         return array.copy()
 
@@ -344,9 +353,11 @@ class _FromTorch(_Conversion):
                 step.op == "call_module" and member_at(theirs, step.target) in modules
             )
 
-        in_place, sharing = overwriting(
-            program, calls_one_of(self.in_place), calls_one_of(self.sharing), refuse
-        )
+        in_place, sharing = calls_one_of(self.in_place), calls_one_of(self.sharing)
+        found = overwriting(program, in_place, sharing, refuse)
+        self.remember_memory(theirs, *found)
+
+    def remember_memory(self, theirs: Any, in_place: bool, sharing: bool) -> None:
         self.in_place |= {theirs} if in_place else set()
         self.sharing |= {theirs} if sharing else set()
 
@@ -370,13 +381,12 @@ class _ToTorch(_Conversion):
 
     def fill(self, theirs: Any, ours: Module, path: str) -> None:
         """Give ``theirs`` the members of ``ours``, in the same order."""
-        unsaved = ours._unsaved if isinstance(ours, Traced) else set()
-        for name, member in [
-            *ours._members(),
-            *((n, getattr(ours, n)) for n in unsaved),
-        ]:
+        unsaved = ours.unsaved_buffers() if isinstance(ours, Traced) else {}
+        for name, member in (*ours._members(), *unsaved.items()):
             there, place = name_in_pytorch(ours, name), join(path, name)
-            if isinstance(member, Module):
+            if "." in name:
+                self.refuse(place, "a member inside a list or a dictionary")
+            elif isinstance(member, Module):
                 theirs.add_module(there, self.module(member, place))
             elif isinstance(member, Tensor):
                 parameter = self.parameter(member, place, is_transposed(ours, name))
@@ -392,7 +402,7 @@ class _ToTorch(_Conversion):
         try:
             return torch.from_numpy(array.copy())
         except TypeError:
-            self.refuse(path, f"{array.dtype!r}, which PyTorch lacks")
+            self.refuse(path, f"PyTorch has no {array.dtype!r}")
             return torch.zeros(array.shape)
 
     def convert_parameter(self, ours: Tensor, path: str, transposed: bool) -> Any:
@@ -406,11 +416,6 @@ def _own_members(theirs: Any) -> Iterator[tuple[str, Any]]:
     """The parameters, buffers and modules of a module of PyTorch, in this order."""
     for members in (theirs._parameters, theirs._buffers, theirs._modules):
         yield from members.items()
-
-
-def _own_tensors(theirs: Any) -> Iterator[Any]:
-    yield from theirs.parameters(recurse=False)
-    yield from theirs.buffers(recurse=False)
 
 
 def _in_a_row(names: Iterable[str]) -> Program:
