@@ -501,6 +501,7 @@ IN_PLACE = [
     "lambda self, x: self.fc(x).relu_() + x",
     "lambda self, x: self.relu_(self.fc(x)).view(-1) + x.view(-1)",
     "lambda self, x: self.fresh(x).relu_() + x",
+    "lambda self, x: self.residual(x) + x",
     "lambda self, x: [h := self.fc(x), h.sub_(h.mean(0)) + h.size(0)][1] + x",
     "lambda self, x: self.fc(x).view(-1).relu_().view(x.shape) + x",
 ]
@@ -517,6 +518,7 @@ def test_writing_in_place_is_allowed_where_nothing_reads_the_old_values(
         fc=tnn.Linear(3, 3),
         relu_=tnn.ReLU(inplace=True),
         fresh=tnn.Sequential(tnn.Identity(), tnn.Linear(3, 3)),
+        residual=networks.Residual(3),
     ).double()
     x = np.random.default_rng(0).standard_normal((4, 3))
     assert_same(tg.from_torch(net), net, [x])
@@ -559,6 +561,19 @@ def test_operators_in_place_are_recorded_as_such(torch, networks):
     ours = tg.from_torch(net)
     assert_same(ours, net, [x])
     assert "+=" in tg.to_torch(ours).code
+
+
+def test_an_error_without_text_is_called_by_its_type(networks):
+    net = networks.Forward(lambda self, x: next(iter(())))
+    assert problems(tg.from_torch, net) == ["forward: cannot be traced: StopIteration"]
+
+
+def test_a_forward_assigned_to_an_object_is_refused(networks):
+    net = networks.Residual(3)
+    net.forward = lambda x: x
+    assert problems(tg.from_torch, net) == [
+        "forward: it belongs to the object, but must belong to its class"
+    ]
 
 
 def test_a_forward_that_depends_on_the_mode_is_refused(networks):
@@ -617,7 +632,7 @@ def test_hooks_parametrizations_and_lost_members_are_refused(torch):
     assert lines[0] == "0: LazyLinear without sizes; call it once"
     assert lines[1] == "1: BatchNorm whose track_running_stats was changed afterwards"
     assert lines[2].startswith("2: momentum, the weight of the new batch, must")
-    assert lines[3] == "3: ReLU"
+    assert lines[3] == "3: ReLU with another forward"
     assert lines[4] == "4: LayerNorm over more than the last axis"
     # What nobody uses is converted all the same.
     assert tg.from_torch(extended).extra.requires_grad

@@ -230,8 +230,8 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
         try:
             graph, other = _trace(theirs, True), _trace(theirs, False)
         except Exception as error:  # noqa: BLE001 (a forward may do anything)
-            first, *_ = f"{error or type(error).__name__}".splitlines()
-            reasons.append(f"cannot be traced: {first}")
+            text = str(error) or type(error).__name__
+            reasons.append(f"cannot be traced: {text.splitlines()[0]}")
         else:
             if str(graph) != str(other):
                 reasons.append("differs between training and evaluation")

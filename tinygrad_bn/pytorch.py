@@ -230,7 +230,7 @@ def _check_module(theirs: Any, kind: str | None) -> None:
         raise ValueError(f"{name} with hooks")
     of_pytorch = type(theirs).__module__.startswith("torch.")
     if kind is None and of_pytorch and not isinstance(theirs, torch.fx.GraphModule):
-        raise ValueError(name)
+        raise ValueError(name + " with another forward" * ("forward" in vars(theirs)))
 
 
 def _kind_of(module: Any, kinds: Iterable[type]) -> Any:
