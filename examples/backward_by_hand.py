@@ -4,39 +4,43 @@
     python examples/backward_by_hand.py --exercise mine.py
     python examples/backward_by_hand.py --check mine.py
 
-From the three ways back to x: directly, through E[x], and through Var[x]. Each step of
-the derivation in ``by_hand`` stands beside the graph in ``graph``, and is compared with
-the engine's own cotangent of that tensor. Put together, the steps are one line,
+From the three routes back to x: directly, through E[x], and through Var[x]. ``graph``
+builds batch norm as a graph, ``by_hand`` derives the cotangent of each of its tensors,
+and the script compares both. Combined, the steps of the derivation are one line,
 
     d_x = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)).
 
-The geometry: the mean's part removes what the direct part has along the ones (what a
-bias in front would receive), the variance's part what it has along x_hat (what a scale
-in front would receive). Of the latter a fraction eps / (var + eps) stays, since
-mean(x_hat^2) = var / (var + eps).
+As geometry: the mean part removes the component of the direct part along the ones
+(which a bias in front would receive), and the variance part removes its component along
+x_hat (which a scale in front would receive). Of the latter a fraction eps / (var + eps)
+is left, because mean(x_hat^2) = var / (var + eps).
 
-In float32, the way to the variance decides whether there is anything to differentiate:
-with a mean of 1e4, E[x^2] - E[x]^2 is rounding noise of either sign.
+In float32, the method by which the variance is computed decides whether there is
+anything to differentiate: with a mean of 1e4, E[x^2] - E[x]^2 is rounding noise of
+either sign.
 
-Not shown: which way is fastest, and how the backward pass itself rounds in float32.
+Not shown: which method is fastest, and the rounding errors of the backward pass itself.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3, after Algorithm 1.
 """
 
-import exercise
 import numpy as np
-from float32_variance import MEANS, x_hat_errors
-from lab import largest, options, parse, save, themes
-from plots.backward_by_hand import drawing, plot, report
 
 import tinygrad_bn as tg
+from parts.backward_by_hand import exercise
+from parts.backward_by_hand.float32_variance import MEANS, x_hat_errors
+from parts.backward_by_hand.plots import drawing, plot, report
+from support.command_line import experiment_options, parse
+from support.drawings import save as save_drawings
+from support.measures import largest
+from support.plotting import save
 from tinygrad_bn import Tensor
 
 EPS = 1e-5
 
 
 def graph(x, gamma, beta):
-    """Batch norm of ``x`` (m, C) as a graph: all that lies on the way, by name."""
+    """Batch norm of ``x`` (m, C) as a graph: its tensors by name, output first."""
     mean = x.mean(axis=0, keepdims=True).named("E[x]")
     x_c = x - mean
     var = (x_c**2).mean(axis=0, keepdims=True).named("Var[x]")
@@ -50,21 +54,21 @@ def graph(x, gamma, beta):
 
 
 def by_hand(g, gamma, x_hat, inv_std, x_c):
-    """The cotangents of the same tensors, from ``g`` = dL/dy backward."""
+    """The cotangents of the same tensors, derived step by step from ``g`` = dL/dy."""
     m = len(g)
-    # y = x_hat * gamma + beta, where gamma and beta serve all rows: theirs add up.
+    # y = x_hat * gamma + beta. All rows share gamma and beta: their gradients add up.
     d_beta = g.sum(axis=0)
     d_gamma = (g * x_hat).sum(axis=0)
     d_x_hat = g * gamma
-    # x_hat = x_c * inv_std, where inv_std serves all rows.
+    # x_hat = x_c * inv_std. All rows share inv_std.
     d_inv_std = (d_x_hat * x_c).sum(axis=0, keepdims=True)
-    # inv_std = (var + eps)^(-1/2), with the derivative -1/2 (var + eps)^(-3/2).
+    # inv_std = (var + eps)^(-1/2) has the derivative -1/2 (var + eps)^(-3/2).
     d_var = d_inv_std * (-1 / 2) * inv_std**3
-    # x_c is used twice: by x_hat, and by var = mean(x_c^2).
+    # x_c is used twice: in x_hat, and in var = mean(x_c^2).
     d_x_c = d_x_hat * inv_std + d_var * (2 / m) * x_c
-    # x_c = x - mean, where mean serves all rows.
+    # x_c = x - mean. All rows share mean.
     d_mean = -d_x_c.sum(axis=0, keepdims=True)
-    # x is used twice: by x_c, and by mean.
+    # x is used twice: in x_c, and in mean.
     d_x = d_x_c + d_mean / m
     return {
         "y": g, "beta": d_beta, "gamma": d_gamma, "x_hat": d_x_hat,
@@ -73,7 +77,7 @@ def by_hand(g, gamma, x_hat, inv_std, x_c):
 
 
 def parts(g, gamma, x_hat, inv_std):
-    """The three terms of d_x, which are the steps above put into one another."""
+    """The three terms of d_x, which result from combining the steps above."""
     scale = gamma * inv_std
     return {
         "direct": scale * g,
@@ -83,7 +87,7 @@ def parts(g, gamma, x_hat, inv_std):
 
 
 def worked_example(seed, m=6, channels=3):
-    """A random batch norm as a graph, a cotangent of it, and what by hand comes out."""
+    """A random batch norm as a graph, a cotangent, and the results by hand."""
     rng = np.random.default_rng(seed)
     x = Tensor(rng.normal(1, 0.1, (m, channels)), requires_grad=True, name="x")
     gamma = Tensor(rng.uniform(0.5, 2, channels), requires_grad=True, name="gamma")
@@ -95,7 +99,7 @@ def worked_example(seed, m=6, channels=3):
 
 
 def measure(seed):
-    """The derivation beside the engine, its parts beside the routes, and float32."""
+    """The derivation compared with the engine, parts with routes, and float32."""
     tensors, g, hand, part = worked_example(seed)
     x, x_hat, inv_std = tensors["x"], tensors["x_hat"].data, tensors["inv_std"].data
     engine = tg.grad(tensors["y"], list(tensors.values()), gradient=g)
@@ -111,18 +115,18 @@ def measure(seed):
             name: (largest(hand[name]), largest(hand[name] - d.data))
             for name, d in zip(tensors, engine)
         },
-        "apart": {name: largest(part[name] - routes[name]) for name in part}
+        "differences": {name: largest(part[name] - routes[name]) for name in part}
         | {"total": largest(terms["total"] - d_x)},
         "terms": terms,
         "along ones": {name: d.sum(axis=0) for name, d in terms.items()},
         "along x_hat": {name: (d * x_hat).sum(axis=0) for name, d in terms.items()},
-        "stays": EPS * inv_std.ravel() ** 2,
+        "left": EPS * inv_std.ravel() ** 2,
         "float32": {mean: x_hat_errors(mean, seed, EPS) for mean in MEANS},
     }
 
 
 def main(arguments=None):
-    parser = options(__doc__)
+    parser = experiment_options(__doc__)
     exercise.add_options(parser)
     given = parse(parser, arguments)
     if given.exercise:
@@ -132,10 +136,11 @@ def main(arguments=None):
         tensors, g, _, part = example
         return exercise.check(given.check, tensors, g, part)
     found = measure(given.seed)
-    for theme in themes(given):
-        name = "backward_on_the_graph" + ("-dark" if theme == "dark" else "")
-        path = drawing(*example, theme).save(given.out / f"{name}.svg")
-        print(f"picture: {path}")
+
+    def draw(theme):
+        return {"backward_on_the_graph": drawing(*example, theme)}
+
+    save_drawings(draw, given, extension="svg")
     save(lambda theme: plot(found, theme), given, "backward_by_hand")
     print(report(found))
     return found

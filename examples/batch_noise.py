@@ -3,30 +3,30 @@
     python examples/batch_noise.py
     python examples/batch_noise.py --mnist-dir FOLDER
 
-In training, each sample is normalized by statistics that its companions decide: the
-mean of N values of standard deviation s is off by s / sqrt(N). In one case its effect
-is known exactly. Let x from N(0, s^2) be the target of y = gamma x_hat + beta, on fresh
-batches of N. A batch has mean(x_hat) = 0, mean(x_hat^2) = 1 and mean(x_hat x) = s_B,
-its own deviation, so
+In training, the statistics that normalize a sample depend on the other samples of its
+batch. The mean of N values of standard deviation s has an error of s / sqrt(N). There
+is a case in which its effect is known exactly. Let x from N(0, s^2) be the target of
+y = gamma x_hat + beta, on fresh batches of N. In a batch, mean(x_hat) = 0,
+mean(x_hat^2) = 1 and mean(x_hat x) = s_B, the standard deviation of the batch, so that
 
-    loss = gamma^2 - 2 gamma E[s_B] + beta^2 + s^2,  least for beta = 0 and
+    loss = gamma^2 - 2 gamma E[s_B] + beta^2 + s^2, which is least for beta = 0 and
     gamma / s = E[s_B] / s = sqrt(2 / N) Gamma(N / 2) / Gamma((N - 1) / 2) < 1.
 
-In evaluation y = (gamma / s) x: noise shrinks towards the mean, as a regularizer does.
-With N = 2 the noise is all there is: x_hat = d / sqrt(d^2 + eps) for d = (x1 - x2) / 2,
-as eps -> 0 the sign of d.
+In evaluation mode y = (gamma / s) x: noise shrinks the output toward the mean, as a
+regularizer does. With N = 2, noise is all that is left. With d = (x1 - x2) / 2,
+x_hat = d / sqrt(d^2 + eps), which for eps -> 0 is the sign of d.
 
-That noise regularizes classifiers, as lower test error, is *not reproduced* as a rule.
-1000 images of MNIST, batches of 128 that are normalized in groups of 32, 8, 4 or 2
-("ghost batches"): groups of 32 are better by a hair with SGD, in most seeds, and not
-clearly anything with Adam; more noise is worse in every seed, from groups of 8 on with
-Adam, of 4 with SGD; groups of 2 are ruinous. On the small digits of scikit-learn,
-though, groups of 32 are slightly better than none in most seeds: it depends on the
-data.
+It is *not reproduced* as a rule that noise regularizes classifiers, in the sense of a
+lower test error. The script trains on 1000 images of MNIST with batches of 128, which
+are normalized in groups of 32, 8, 4 or 2 ("ghost batches"). Groups of 32 are very
+slightly better with SGD, in most seeds, and not clearly better or worse with Adam. More
+noise is worse in every seed, from groups of 8 on with Adam and of 4 with SGD. Groups of
+2 are ruinous. On the small digits of scikit-learn, however, groups of 32 are slightly
+better than none in most seeds: it depends on the data.
 
-What this does not show: that noise never regularizes, say in larger networks, longer
-training, or at other rates; nor whether small groups fail in training, or in evaluation
-by averages that their training has never seen.
+Not shown: that noise never regularizes, for example in larger networks, longer training
+or at other learning rates; nor whether small groups fail in training, or in evaluation
+with running statistics that training has never used.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.4; for ghost batches Hoffer et
 al., arXiv 1705.08741.
@@ -35,10 +35,17 @@ al., arXiv 1705.08741.
 import math
 
 import numpy as np
-from ghost_batches import BATCH, OPTIMIZERS, test_error
-from lab import add_image_options, images, options, parse, save, seeds
-from plots.batch_noise import plot, report
 
+from parts.batch_noise.ghost_batches import BATCH, OPTIMIZERS, test_error
+from parts.batch_noise.plots import plot, report
+from support.command_line import (
+    add_image_options,
+    experiment_options,
+    images,
+    parse,
+    seeds,
+)
+from support.plotting import save
 from tinygrad_bn import Tensor, batch_norm, nn, optim
 
 SIZES = (2, 4, 8, 16, 32, 64, 128)
@@ -55,9 +62,9 @@ def error_of_mean(n, rng):
 
 
 def learned_shrinkage(n, rng):
-    """gamma / s after training on fresh batches, on average over many units at once.
+    """gamma / s after training on fresh batches, averaged over many units.
 
-    The noisier small batches get more units: n times their number is the same.
+    Smaller batches are noisier and get more units: n times their number is constant.
     """
     units = 12_800 // n
     model = nn.BatchNorm(units, eps=0, dtype=float)
@@ -74,25 +81,33 @@ def learned_shrinkage(n, rng):
 
 
 def expected_shrinkage(n):
-    """E[s_B] / s of batches of n from a normal distribution."""
+    """E[s_B] / s for batches of n from a normal distribution."""
     log_ratio = math.lgamma(n / 2) - math.lgamma((n - 1) / 2)
     return math.sqrt(2 / n) * math.exp(log_ratio)
 
 
 def normalized_pairs(eps):
-    """x_hat of the first of two, for pairs (d, -d): a unit for each pair."""
+    """x_hat of the first row of batches (d, -d), with one unit for each d."""
     return batch_norm(np.stack([PAIRS, -PAIRS]), eps=eps).data[0]
 
 
+def over_sizes(measure_size, seed):
+    """The measurement for each batch size, each with a generator of its own."""
+    return [measure_size(n, np.random.default_rng(seed)) for n in SIZES]
+
+
 def measure(data, seed, steps, quick=False):
-    """One unit beside its theory, and the test errors of classifiers with noise."""
+    """One unit and its theory, and the test errors of classifiers with noise."""
     rng, groups = np.random.default_rng(seed), GROUPS[::2] if quick else GROUPS
+    which = seeds(seed, quick)
     measured = {
         "sizes": SIZES,
         "error_of_mean": [error_of_mean(n, rng) for n in SIZES],
         "expected_error": [S / math.sqrt(n) for n in SIZES],
+        "errors_of_mean": [over_sizes(error_of_mean, s) for s in which],
         "shrinkage": [learned_shrinkage(n, rng) for n in SIZES],
         "expected_shrinkage": [expected_shrinkage(n) for n in SIZES],
+        "shrinkages": [over_sizes(learned_shrinkage, s) for s in which],
         "d": PAIRS,
         "pairs": {eps: normalized_pairs(eps) for eps in EPSILONS},
         "groups": groups,
@@ -105,19 +120,16 @@ def measure(data, seed, steps, quick=False):
         },
     }
     measured["added_errors"] = {
-        case: against_calm(measured, *case) for case in measured["test_errors"]
+        (optimizer, group): np.subtract(
+            errors, measured["test_errors"][optimizer, BATCH]
+        )
+        for (optimizer, group), errors in measured["test_errors"].items()
     }
     return measured
 
 
-def against_calm(measured, optimizer, group):
-    """How much larger the test errors are than without groups, seed by seed."""
-    errors = measured["test_errors"]
-    return np.subtract(errors[optimizer, group], errors[optimizer, BATCH])
-
-
 def main(arguments=None):
-    parser = options(__doc__, steps=300, quick_steps=15)
+    parser = experiment_options(__doc__, steps=300, quick_steps=15)
     add_image_options(parser)
     given = parse(parser, arguments)
     data = images(given)

@@ -1,34 +1,44 @@
-"""Is a bias in front of batch norm good for anything, and does leaving it out cost?
+"""Is a bias in front of batch norm good for anything, and does it cost to omit it?
 
     python examples/bias_is_redundant.py
     python examples/bias_is_redundant.py --mnist-dir FOLDER
 
-For nothing, and no: BN(W u + b) = BN(W u), because b moves E[x] by b as well. Two
-networks with the same weights, one with any b and one without, stay alike through
-training, whatever the optimizer: so b cannot overfit either. Subtracting the mean does
-this, with gamma and beta or without; beta takes over the job that b used to have.
+It is good for nothing, and omitting it costs nothing: BN(W u + b) = BN(W u), because b
+moves E[x] by the same amount. Two networks that start with the same weights, one with
+any b and one without, stay equal throughout training, with any optimizer. Hence b
+cannot overfit, either. The subtraction of the mean is the reason, with or without gamma
+and beta; beta takes over the job of b.
 
-Dead is not still. The gradient of b is zero but for rounding noise, and Adam divides a
-gradient by its own size: noise of 1e-9, as in float32, is felt beside Adam's eps of
-1e-8 and moves b by up to lr at each step; noise of 1e-18, as in float64, is not. Batch
-norm takes out again whatever b has become.
+A bias that learns nothing can still move. Its gradient is zero except for rounding
+errors, and Adam divides a gradient by its own size. Rounding errors of 1e-9, as in
+float32, matter compared with Adam's eps of 1e-8 and move b by up to lr in each step;
+rounding errors of 1e-18, as in float64, do not. Whatever b becomes, batch norm removes
+it again.
 
-b is alive wherever something else than the mean of its own batch is subtracted: with
-running statistics, before a ReLU, with a way around batch norm, or where the average is
-over features, as in layer norm.
+b learns wherever something other than the mean of its own batch is subtracted: with
+running statistics, in front of a ReLU, with a skip connection around batch norm, or if
+the average is over features, as in layer norm.
 
-Not shown: that drift is harmless in evaluation mode, where the running mean follows b
-with a delay; nor anything about biases elsewhere in a network.
+Not shown: that the drift is harmless in evaluation mode, where the running mean follows
+b with a delay; and anything about biases elsewhere in a network.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.2.
 """
 
 import numpy as np
-from lab import add_image_options, images, largest, options, parse, save, seeds
-from networks import linears, perceptron, training
-from plots.bias_is_redundant import plot, report
 
 import tinygrad_bn as tg
+from parts.bias_is_redundant.plots import plot, report
+from support.command_line import (
+    add_image_options,
+    experiment_options,
+    images,
+    parse,
+    seeds,
+)
+from support.measures import largest
+from support.networks import linears, perceptron, training
+from support.plotting import save
 from tinygrad_bn import Tensor, nn, optim
 
 OPTIMIZERS = {
@@ -40,7 +50,7 @@ DRIFTS = [("Adam", np.float32), ("Adam", np.float64), ("SGD", np.float32)]
 
 
 def network(data, seed, bias=True, affine=True, dtype=np.float64):
-    """Three hidden layers of 50; with and without b, their weights are the same."""
+    """Three hidden layers of 50; their weights are the same with and without b."""
 
     def between(width):
         return nn.BatchNorm(width, affine=affine, dtype=dtype), nn.ReLU()
@@ -51,36 +61,42 @@ def network(data, seed, bias=True, affine=True, dtype=np.float64):
 
 
 def train(model, name, data, seed, steps):
-    """The loss before each step, on batches of 64 that the seed alone decides."""
+    """The loss before each step, on batches of 64 that depend on the seed only."""
     optimizer, rng = OPTIMIZERS[name](model.parameters()), np.random.default_rng(seed)
     return training(model, optimizer, data, 64, steps, rng, name)
 
 
 def with_and_without(data, seed, steps, optimizer, affine):
-    """The losses with b and without, and how far all other parameters are apart."""
+    """The losses with b and without, and how much all other parameters differ."""
     models = [network(data, seed, bias, affine) for bias in (True, False)]
     runs = [train(model, optimizer, data, seed, steps) for model in models]
     with_b, without = (dict(model.named_parameters()) for model in models)
     rng = np.random.default_rng([seed, 1])
     for name in sorted(with_b.keys() - without.keys()):
-        with_b[name][:] = rng.standard_normal(with_b[name].shape)
-    losses, apart = [], []
+        with_b[name].data = rng.standard_normal(with_b[name].shape)
+    losses, differences = [], []
     for both in zip(*runs):
         losses.append([loss.item() for loss in both])
-        apart.append(max(largest(with_b[n].data - without[n].data) for n in without))
-    return {"losses": np.array(losses).T, "apart": np.array(apart)}
+        differences.append(
+            max(largest(with_b[n].data - without[n].data) for n in without)
+        )
+    return {"losses": np.array(losses).T, "differences": np.array(differences)}
 
 
 def drift(data, seed, steps, optimizer, dtype):
-    """The largest entry of any hidden bias before each step; they all begin at 0."""
+    """The largest entry of any hidden bias before each step; all biases start at 0."""
     model = network(data, seed, dtype=dtype)
     biases = [layer.bias for layer in linears(model)[:-1]]
     run = train(model, optimizer, data, seed, steps)
     return np.array([max(largest(b.data) for b in biases) for _ in run])
 
 
-def liveliness(seed):
-    """|dL/db| beside the sum of |dL/dx| that makes it up, by what follows x = u + b."""
+def gradient_left(seed):
+    """|dL/db| relative to the sum of |dL/dx| over the batch, by what follows x = u + b.
+
+    The gradient of b is the sum of dL/dx over the batch: the ratio is what cancellation
+    leaves of it.
+    """
     rng = np.random.default_rng(seed)
     u, g = rng.standard_normal((2, 64, 10))
     before = rng.standard_normal((64, 10))
@@ -91,7 +107,7 @@ def liveliness(seed):
         "E[x] constant": lambda x: tg.batch_norm(x, constants=("mean",)),
         "running statistics": lambda x: tg.batch_norm(x, **statistics),
         "ReLU, batch norm": lambda x: tg.batch_norm(tg.relu(x)),
-        "way around it": lambda x: x + tg.batch_norm(x),
+        "skip connection": lambda x: x + tg.batch_norm(x),
         "layer norm": lambda x: tg.batch_norm(x, axes=(1,)),
     }
     found = {}
@@ -104,8 +120,8 @@ def liveliness(seed):
 
 
 def measure(seed, steps, data, quick=False):
-    """All that the tables and the picture show, over three seeds, or over one."""
-    # A pixel that is blank in a whole batch acts as a bias: its weights are dead, too.
+    """Everything that the tables and the picture show, over three seeds or one."""
+    # A pixel that is blank in a whole batch acts as a bias: its weights learn nothing.
     varies = data.train_x.std(axis=0) > 0.3
     data = data._replace(train_x=data.train_x[:, varies])
     return {
@@ -123,12 +139,12 @@ def measure(seed, steps, data, quick=False):
             ]
             for optimizer, dtype in DRIFTS
         },
-        "liveliness": liveliness(seed),
+        "gradient left": [gradient_left(s) for s in seeds(seed, quick)],
     }
 
 
 def main(arguments=None):
-    parser = options(__doc__, steps=200, quick_steps=20)
+    parser = experiment_options(__doc__, steps=200, quick_steps=20)
     add_image_options(parser)
     given = parse(parser, arguments)
     data = images(given, np.float64)

@@ -1,32 +1,33 @@
 """What happens to the gradients inside a network with batch norm?
 
-The network of train_mlp.py, untrained, on one batch of digits. Folded, each module is
-one box with a bar per parameter: the norm of its gradient. The biases are kept here, to
-be seen: a diamond between two bars marks a gradient whose routes cancel, and
-check_redundant says it in words. Opened, the first batch norm shows the routes inside.
+    python examples/draw_network.py
+
+The drawing shows an untrained multilayer perceptron on one batch of digits. Folded,
+each module is one box, with a bar for the norm of each parameter's gradient. Unlike in
+train_mlp.py, the biases in front of batch norm stay, so that you can see them: a
+diamond between two bars marks a gradient whose routes cancel, and check_redundant says
+the same in words. The second drawing opens the first batch norm to show the routes
+inside.
 """
 
-from itertools import pairwise
-
-import easel
 import numpy as np
-from data import load
 
 import tinygrad_bn as tg
+from support import drawings as example
+from support.command_line import drawing_options, parse
+from support.data import load
+from support.networks import perceptron
 from tinygrad_bn import Drawing, Tensor, nn
 
 
 def network(data, hidden=(32, 32), seed=0) -> nn.Sequential:
-    """Linear layers with biases, each but the last with batch norm and ReLU behind
-    it."""
-    rng = np.random.default_rng(seed)
-    sizes = [data.train_x.shape[1], *hidden]
-    layers = []
-    for fan_in, fan_out in pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out, rng=rng, dtype=float)
-        layers += [linear, nn.BatchNorm(fan_out, dtype=float), nn.ReLU()]
-    last = nn.Linear(sizes[-1], data.num_classes, rng=rng, dtype=float)
-    return nn.Sequential(*layers, last)
+    """Linear layers with biases, each but the last followed by batch norm and ReLU."""
+
+    def between(width):
+        return nn.BatchNorm(width, dtype=float), nn.ReLU()
+
+    sizes = (data.train_x.shape[1], *hidden, data.num_classes)
+    return perceptron(sizes, between, np.random.default_rng(seed), dtype=float)
 
 
 def drawings(theme: str = "light") -> dict[str, Drawing]:
@@ -44,10 +45,10 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = easel.options(__doc__, arguments)
+    given = parse(drawing_options(__doc__), arguments)
     data = load("digits")
     print(tg.check_redundant(network(data), data.train_x[:64]))
-    easel.save(drawings(given.theme), given)
+    example.save(drawings, given)
 
 
 if __name__ == "__main__":

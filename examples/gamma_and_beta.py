@@ -1,23 +1,25 @@
-"""Why does batch norm scale and shift again, by gamma and beta, what it has normalized?
+"""Why does batch norm scale and shift, by gamma and beta, what it has normalized?
 
     python examples/gamma_and_beta.py
     python examples/gamma_and_beta.py --quick --theme dark
 
-Because normalizing alone can take away what a layer is able to say, and gamma and beta
-give it back: gamma = sqrt(var + eps) and beta = mean make batch norm the identity. The
-sigmoid of values with mean 0 and variance 1 is nearly a straight line: where they are
-normal, 95 % of them lie in [-2, 2], and a line explains 98.4 % of its variance.
+Because normalization alone can limit what a layer represents, and gamma and beta remove
+the limit: with gamma = sqrt(var + eps) and beta = mean, batch norm is the identity. The
+sigmoid of values with mean 0 and variance 1 is nearly a straight line. If the values
+are normal, 95 % of them lie in [-2, 2], and a linear fit explains 98.4 % of the
+variance of the sigmoid.
 
-Where it hurts, exactly. One input, 8 sigmoid units behind batch norm, a linear readout.
-Without gamma and beta, and with eps = 0, BN(w x + b) is sign(w) x_hat for any w and b,
-and sigmoid(-x_hat) = 1 - sigmoid(x_hat). So all units together span no more than 1 and
-sigmoid(x_hat). The least squares fit in this span is a floor that training reaches and
-never passes. For an even target it is a constant, because sigmoid(x_hat) - 1/2 is odd:
-of |x|, x² and the bump the network learns the mean, and nothing else.
+Here is a case in which this hurts, and by how much. Take one input, 8 sigmoid units
+behind batch norm, and a linear readout. Without gamma and beta, and with eps = 0,
+BN(w x + b) is sign(w) x_hat for any w and b, and sigmoid(-x_hat) = 1 - sigmoid(x_hat).
+So all the units together span only 1 and sigmoid(x_hat). The least-squares fit in this
+span is a floor for the error, which training reaches but cannot pass. For an even
+target the best fit is a constant, because sigmoid(x_hat) - 1/2 is odd: of |x|, x² and
+the bump, the network learns the mean and nothing else.
 
-Not shown: that networks with many inputs suffer as much. There x_hat differs from unit
-to unit, and much can be had without gamma and beta. Nor does every seed get far with
-them: sin 3x may stay above 0.005 for thousands of steps.
+Not shown: that networks with many inputs suffer as much. There, x_hat differs from unit
+to unit, and much can be represented without gamma and beta. Nor does every seed reach a
+small error with them: sin 3x may stay above 0.005 for thousands of steps.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.
 """
@@ -26,11 +28,13 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from lab import options, parse, save, seeds
-from plots.gamma_and_beta import plot, report
 from tqdm import tqdm
 
 import tinygrad_bn as tg
+from parts.gamma_and_beta.plots import plot, report
+from support.command_line import experiment_options, parse, seeds
+from support.measures import largest
+from support.plotting import save
 from tinygrad_bn import Tensor, nn, optim
 
 X = np.linspace(-2, 2, 129)[:, None]
@@ -45,30 +49,30 @@ NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 2001) for i in range(2001)])
 
 
 def identity_error(seed):
-    """How far batch norm with the gamma and beta of the identity is from it."""
+    """The error of batch norm as the identity, with the gamma and beta given above."""
     x = np.random.default_rng(seed).normal(3, 2, (64, 10))
     gamma, beta = np.sqrt(x.var(axis=0) + 1e-5), x.mean(axis=0)
-    return float(np.abs(tg.batch_norm(x, gamma, beta, eps=1e-5).data - x).max())
+    return largest(tg.batch_norm(x, gamma, beta, eps=1e-5).data - x)
 
 
-def straight_share(std):
-    """The share of the variance of sigmoid(z) that a line explains, z ~ N(0, std^2)."""
+def r_squared(std):
+    """R² of a linear fit to sigmoid(z) for z ~ N(0, std^2)."""
     z = std * NORMAL
     return float(np.corrcoef(z, tg.sigmoid(z))[0, 1] ** 2)
 
 
 def best_fit(target):
-    """The least squares fit by 1 and sigmoid(x_hat)."""
+    """The least-squares fit by 1 and sigmoid(x_hat)."""
     x_hat = tg.batch_norm(X, eps=0).data
     basis = np.hstack([np.ones_like(X), tg.sigmoid(x_hat)])
     return basis @ np.linalg.lstsq(basis, target)[0]
 
 
 def trained_fit(target, affine, seed, steps):
-    """What the network makes of X after training, with gamma and beta or without."""
+    """The output of the network after training, with gamma and beta or without."""
     rng = np.random.default_rng(seed)
     readout = nn.Linear(8, 1, rng=rng, dtype=np.float64)
-    readout.weight[:] = rng.uniform(-1, 1, (8, 1)) / math.sqrt(8)
+    readout.weight.data = rng.uniform(-1, 1, (8, 1)) / math.sqrt(8)
     model = nn.Sequential(
         nn.Linear(1, 8, rng=rng, dtype=np.float64),
         nn.BatchNorm(8, affine=affine, eps=0, dtype=np.float64),
@@ -86,41 +90,41 @@ def trained_fit(target, affine, seed, steps):
 
 
 def mse(fit, target):
+    """The mean squared error of a fit."""
     return float(((fit - target) ** 2).mean())
 
 
-def losses(measured, name, affine):
-    """Where training on a target ended, seed by seed."""
-    return [mse(fit, TARGETS[name]) for fit in measured["fits"][name, affine]]
-
-
 def measure(seed, steps, quick=False):
-    """The identity, the straight part, and the fits of all targets over seeds."""
+    """The identity, the linear fit to the sigmoid, and the fits of all targets."""
+    which = seeds(seed, quick)
     best = {name: best_fit(target) for name, target in TARGETS.items()}
-    measured = {
-        "identity": identity_error(seed),
+    fits = {
+        (name, affine): [
+            trained_fit(target, affine, s, steps)
+            for s in tqdm(which, desc=name, disable=None)
+        ]
+        for name, target in TARGETS.items()
+        for affine in (False, True)
+    }
+    return {
+        "identity": [identity_error(s) for s in which],
         "within 2": float((np.abs(NORMAL) < 2).mean()),
-        "straight": {std: straight_share(std) for std in (1, 4)},
+        "r_squared": {std: r_squared(std) for std in (1, 4)},
         "line": np.polyfit(NORMAL, tg.sigmoid(NORMAL), 1),
         "x": X,
         "targets": TARGETS,
         "best": best,
         "floor": {name: mse(fit, TARGETS[name]) for name, fit in best.items()},
-        "fits": {
-            (name, affine): [
-                trained_fit(target, affine, s, steps)
-                for s in tqdm(seeds(seed, quick), desc=name, disable=None)
-            ]
-            for name, target in TARGETS.items()
-            for affine in (False, True)
+        "fits": fits,
+        "losses": {
+            (name, affine): [mse(fit, TARGETS[name]) for fit in found]
+            for (name, affine), found in fits.items()
         },
     }
-    ends = {case: losses(measured, *case) for case in measured["fits"]}
-    return measured | {"losses": ends}
 
 
 def main(arguments=None):
-    given = parse(options(__doc__, steps=3000, quick_steps=200), arguments)
+    given = parse(experiment_options(__doc__, 3000, quick_steps=200), arguments)
     measured = measure(given.seed, given.steps, given.quick)
     save(lambda theme: plot(measured, theme), given, "gamma_and_beta")
     print(report(measured))

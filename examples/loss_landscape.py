@@ -1,48 +1,57 @@
-"""How does batch norm help, if not by calming the distributions inside the network?
+"""How does batch norm help, if not by stabilizing the distributions inside the network?
 
     python examples/loss_landscape.py
     python examples/loss_landscape.py --mnist-dir FOLDER
 
-By a smoother way ahead. Along the gradient g, the loss of a network with batch norm
-varies less and its gradient stays more like itself, so that a step that looks good from
-where one stands is good when one arrives. For eta of lr/2, lr, 2 lr and 4 lr:
+By making the loss smoother ahead of a step. Along the gradient g, the loss of a network
+with batch norm varies less and its gradient changes less, so that a step that looks
+good before it is taken still looks good after it. With theta for the parameters, and
+for the step lengths eta = lr/2, lr, 2 lr and 4 lr, the script measures
 
-    range           max loss(th - eta g) - min loss(th - eta g)
-    predictiveness  max |grad(th - eta g) - g|
-    smoothness      max |grad(th - eta g) - g| / |eta g|
+    loss variation           max loss(theta - eta g) - min loss(theta - eta g)
+    gradient predictiveness  max |grad(theta - eta g) - g|
+    effective smoothness     max |grad(theta - eta g) - g| / |eta g|
 
-Smaller is better. The first two favor a shorter g; the last one does not, and there the
-advantage is small. At first all three favor the deep network without batch norm, which
-hardly has a gradient then: a plateau is smooth.
+Smaller is better. The first two favor a shorter g. The third does not, and in it the
+advantage of batch norm is small. In the first steps, all three favor the deep network
+without batch norm, whose gradient is then close to zero: a plateau is smooth.
 
-The "internal covariate shift" account fails. Shifting and scaling at random behind each
-batch norm, anew at every step, makes the inputs of the sigmoids move more than they do
-without batch norm, and the network learns as fast as with clean batch norm.
+The account by "internal covariate shift" fails. Random shifts and scales behind each
+batch norm, drawn again in every step, make the inputs of the sigmoids move more than
+they do without batch norm, and yet the network learns as fast as with plain batch norm.
 
-Not shown: why the way is smoother, or that this is what makes training faster. Only
-sigmoid networks show what noise does not do: ReLU and tanh networks of this size learn
-without batch norm, too. And beside its own tiny spread, the input of the last sigmoid
-layer moves most without batch norm: the table gives both units.
+Not shown: why the loss is smoother, or that this is what makes training faster. Only
+sigmoid networks show that noise does no harm: ReLU and tanh networks of this size learn
+without batch norm, too. And relative to its own small spread, the input of the last
+sigmoid layer moves most without batch norm: the table gives both units.
 
 Source: Santurkar et al., How Does Batch Normalization Help Optimization?,
 arXiv 1805.11604, sections 2.1, 2.2 and 3.1, appendix A.2.1.
 """
 
 import numpy as np
-from lab import add_image_options, images, options, parse, save, seeds
-from networks import batches
-from noisy_batch_norm import KINDS, network, with_noise
-from plots.loss_landscape import plot, report
 
+from parts.loss_landscape.noisy_batch_norm import KINDS, network, with_noise
+from parts.loss_landscape.plots import plot, report
+from support.command_line import (
+    add_image_options,
+    experiment_options,
+    images,
+    parse,
+    seeds,
+)
+from support.networks import batches
+from support.plotting import save
 from tinygrad_bn import nn, optim
 
 LENGTHS = np.array([1 / 2, 1, 2, 4])
 EVERY, NOISY_STEPS = 10, 100
 LEARNING_RATES = {8: 0.1, 3: 0.5}  # by depth
+MEASURES = ("loss variation", "gradient predictiveness", "effective smoothness")
 
 
 def gradient(model, sgd, x, y):
-    """The loss of a batch, and a copy of its gradient: all parameters in one vector."""
+    """The loss of a batch, and a copy of its gradient as a single vector."""
     loss = nn.cross_entropy(model(x), y)
     sgd.zero_grad()
     loss.backward()
@@ -50,10 +59,11 @@ def gradient(model, sgd, x, y):
 
 
 def look_ahead(model, sgd, x, y):
-    """Try several step lengths along the gradient, and return to where one was.
+    """Try several step lengths along the gradient, and restore the model each time.
 
-    Each try is a forward pass in training mode, which moves the running statistics too;
-    they are part of the state that is put back.
+    Returns the smallest and the largest loss, the gradient predictiveness, and the
+    effective smoothness. A forward pass in training mode changes the running statistics
+    as well; they are part of the state that is restored.
     """
     here, lr = model.state_dict(), sgd.lr
     _, g = gradient(model, sgd, x, y)
@@ -66,16 +76,16 @@ def look_ahead(model, sgd, x, y):
         changes.append(np.linalg.norm(g_ahead - g))
         model.load_state_dict(here)
     sgd.lr = lr
-    way = lr * LENGTHS * np.linalg.norm(g)
-    return min(losses), max(losses), max(changes), max(changes / way)
+    distances = lr * LENGTHS * np.linalg.norm(g)
+    return min(losses), max(losses), max(changes), max(changes / distances)
 
 
 def landscape(data, depth, kind, seed, steps):
-    """Train a ReLU network, and what it saw ahead: each measure at every tenth step."""
+    """Train a ReLU network, and look ahead at every tenth step."""
     model = network(data, depth, nn.ReLU, kind, seed)
     sgd = optim.SGD(model.parameters(), LEARNING_RATES[depth])
-    rng, what, seen = np.random.default_rng(seed), f"{kind}, {depth} layers", []
-    for step, (x, y) in enumerate(batches(data, 128, steps, rng, what)):
+    rng, title, seen = np.random.default_rng(seed), f"{kind}, {depth} layers", []
+    for step, (x, y) in enumerate(batches(data, 128, steps, rng, title)):
         if step % EVERY == 0:
             seen.append((step, *look_ahead(model, sgd, x, y)))
         gradient(model, sgd, x, y)
@@ -83,12 +93,13 @@ def landscape(data, depth, kind, seed, steps):
     step, low, high, change, smoothness = np.array(seen).T
     return {
         "step": step, "low": low, "high": high,
-        "range": high - low, "predictiveness": change, "smoothness": smoothness,
+        "loss variation": high - low, "gradient predictiveness": change,
+        "effective smoothness": smoothness,
     }  # fmt: skip
 
 
 def measure(data, seed, steps):
-    """All measurements for one seed; ratios are of averages, without over with."""
+    """All measurements for one seed. Ratios are of means, without / with batch norm."""
     seen = {
         (depth, kind): landscape(data, depth, kind, seed, steps)
         for depth in LEARNING_RATES
@@ -99,7 +110,7 @@ def measure(data, seed, steps):
             seen[depth, "without"][name].mean() / seen[depth, "batch norm"][name].mean()
         )
         for depth in LEARNING_RATES
-        for name in ("range", "predictiveness", "smoothness")
+        for name in MEASURES
     }
     steps = min(steps, NOISY_STEPS)
     noise = {kind: with_noise(data, kind, seed, steps) for kind in KINDS}
@@ -107,7 +118,7 @@ def measure(data, seed, steps):
 
 
 def main(arguments=None):
-    parser = options(__doc__, steps=300, quick_steps=100)
+    parser = experiment_options(__doc__, steps=300, quick_steps=100)
     add_image_options(parser)
     given = parse(parser, arguments)
     data = images(given)

@@ -1,4 +1,4 @@
-"""What becomes of the size of weights in front of batch norm?
+"""What happens to the size of weights in front of batch norm?
 
     python examples/scale_invariance.py
 
@@ -6,24 +6,25 @@ It has no effect, and it only grows. For a > 0 and eps = 0, BN((aW)u) = BN(Wu), 
 
     dL/d(aW) = (1/a) dL/dW              larger weights get smaller gradients,
     w . dL/dw = 0                       for the weights w of each unit, and
-    |W|^2 grows by lr^2 |dL/dW|^2       at each step of plain SGD, by Pythagoras.
+    |W|^2 grows by lr^2 |dL/dW|^2       in each step of plain SGD, by Pythagoras.
 
-What counts is the direction of w, and lr / |w|^2 is how fast it turns: the effective
-learning rate. It decays by itself, the more the larger it is, so that a rate much too
-large costs a few steps only; and (W, lr) and (aW, a^2 lr) have the same losses.
+Only the direction of w matters, and lr / |w|^2 is the speed at which it turns: the
+effective learning rate. It decays by itself, and the larger it is, the faster it
+decays, so that a learning rate that is much too large costs only a few steps. The pairs
+(W, lr) and (aW, a^2 lr) lead to the same losses.
 
-With eps > 0, let t stretch w, s = sqrt(v + eps), v = Var[x]. Then
+With eps > 0, let t stretch w. With v = Var[x] and s = sqrt(v + eps),
 
-    x_hat(t) = t x_c / sqrt(t^2 v + eps),  whose derivative at t = 1 is
-    x_c / s - x_c v / s^3 = x_hat eps / (v + eps),  and so
+    x_hat(t) = t x_c / sqrt(t^2 v + eps), whose derivative at t = 1 is
+    x_c / s - x_c v / s^3 = x_hat eps / (v + eps), and so
     w . dL/dw = eps / (v + eps) sum(dL/dx_hat x_hat) = eps / (v + eps) gamma dL/dgamma.
-    BN(t x; eps) = BN(x; eps / t^2):  dL/d(aW) = (1/a) dL/dW with eps / a^2 there.
+    BN(t x; eps) = BN(x; eps / t^2), so dL/d(aW) = (1/a) dL/dW, with eps / a^2 in dL/dW.
 
-So the pull along w is as small as eps beside v, and where the loss wants a larger
-|gamma|, it wants larger weights.
+So the gradient along w is as small as eps compared with v, and where the loss favors a
+larger |gamma|, it also favors larger weights.
 
-What this does not show: weight decay, momentum and Adam, for which the size of weights
-goes other ways; or that a decaying rate is a good one.
+Not shown: weight decay, momentum and Adam, with which the size of weights behaves
+differently; or that a decaying learning rate is a good one.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.3; for the effective learning
 rate van Laarhoven, arXiv 1706.05350.
@@ -32,12 +33,13 @@ rate van Laarhoven, arXiv 1706.05350.
 from typing import NamedTuple
 
 import numpy as np
-from data import DataSet
-from lab import options, parse, save
-from networks import batches, linears, perceptron
-from plots.scale_invariance import plot, report
-from stretched_layer import Layer
 
+from parts.scale_invariance.plots import plot, report
+from parts.scale_invariance.stretched_layer import Layer
+from support.command_line import experiment_options, parse
+from support.data import DataSet
+from support.networks import batches, linears, perceptron
+from support.plotting import save
 from tinygrad_bn import nn, optim
 
 SIZES, BATCH, LR = (20, 50, 50, 50, 5), 128, 0.5
@@ -46,7 +48,7 @@ EPSILONS = 10.0 ** np.arange(-6, 5)
 
 
 class Path(NamedTuple):
-    """Before each step: the loss, |W|^2 and |dL/dW|^2 of all layers in front of BN."""
+    """The loss, |W|^2 and |dL/dW|^2 of all layers in front of BN, before each step."""
 
     loss: np.ndarray
     size: np.ndarray
@@ -55,9 +57,9 @@ class Path(NamedTuple):
 
     @property
     def pythagoras(self) -> np.ndarray:
-        """|W|^2 as it must be after where it began and the gradients since."""
-        grown = self.lr**2 * np.cumsum(self.slope)
-        return self.size[0] + np.concatenate([[0], grown[:-1]])
+        """The |W|^2 that follows from its initial value and the gradients since."""
+        growth = self.lr**2 * np.cumsum(self.slope)
+        return self.size[0] + np.concatenate([[0], growth[:-1]])
 
     @property
     def effective_lr(self) -> np.ndarray:
@@ -65,19 +67,19 @@ class Path(NamedTuple):
 
 
 def points(rng):
-    """Points of five classes, told apart by five random directions."""
+    """Points of five classes, defined by five random directions."""
     x = rng.standard_normal((512, SIZES[0]))
     y = (x @ rng.standard_normal((SIZES[0], SIZES[-1]))).argmax(axis=1)
     return DataSet("points", x, y, x, y, SIZES[-1])
 
 
 def between(width):
-    """With eps = 0, batch norm does not see the scale of the weights at all."""
+    """With eps = 0, the scale of the weights has no effect at all."""
     return nn.BatchNorm(width, eps=0, dtype=float), nn.Tanh()
 
 
 def train(seed, steps, a=1.0, lr=LR):
-    """Train with weights aW in front of batch norm, at ``lr``, and all else at LR."""
+    """Train weights aW in front of batch norm at ``lr``, other parameters at LR."""
     rng = np.random.default_rng(seed)
     data = points(rng)
     model = perceptron(SIZES, between, rng, bias=False, dtype=float)
@@ -100,7 +102,7 @@ def train(seed, steps, a=1.0, lr=LR):
 
 
 def measure(seed, steps):
-    """One layer for some a and eps, and a network for some learning rates and a."""
+    """A layer for several a and eps, a network for several learning rates and a."""
     layer = Layer(seed)
     rates = {lr: train(seed, steps, lr=lr) for lr in RATES}
     return {
@@ -116,7 +118,7 @@ def measure(seed, steps):
 
 
 def main(arguments=None):
-    given = parse(options(__doc__, steps=300, quick_steps=40), arguments)
+    given = parse(experiment_options(__doc__, 300, quick_steps=40), arguments)
     measured = measure(given.seed, given.steps)
     save(lambda theme: plot(measured, theme), given, "scale_invariance")
     print(report(measured))

@@ -1,41 +1,42 @@
-"""Train a multilayer perceptron with batch norm on real digits, and see what it learns.
+"""Train a multilayer perceptron with batch norm on handwritten digits.
 
-Pictures and a checkpoint go to out/train_mlp/. Ctrl-C keeps the last finished epoch;
---resume goes on from there as if nothing had happened.
+Pictures and a checkpoint are saved in out/train_mlp/. After Ctrl-C, the checkpoint
+holds the last finished epoch, and --resume continues from it as if training had never
+stopped.
 """
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from data import NAMES, load, minibatches
-from report import draw_training
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import tinygrad_bn as tg
+from parts.train_mlp.plots import draw_training
+from support.command_line import whole_number
+from support.data import NAMES, load, minibatches
+from support.networks import perceptron
 from tinygrad_bn import Tensor, nn, optim
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 OPTIMIZERS = {"adam": (optim.Adam, 0.003), "sgd": (optim.SGD, 0.1)}
 
 
-def perceptron(args, data):
+def network(args, data):
     """Hidden layers of linear, batch norm and activation, then a linear layer."""
-    rng, dtype = np.random.default_rng(args.seed), args.dtype
-    modules, fan_in = [], data.train_x.shape[1]
-    for size in args.layers:
-        # Batch norm subtracts the mean, and any bias with it; beta takes its place.
-        bias = args.bn == "none"
-        modules.append(nn.Linear(fan_in, size, bias=bias, rng=rng, dtype=dtype))
+
+    def between(width):
         if args.bn != "none":
-            modules.append(nn.BatchNorm(size, fused=args.bn == "fused", dtype=dtype))
-        modules.append(ACTIVATIONS[args.activation]())
-        fan_in = size
-    modules.append(nn.Linear(fan_in, data.num_classes, rng=rng, dtype=dtype))
-    return nn.Sequential(*modules)
+            yield nn.BatchNorm(width, fused=args.bn == "fused", dtype=args.dtype)
+        yield ACTIVATIONS[args.activation]()
+
+    sizes = (data.train_x.shape[1], *args.layers, data.num_classes)
+    rng = np.random.default_rng(args.seed)
+    # Batch norm subtracts the mean, and any bias with it; beta takes the bias's place.
+    bias = args.bn == "none"
+    return perceptron(sizes, between, rng, bias=bias, dtype=args.dtype)
 
 
 def train(args, data, model, optimizer, history):
@@ -72,7 +73,7 @@ def train(args, data, model, optimizer, history):
 
 @tg.no_grad()
 def predict(model, x):
-    """The class that the model, in evaluation mode, finds most likely for each row."""
+    """The most likely class of each row, according to the model in evaluation mode."""
     classes = model.eval()(Tensor(x)).data.argmax(axis=1)
     model.train()
     return classes
@@ -84,21 +85,17 @@ def resume(args, model, optimizer):
     then = state.get("options", {})
     if then != args.decisive:
         changed = dict(sorted(then.items() - args.decisive.items()))
-        raise ValueError(f"--resume must keep to what {path} began with: {changed}.")
+        raise ValueError(
+            f"--resume must use the options with which {path} began: {changed}."
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["history"].tolist()
 
 
-def at_least(least, text):
-    if not text.isdecimal() or int(text) < least:
-        demand = f"must be a whole number of at least {least}"
-        raise argparse.ArgumentTypeError(f"{demand}, but {text!r} was received")
-    return int(text)
-
-
-def sizes(text):
-    return [at_least(1, size) for size in text.split(",")]
+def layer_sizes(text):
+    """The ``type`` of --layers."""
+    return [whole_number(1)(size) for size in text.split(",")]
 
 
 def parse(arguments):
@@ -107,18 +104,18 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=defaults)
     add = parser.add_argument
     add("--data", choices=NAMES, default="digits", help="what to learn")
-    add("--layers", type=sizes, default="100,100,100", help="sizes of hidden layers")
-    add("--activation", choices=ACTIVATIONS, default="relu", help="behind each layer")
+    add("--layers", type=layer_sizes, default="100,100,100", help="hidden layer sizes")
+    add("--activation", choices=ACTIVATIONS, default="relu", help="of hidden layers")
     add("--bn", choices=["graph", "fused", "none"], default="fused", help="batch norm")
-    add("--optimizer", choices=OPTIMIZERS, default="adam", help="rule for the updates")
-    add("--lr", type=float, help="learning rate; else 0.003 (adam) or 0.1 (sgd)")
-    add("--batch-size", type=partial(at_least, 2), default=60, help="rows per step")
-    add("--epochs", type=partial(at_least, 1), default=20, help="passes over the data")
-    add("--seed", type=partial(at_least, 0), default=0, help="of weights and shuffling")
+    add("--optimizer", choices=OPTIMIZERS, default="adam", help="update rule")
+    add("--lr", type=float, help="learning rate; default 0.003 (adam) or 0.1 (sgd)")
+    add("--batch-size", type=whole_number(2), default=60, help="rows per step")
+    add("--epochs", type=whole_number(1), default=20, help="passes over the data")
+    add("--seed", type=whole_number(0), default=0, help="of weights and shuffling")
     add("--dtype", choices=["float32", "float64"], default="float32", help="precision")
     add("--out", type=Path, default="out/train_mlp", help="folder for the results")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out")
-    add("--mnist-dir", type=Path, help="folder of MNIST's files; else $MNIST_DIR")
+    add("--resume", action="store_true", help="continue from the checkpoint in --out")
+    add("--mnist-dir", type=Path, help="folder of MNIST's files; default $MNIST_DIR")
     args = parser.parse_args(arguments)
     args.lr = OPTIMIZERS[args.optimizer][1] if args.lr is None else args.lr
     free = ["epochs", "out", "resume", "mnist_dir"]
@@ -131,7 +128,7 @@ def main(arguments=None):
     try:
         data = load(args.data, args.dtype, args.mnist_dir)
         args.out.mkdir(parents=True, exist_ok=True)
-        model = perceptron(args, data)
+        model = network(args, data)
         optimizer = OPTIMIZERS[args.optimizer][0](model.parameters(), lr=args.lr)
         history = resume(args, model, optimizer) if args.resume else []
     except (OSError, ValueError) as error:
@@ -145,5 +142,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("\nStopped. --resume goes on from the last finished epoch.")
+        print("\nStopped. --resume continues from the last finished epoch.")
         sys.exit(130)

@@ -1,54 +1,57 @@
-"""Which dependence protects the bias, and where is a bias in front of batch norm alive?
+"""Which dependence protects the bias, and where does a bias near batch norm learn?
 
-Cut the gradient at Var[x], and the bias still gets none; cut it at E[x], and it drifts:
-only E[x] protects it. And the bias is dead only if the batch's own mean is subtracted
-from it: in evaluation mode, with a ReLU between, with a skip connection around batch
-norm, and in front of layer norm, which averages over features instead of samples, it
-learns like any other.
+    python examples/which_cut.py
+
+Cut the gradient at Var[x], and the bias still receives none. Cut it at E[x], and the
+bias drifts: only E[x] protects it. A bias gets no gradient only if batch norm subtracts
+the mean of the current batch from it. It learns like any other bias in evaluation mode,
+with a ReLU in between, with a skip connection around batch norm, and in front of layer
+norm, which averages over features instead of samples.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, sections 2 and 3.2; layer norm: Ba, Kiros &
 Hinton, arXiv 1607.06450, section 3.
 """
 
-import easel
 import numpy as np
 
 import tinygrad_bn as tg
+from support import drawings as example
+from support.command_line import drawing_options, parse
 from tinygrad_bn import Drawing, Tensor
 
 
 def cut_at(*constants: str) -> tuple[Tensor, Tensor]:
-    """The loss of a batch norm that takes these statistics for constants; the bias."""
-    x, b = easel.biased_data()
-    return easel.loss(tg.batch_norm(x, *easel.gamma_and_beta(), constants=constants)), b
+    """The loss if these statistics are treated as constants, and the bias."""
+    x, b = example.biased_data()
+    y = tg.batch_norm(x, *example.gamma_and_beta(), constants=constants)
+    return example.loss(y), b
 
 
 def evaluation_mode() -> tuple[Tensor, Tensor]:
-    """Statistics that do not depend on the batch cannot follow the bias."""
-    x, b = easel.biased_data()
-    mean, var = easel.U.mean(axis=0), easel.U.var(axis=0)
-    y = tg.batch_norm(x, *easel.gamma_and_beta(), mean=mean, var=var)
-    return easel.loss(y), b
+    """Given statistics do not follow the bias."""
+    x, b = example.biased_data()
+    mean, var = example.U.mean(axis=0), example.U.var(axis=0)
+    y = tg.batch_norm(x, *example.gamma_and_beta(), mean=mean, var=var)
+    return example.loss(y), b
 
 
 def relu_between() -> tuple[Tensor, Tensor]:
-    """Behind a ReLU, the bias no longer moves all rows alike."""
-    x, b = easel.biased_data()
-    return easel.loss(
-        tg.batch_norm(tg.relu(x - np.array([0, -1.5, 3])), *easel.gamma_and_beta())
-    ), b
+    """Behind a ReLU, the bias no longer moves all rows by the same amount."""
+    x, b = example.biased_data()
+    h = tg.relu(x - np.array([0, -1.5, 3]))
+    return example.loss(tg.batch_norm(h, *example.gamma_and_beta())), b
 
 
 def skip_connection() -> tuple[Tensor, Tensor]:
-    """What goes around batch norm is not centered."""
-    x, b = easel.biased_data()
-    return easel.loss(x + tg.batch_norm(x, *easel.gamma_and_beta())), b
+    """A gradient that goes around batch norm is not centered."""
+    x, b = example.biased_data()
+    return example.loss(x + tg.batch_norm(x, *example.gamma_and_beta())), b
 
 
 def layer_norm() -> tuple[Tensor, Tensor]:
-    """The mean over features removes what all features have in common, no more."""
-    x, b = easel.biased_data()
-    return easel.loss(tg.batch_norm(x, axes=(1,))), b
+    """The mean over features removes only what all features have in common."""
+    x, b = example.biased_data()
+    return example.loss(tg.batch_norm(x, axes=(1,))), b
 
 
 CUTS = {
@@ -57,7 +60,7 @@ CUTS = {
     "stop-gradient on E[x]": ("mean",),
     "stop-gradient on both": ("mean", "var"),
 }
-ALIVE = {
+LEARNS = {
     "evaluation mode": evaluation_mode,
     "a ReLU between": relu_between,
     "a skip connection": skip_connection,
@@ -66,7 +69,7 @@ ALIVE = {
 
 
 def drawings(theme: str = "light") -> dict[str, Drawing]:
-    """Two rows of ledgers: what a cut does to the bias, and where the bias is alive."""
+    """Two rows of ledgers: how a cut changes the gradient of b, and where b learns."""
 
     def ledgers(graphs, title):
         panels = [
@@ -76,7 +79,7 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
         return tg.side_by_side(*panels, title=title)
 
     cuts = {name: cut_at(*constants) for name, constants in CUTS.items()}
-    alive = {name: make() for name, make in ALIVE.items()}
+    learns = {name: make() for name, make in LEARNS.items()}
     return {
         "which_cut": ledgers(
             cuts,
@@ -84,18 +87,19 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
             "The same batch norm, with the gradient cut: only E[x] matters for b.",
         ),
         "bias_alive": ledgers(
-            alive, "Where the bias is alive\nNo batch mean removes all that b adds."
+            learns,
+            "Where the bias learns\nNo batch mean removes all that b adds.",
         ),
     }
 
 
 def main(arguments=None) -> None:
-    given = easel.options(__doc__, arguments)
+    given = parse(drawing_options(__doc__), arguments)
     for name, constants in CUTS.items():
         print(f"{name}\n{tg.explain(*cut_at(*constants))}\n")
-    for name, make in ALIVE.items():
+    for name, make in LEARNS.items():
         print(f"{name}\n{tg.explain(*make())}\n")
-    easel.save(drawings(given.theme), given)
+    example.save(drawings, given)
 
 
 if __name__ == "__main__":

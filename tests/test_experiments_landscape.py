@@ -1,62 +1,55 @@
-"""The landscape, the backward pass by hand, the diagnostics: what they state, holds."""
+"""The experiments on the loss landscape, the backward pass by hand and diagnostics."""
 
 import copy
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import tinygrad_bn as tg
-from tinygrad_bn import Tensor, nn, optim
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
 import backward_by_hand
-import data
 import diagnostics
-import exercise
 import loss_landscape
-from networks import batches
-from noisy_batch_norm import Noise
-from plots.diagnostics import growth
-
-QUICK = ["--quick", "--data", "digits", "--out"]
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
+import tinygrad_bn as tg
+from parts.backward_by_hand import exercise
+from parts.backward_by_hand.plots import drawing
+from parts.diagnostics.plots import growth
+from parts.loss_landscape.noisy_batch_norm import Noise
+from support.layers import layers
+from support.networks import batches
+from tinygrad_bn import Tensor, nn, optim
 
 # --- loss_landscape.py ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def landscapes(digits, tmp_path_factory):
+def landscapes(digits, quick):
     """Two seeds, of which one comes from the command line."""
-    folder = tmp_path_factory.mktemp("landscape")
-    (first,) = loss_landscape.main([*QUICK, str(folder)])
+    (first,), _, folder = quick(loss_landscape)
     assert (folder / "loss_landscape.png").stat().st_size > 10_000
     return first, loss_landscape.measure(digits, seed=1, steps=100)
 
 
-def test_without_batch_norm_the_loss_ahead_ranges_ten_times_as_far(landscapes):
+@pytest.mark.slow
+def test_without_batch_norm_the_loss_varies_ten_times_as_much(landscapes):
     for run in landscapes:
-        assert run["ratios"]["range, 8 layers"] > 10
+        assert run["ratios"]["loss variation, 8 layers"] > 10
 
 
-def test_without_batch_norm_the_gradient_ahead_is_three_times_as_different(landscapes):
+@pytest.mark.slow
+def test_without_batch_norm_the_gradient_changes_three_times_as_much(landscapes):
     for run in landscapes:
-        assert run["ratios"]["predictiveness, 8 layers"] > 3
+        assert run["ratios"]["gradient predictiveness, 8 layers"] > 3
 
 
-def test_without_batch_norm_the_way_ahead_is_rougher_for_its_length_too(landscapes):
+@pytest.mark.slow
+def test_without_batch_norm_the_gradient_changes_more_relative_to_the_step_too(
+    landscapes,
+):
     for run in landscapes:
-        assert run["ratios"]["smoothness, 3 layers"] > 1.3
+        assert run["ratios"]["effective smoothness, 3 layers"] > 1.3
 
 
+@pytest.mark.slow
 def test_noise_moves_the_inputs_of_sigmoids_and_does_no_harm(landscapes):
     for run in landscapes:
         without, norm, noisy = run["noise"].values()
@@ -66,7 +59,10 @@ def test_noise_moves_the_inputs_of_sigmoids_and_does_no_harm(landscapes):
         assert (norm["moved"] < 0.1 * without["moved"]).all()
 
 
-def test_beside_its_spread_the_last_layer_without_batch_norm_moves_most(landscapes):
+@pytest.mark.slow
+def test_relative_to_its_spread_the_last_layer_without_batch_norm_moves_most(
+    landscapes,
+):
     for run in landscapes:
         without, _, noisy = run["noise"].values()
         assert (noisy["in_stds"] > without["in_stds"])[:2].all()
@@ -93,38 +89,38 @@ def test_looking_ahead_changes_nothing_not_even_the_running_statistics(digits, k
         np.testing.assert_array_equal(looked[name], blind[name], err_msg=name)
 
 
-def test_what_is_seen_ahead_is_what_is_found_there(digits):
+def test_looking_ahead_finds_what_the_steps_themselves_find(digits):
     model = loss_landscape.network(digits, 2, nn.Tanh, "batch norm", seed=0)
     x, y = Tensor(digits.train_x[:64]), digits.train_y[:64]
 
-    def there(length):
+    def at(length):
         twin = copy.deepcopy(model)
         sgd = optim.SGD(twin.parameters(), lr=length)
         loss_landscape.gradient(twin, sgd, x, y)
         sgd.step()
         return loss_landscape.gradient(twin, sgd, x, y)
 
-    _, g = there(0)
-    losses, gradients = zip(*(there(0.1 * length) for length in loss_landscape.LENGTHS))
+    _, g = at(0)
+    losses, gradients = zip(*(at(0.1 * length) for length in loss_landscape.LENGTHS))
     changes = [np.linalg.norm(h - g) for h in gradients]
-    ways = 0.1 * loss_landscape.LENGTHS * np.linalg.norm(g)
+    distances = 0.1 * loss_landscape.LENGTHS * np.linalg.norm(g)
     sgd = optim.SGD(model.parameters(), lr=0.1)
     np.testing.assert_allclose(
         loss_landscape.look_ahead(model, sgd, x, y),
-        (min(losses), max(losses), max(changes), max(changes / ways)),
+        (min(losses), max(losses), max(changes), max(changes / distances)),
         rtol=1e-5,
     )
-    assert min(ways) == pytest.approx(max(ways) / 8)
+    assert min(distances) == pytest.approx(max(distances) / 8)
 
 
 def test_noise_has_the_mean_and_the_spread_of_the_paper_and_stops_in_evaluation():
     noise = Noise(np.random.default_rng(0))
     calls = [noise(Tensor(np.ones((50, 400)))).data - 1 for _ in range(20)]
-    # One center per unit and call, U(-0.5, 0.5) beside U(1, 1.25) - 1.
+    # One center per unit and call, U(-0.5, 0.5) + U(1, 1.25) - 1.
     centers = np.mean(calls, axis=1)
     assert centers.mean() == pytest.approx(0.125, abs=0.01)
     assert centers.std() == pytest.approx(np.sqrt(1 / 12 + 0.25**2 / 12), rel=0.03)
-    # Around them each sample, U(-0.1, 0.1) beside N(0, 0.1).
+    # Samples vary around the centers by U(-0.1, 0.1) + N(0, 0.1^2).
     spread = (calls - centers[:, None]).std()
     assert spread == pytest.approx(np.sqrt(0.2**2 / 12 + 0.1**2), rel=0.03)
     x = Tensor(np.ones((3, 4)))
@@ -135,9 +131,8 @@ def test_noise_has_the_mean_and_the_spread_of_the_paper_and_stops_in_evaluation(
 
 
 @pytest.fixture(scope="module")
-def by_hand(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("by_hand")
-    found = backward_by_hand.main(["--quick", "--out", str(folder)])
+def by_hand(quick):
+    found, _, folder = quick(backward_by_hand)
     assert (folder / "backward_by_hand.png").stat().st_size > 10_000
     assert (folder / "backward_on_the_graph.svg").stat().st_size > 10_000
     return found
@@ -153,7 +148,7 @@ def test_every_cotangent_by_hand_is_the_engines(by_hand):
 
 
 def test_the_three_parts_are_the_routes_and_their_sum_is_the_fused_backward(by_hand):
-    for name, difference in by_hand["apart"].items():
+    for name, difference in by_hand["differences"].items():
         assert difference < 1e-12 * np.abs(by_hand["terms"][name]).max()
 
 
@@ -163,15 +158,15 @@ def test_the_mean_part_removes_the_ones_and_the_variance_part_removes_x_hat(by_h
     np.testing.assert_allclose(ones["mean"] / ones["direct"], -1, rtol=1e-12)
     assert (np.abs(ones["variance"]) < 1e-12 * scale).all()
     assert (np.abs(x_hat["mean"]) < 1e-12 * scale).all()
-    # The fraction that stays is eps / (var + eps), here about 1e-3.
+    # The fraction that is left is eps / (var + eps), here about 1e-3.
     left = x_hat["total"] / x_hat["direct"]
-    np.testing.assert_allclose(left, by_hand["stays"], rtol=1e-8)
-    assert (by_hand["stays"] > 1e-4).all()
+    np.testing.assert_allclose(left, by_hand["left"], rtol=1e-8)
+    assert (by_hand["left"] > 1e-4).all()
 
 
-def test_the_graph_calls_its_gradients_by_the_names_given_by_hand():
+def test_the_graph_names_its_gradients_as_in_the_derivation():
     example = backward_by_hand.worked_example(0)
-    text = backward_by_hand.drawing(*example, "light").source
+    text = drawing(*example, "light").source
     for name in ("direct", "mean", "variance"):
         assert f"{name} part" in text
     for name in ("d_x_hat", "d_var", "d_mean"):
@@ -180,7 +175,7 @@ def test_the_graph_calls_its_gradients_by_the_names_given_by_hand():
 
 def test_in_float32_one_pass_is_noise_and_centering_again_is_exact(by_hand):
     far = by_hand["float32"][1e4]
-    assert 0.3 < far["negative"] < 0.7
+    assert 0.3 < far["negative variances"] < 0.7
     assert far["one pass"] > 100
     assert 1e-3 < far["two passes"] < 2e-2
     assert far["centered again"] < 1e-5
@@ -234,33 +229,33 @@ def check(tmp_path, d_x):
             RIGHT.replace("(g * x_hat).mean(axis=0)", "(g * x_hat).mean()"),
             "right", "right", "wrong: take the mean of each channel, axis=0",
         ),
-        (f"({RIGHT}) * 1.01", *3 * ["wrong: it is 1.01, 1.01, 1.01 times what"]),
-        (f"({RIGHT}).astype(np.float32)", *3 * ["off by rounding: "]),
+        (f"({RIGHT}) * 1.01", *3 * ["wrong: by channel, it is 1.01, 1.01, 1.01 times"]),
+        (f"({RIGHT}).astype(np.float32)", *3 * ["right up to rounding: "]),
     ],
 )  # fmt: skip
-def test_a_verdict_names_what_is_wrong_with_each_part(
+def test_the_findings_name_the_mistake_in_each_part(
     tmp_path, capsys, d_x, direct, mean, variance
 ):
-    verdicts = check(tmp_path, d_x)
-    assert list(verdicts) == ["direct", "mean", "variance"]
-    assert verdicts["direct"].startswith(direct)
-    assert verdicts["mean"].startswith(mean)
-    assert verdicts["variance"].startswith(variance)
-    printed = [f"{name:10}{text}" for name, text in verdicts.items()]
+    findings = check(tmp_path, d_x)
+    assert list(findings) == ["direct", "mean", "variance"]
+    assert findings["direct"].startswith(direct)
+    assert findings["mean"].startswith(mean)
+    assert findings["variance"].startswith(variance)
+    printed = [f"{name:10}{text}" for name, text in findings.items()]
     assert capsys.readouterr().out.splitlines()[1:] == printed
 
 
 def test_a_missing_part_is_named_by_its_term(tmp_path):
-    verdicts = check(tmp_path, f"{DIRECT} - {MEAN}")
+    findings = check(tmp_path, f"{DIRECT} - {MEAN}")
     term = "-gamma * inv_std * x_hat * mean(g * x_hat)"
-    assert verdicts["variance"] == f"wrong: it is missing: {term}"
+    assert findings["variance"] == f"wrong: it is missing: {term}"
 
 
-def test_what_comes_by_none_of_the_three_ways_is_told(tmp_path):
-    verdicts = check(
+def test_a_rest_that_belongs_to_none_of_the_routes_is_found(tmp_path):
+    findings = check(
         tmp_path, RIGHT.replace("g.mean(axis=0)", "g.mean(axis=1, keepdims=True)")
     )
-    assert "came by none of the three ways" in verdicts["besides"]
+    assert "belongs to none of the routes" in findings["rest"]
 
 
 @pytest.mark.parametrize(
@@ -296,7 +291,7 @@ def test_what_comes_by_none_of_the_three_ways_is_told(tmp_path):
         ),
     ],
 )
-def test_a_file_that_cannot_be_judged_gets_a_clear_message(tmp_path, source, message):
+def test_a_file_that_cannot_be_checked_gets_a_clear_message(tmp_path, source, message):
     path = tmp_path / "mine.py"
     path.write_text(source, encoding="utf-8")
     with pytest.raises(SystemExit, match=re.escape(message)):
@@ -311,7 +306,7 @@ def test_a_file_that_is_not_there_gets_a_clear_message(tmp_path):
             backward_by_hand.main(["--check", str(path)])
 
 
-def test_the_exercise_is_never_written_over_an_answer(tmp_path, capsys):
+def test_the_exercise_never_overwrites_an_answer(tmp_path, capsys):
     path = tmp_path / "mine.py"
     backward_by_hand.main(["--exercise", str(path)])
     assert f"--check {path}" in capsys.readouterr().out
@@ -323,21 +318,20 @@ def test_the_exercise_is_never_written_over_an_answer(tmp_path, capsys):
         backward_by_hand.main(["--exercise", str(tmp_path / "nowhere" / "mine.py")])
 
 
-def test_the_reader_cannot_change_what_is_judged(tmp_path):
+def test_an_answer_cannot_change_the_arrays_that_it_is_checked_with(tmp_path):
     path = tmp_path / "mine.py"
     body = f"    d = {RIGHT}\n    g[:] = 0\n    return d"
     path.write_text(f"def d_x(g, x_hat, gamma, inv_std):\n{body}", encoding="utf-8")
-    verdicts = backward_by_hand.main(["--check", str(path)])
-    assert set(verdicts.values()) == {"right"}
+    findings = backward_by_hand.main(["--check", str(path)])
+    assert set(findings.values()) == {"right"}
 
 
 # --- diagnostics.py -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("diagnostics")
-    found = diagnostics.main([*QUICK, str(folder)])
+def watched(quick):
+    found, _, folder = quick(diagnostics)
     assert (folder / "diagnostics.png").stat().st_size > 10_000
     return found
 
@@ -377,7 +371,7 @@ def test_layers_are_the_outputs_of_all_modules_with_their_gradients():
     rng = np.random.default_rng(0)
     model = nn.Sequential(Twice(rng), nn.BatchNorm(3, dtype=float), nn.Sigmoid())
     x, c = Tensor(rng.standard_normal((5, 3))), rng.standard_normal((5, 3))
-    found = diagnostics.layers((model(x) * c).sum())
+    found = layers((model(x) * c).sum())
     assert [(name, layer.kind) for name, layer in found.items()] == [
         ("0.inner", "Linear"), ("0", "Twice"), ("0.inner (call 2)", "Linear"),
         ("1", "BatchNorm"), ("2", "Sigmoid"),
@@ -400,13 +394,13 @@ def test_a_unit_is_dead_if_no_row_of_the_batch_makes_a_difference():
     model[0].weight.data = np.array([[1.0, 0, -1, 2], [1, 0, -1, -2]])
     model[0].bias.data = np.array([0, -1.0, 0, 0])
     x = Tensor([[0.01, 0.02], [0.03, 0.04], [0.05, 0.01]])
-    found = diagnostics.layers(model(x).sum())
+    found = layers(model(x).sum())
     # Units 1 and 2 are negative for each row; unit 3 for two of three.
     assert found["1"].dead == 0.5
     assert found["0"].dead == 0.25
 
 
-def test_an_update_is_measured_beside_the_weight_that_was_there():
+def test_an_update_is_relative_to_the_weight_before_it():
     model = nn.Linear(2, 2, dtype=float)
     model.weight.data = np.array([[3.0, 0], [0, 4]])
     before = model.state_dict()

@@ -1,34 +1,32 @@
-"""The gallery: its drawings are those of today, and its statements were checked."""
+"""The gallery: its drawings are up to date, and its claims were checked."""
 
+import importlib
 import math
 import re
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PICTURES, GOLDEN = ROOT / "examples" / "pictures", ROOT / "tests" / "golden" / "gallery"
-sys.path.insert(0, str(ROOT / "examples"))
+import make_gallery
+from make_gallery import EXAMPLES, EXPERIMENTS, GOLDEN, PICTURES
+from parts.covariate_shift.claims import claims as claims_of_covariate_shift
+from parts.covariate_shift.run import Run
+from support.claims import checked, claim
 
-import covariate_shift
-import gallery
-import windows
-
-DRAWINGS = gallery.drawings()
+DRAWINGS = make_gallery.drawings()
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_a_drawing_of_the_gallery_is_the_one_that_was_reviewed(name):
     golden = (GOLDEN / f"{name}.dot").read_text(encoding="utf-8")
-    assert DRAWINGS[name].source == golden, "review it, then run examples/gallery.py"
+    assert DRAWINGS[name].source == golden, "review it, then run tools/make_gallery.py"
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_a_picture_of_the_gallery_is_an_svg_that_points_nowhere(name):
+def test_a_picture_of_the_gallery_is_an_svg_without_links(name):
     text = (PICTURES / f"{name}.svg").read_text(encoding="utf-8")
     root = ElementTree.fromstring(text)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -42,22 +40,22 @@ def test_a_picture_shows_the_numbers_of_its_drawing():
         assert f">{number}<" in text
 
 
-def test_every_drawing_stands_in_the_gallery_light_and_dark():
-    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+def test_every_drawing_is_in_the_gallery_light_and_dark():
+    page = make_gallery.PAGE.read_text(encoding="utf-8")
     for name in DRAWINGS:
         assert f'"pictures/{name}.svg"' in page
 
 
-@pytest.mark.parametrize("name", windows.WINDOWS)
-def test_every_experiment_stands_in_the_gallery_with_numbers_and_pictures(name):
-    page = gallery.PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_in_the_gallery_with_numbers_and_pictures(name):
+    page = make_gallery.PAGE.read_text(encoding="utf-8")
     assert f"`python examples/{name}.py`" in page
     (numbers,) = re.findall(
         f"<!-- numbers: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL
     )
-    measured, checked = numbers.split("Checked, over seeds\n")
+    measured, statements = numbers.split("Checked, over seeds\n")
     assert re.search(r"\d", measured)
-    _, *statements = checked.removesuffix("```\n").splitlines()
+    _, *statements = statements.removesuffix("```\n").splitlines()
     assert statements
     assert all(line.endswith("  yes") for line in statements)
     for suffix in ("", "-dark"):
@@ -68,54 +66,63 @@ def test_every_experiment_stands_in_the_gallery_with_numbers_and_pictures(name):
 def test_new_numbers_replace_the_old_ones_of_their_experiment_only():
     marks = "<!-- numbers: {} -->\n{}<!-- end -->\n"
     page = marks.format("one", "old\n") + marks.format("two", "")
-    new = gallery.with_numbers(page, "one", "1.5")
+    new = make_gallery.with_numbers(page, "one", "1.5")
     assert new == page.replace("old\n", "```text\n1.5\n```\n")
     with pytest.raises(ValueError) as error:
-        gallery.with_numbers(page, "three", "3")
+        make_gallery.with_numbers(page, "three", "3")
     assert str(error.value) == (
-        "README.md must have the marks <!-- numbers: three --> and <!-- end -->: "
+        "README.md must contain the marks <!-- numbers: three --> and <!-- end -->: "
         "put them where the numbers of three belong."
     )
 
 
 @pytest.fixture
 def small_gallery(tmp_path, monkeypatch):
-    """A gallery of one experiment in a folder of its own, and what it measures."""
+    """A gallery of one experiment, which measures 1.5 for its first seed, and its page.
+
+    For its second seed, the experiment measures the value in the returned list.
+    """
 
     def main(arguments):
-        folder = Path(arguments[arguments.index("--out") + 1])
-        (folder / "small.png").write_text("new", encoding="utf-8")
+        options = dict(zip(arguments[::2], arguments[1::2]))
+        folder = tmp_path / options["--out"]
+        (folder / "small.png").write_text(options["--seed"], encoding="utf-8")
         print(f"picture: {folder / 'small.png'}")
         print("a number: 1.5")
-        return measured[0]
+        return 1.5 if options["--seed"] == "0" else measured[0]
 
-    measured = [1.5]
+    def claims(runs):
+        return [claim("it", runs, low=1)]
+
+    measured = [2.5]
     page = tmp_path / "README.md"
     page.write_text("<!-- numbers: small -->\n<!-- end -->\n", encoding="utf-8")
     (tmp_path / "small.png").write_text("old", encoding="utf-8")
     monkeypatch.setitem(sys.modules, "small", SimpleNamespace(main=main))
-    monkeypatch.setattr(gallery, "PAGE", page)
-    monkeypatch.setattr(gallery, "PICTURES", tmp_path)
-    check = {"small": lambda runs: [windows.window("it", runs, low=1)]}
-    monkeypatch.setattr(windows, "WINDOWS", check)
+    part = SimpleNamespace(SEEDS=(0, 7), claims=claims)
+    monkeypatch.setitem(sys.modules, "parts.small", SimpleNamespace(claims=part))
+    monkeypatch.setitem(sys.modules, "parts.small.claims", part)
+    monkeypatch.setattr(make_gallery, "PAGE", page)
+    monkeypatch.setattr(make_gallery, "PICTURES", tmp_path)
     return measured, page, tmp_path / "small.png"
 
 
-def test_what_holds_comes_on_the_page_with_its_picture(small_gallery):
+def test_if_the_claims_hold_the_page_shows_the_numbers_and_the_picture(small_gallery):
     _, page, picture = small_gallery
-    gallery.run("small")
+    make_gallery.rebuild("small")
     text = page.read_text(encoding="utf-8")
     assert "```text\na number: 1.5\n\nChecked, over seeds\n" in text
+    assert "  it  1.5 to 2.5      > 1    yes\n" in text
     assert "picture: " not in text
-    assert picture.read_text(encoding="utf-8") == "new"
+    assert picture.read_text(encoding="utf-8") == "0"
 
 
-def test_what_does_not_hold_leaves_the_page_and_the_picture_alone(small_gallery):
+def test_if_a_claim_does_not_hold_neither_page_nor_picture_change(small_gallery):
     measured, page, picture = small_gallery
     before = page.read_text(encoding="utf-8")
     measured[0] = 0.5
     with pytest.raises(AssertionError):
-        gallery.run("small")
+        make_gallery.rebuild("small")
     assert page.read_text(encoding="utf-8") == before
     assert picture.read_text(encoding="utf-8") == "old"
 
@@ -123,7 +130,7 @@ def test_what_does_not_hold_leaves_the_page_and_the_picture_alone(small_gallery)
 def test_experiments_without_mnist_are_an_error(monkeypatch, capsys):
     monkeypatch.delenv("MNIST_DIR", raising=False)
     with pytest.raises(SystemExit):
-        gallery.main(["--experiments"])
+        make_gallery.main(["--experiments"])
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.endswith(
         "error: --experiments must run on MNIST, whose numbers the page shows: "
@@ -131,7 +138,7 @@ def test_experiments_without_mnist_are_an_error(monkeypatch, capsys):
     )
 
 
-# --- What the experiments must show ---------------------------------------------------
+# --- Claims ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -144,35 +151,48 @@ def test_experiments_without_mnist_are_an_error(monkeypatch, capsys):
         ([], False),
     ],
 )
-def test_a_window_holds_if_every_value_is_a_number_between_its_bounds(values, holds):
-    assert windows.window("", values, low=0, high=3).holds is holds
+def test_a_claim_holds_if_every_value_is_a_number_between_its_bounds(values, holds):
+    assert claim("", values, low=0, high=3).holds is holds
 
 
-def test_a_statement_that_does_not_hold_is_an_error_that_shows_what_was_measured():
-    right = windows.window("slope", [0.99, 1.01], 0.9, 1.1)
-    assert windows.checked([right]).splitlines() == [
+def test_a_claim_that_does_not_hold_is_an_error_that_shows_what_was_measured():
+    right = claim("slope", [0.99, 1.01], 0.9, 1.1)
+    assert checked([right]).splitlines() == [
         "Checked, over seeds",
         "             measured     must be  holds",
         "  slope  0.99 to 1.01  0.9 to 1.1    yes",
     ]
-    wrong = windows.window("loss", [0.1, 0.7], high=0.5)
+    wrong = claim("loss", [0.1, 0.7], high=0.5)
     with pytest.raises(AssertionError) as error:
-        windows.checked([right, wrong])
+        checked([right, wrong])
     assert str(error.value).splitlines()[-1] == (
         "  loss     0.1 to 0.7       < 0.5     NO"
     )
 
 
 def shift(accuracies, spreads):
-    """A run of ``covariate_shift`` at the steps 1000 and 5000."""
+    """Observations of ``covariate_shift`` at the steps 1000 and 5000."""
     percentiles = np.array([[[0.0], [0.0], [spread]] for spread in spreads])
-    return covariate_shift.Run(
-        np.array([1000, 5000]), np.array(accuracies), percentiles
-    )
+    return Run(np.array([1000, 5000]), np.array(accuracies), percentiles)
 
 
-def test_windows_are_open_for_the_right_results_only():
+def test_claims_hold_for_the_right_results_only():
     right = {"without": shift([0.4, 0.9], [0.1, 3]), "with": shift([0.9, 0.95], [2, 3])}
-    assert all(w.holds for w in windows.of_covariate_shift([right]))
+    assert all(c.holds for c in claims_of_covariate_shift([right]))
     exchanged = {"without": right["with"], "with": right["without"]}
-    assert not any(w.holds for w in windows.of_covariate_shift([right, exchanged]))
+    assert not any(c.holds for c in claims_of_covariate_shift([right, exchanged]))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_a_script_with_claims_about_seeds(name):
+    part = importlib.import_module(f"parts.{name}.claims")
+    assert (EXAMPLES / f"{name}.py").exists()
+    assert part.SEEDS in ((0,), (0, 1, 2))
+
+
+def test_scripts_do_not_import_scripts():
+    scripts = {path.stem for path in EXAMPLES.glob("*.py")}
+    for path in EXAMPLES.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        imported = re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE)
+        assert scripts.isdisjoint(imported), path

@@ -1,29 +1,29 @@
-"""The main job: it learns, repeats itself, stops cleanly and goes on exactly."""
+"""The main job: it learns, is reproducible, stops cleanly and resumes exactly."""
 
-import importlib
 import io
 import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinygrad_bn as tg
+import train_mlp
+from parts.train_mlp.plots import draw_training
+from support.data import load
+from support.networks import linears
 from tinygrad_bn import nn
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "train_mlp.py"
-sys.path.insert(0, str(SCRIPT.parent))
-train_mlp = importlib.import_module("train_mlp")
+SCRIPT = train_mlp.__file__
 SMALL = ["--data", "moons", "--layers", "8,4"]
 
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    """Half a second each, which only two tests need to spend."""
+    """They take half a second, which only two tests need to spend."""
     monkeypatch.setattr(train_mlp, "draw_training", lambda *_: None)
 
 
@@ -44,11 +44,11 @@ def assert_same_run(a, b):
 # --- It learns ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
     tmp_path, capsys, monkeypatch
 ):
-    draw = importlib.import_module("report").draw_training
-    monkeypatch.setattr(train_mlp, "draw_training", draw)
+    monkeypatch.setattr(train_mlp, "draw_training", draw_training)
     _, train_accuracy, test_accuracy = run(tmp_path)["history"][-1]
     assert train_accuracy > 0.999
     assert test_accuracy >= 0.97
@@ -61,11 +61,11 @@ def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
     assert "Linear 64 → 100, bias=False" in drawing
 
 
-def test_the_accuracy_told_is_that_of_the_saved_weights(tmp_path):
+def test_the_printed_accuracy_is_that_of_the_saved_weights(tmp_path):
     state = run(tmp_path, *SMALL, "--epochs", "3")
     args = train_mlp.parse(SMALL)
-    moons = train_mlp.load("moons")
-    model = train_mlp.perceptron(args, moons)
+    moons = load("moons")
+    model = train_mlp.network(args, moons)
     model.load_state_dict(state["model"])
     scores = model.eval()(tg.Tensor(moons.test_x)).data
     assert state["history"].shape == (3, 3)
@@ -103,11 +103,11 @@ def test_the_two_definitions_of_batch_norm_train_alike(tmp_path):
         ("fused", "sigmoid", [nn.Linear, nn.BatchNorm, nn.Sigmoid] * 2 + [nn.Linear]),
     ],
 )
-def test_only_layers_without_batch_norm_behind_them_have_a_bias(bn, activation, kinds):
+def test_only_layers_that_no_batch_norm_follows_have_a_bias(bn, activation, kinds):
     args = train_mlp.parse([*SMALL, "--bn", bn, "--activation", activation])
-    model = train_mlp.perceptron(args, train_mlp.load("moons"))
+    model = train_mlp.network(args, load("moons"))
     assert [type(module) for module in model] == kinds
-    layers = [module for module in model if isinstance(module, nn.Linear)]
+    layers = linears(model)
     assert [layer.weight.shape for layer in layers] == [(2, 8), (8, 4), (4, 2)]
     biases = [layer.bias is not None for layer in layers]
     assert biases == [bn == "none", bn == "none", True]
@@ -124,10 +124,10 @@ def test_each_optimizer_has_a_learning_rate_of_its_own(tmp_path, name, lr, steps
     assert (optimizer["lr"], optimizer.get("steps")) == (lr, steps)
 
 
-# --- It repeats itself, and goes on exactly -------------------------------------------
+# --- It is reproducible, and resumes exactly ------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path):
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_different_ones(tmp_path):
     runs = [
         run(tmp_path / str(i), *SMALL, "--epochs", "2", "--seed", seed)
         for i, seed in enumerate(["1", "1", "2"])
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_others(tmp_path):
     assert (runs[0]["model"]["0.weight"] != runs[2]["model"]["0.weight"]).all()
 
 
-def test_each_epoch_is_shuffled_in_its_own_way(tmp_path, monkeypatch):
+def test_each_epoch_is_shuffled_differently(tmp_path, monkeypatch):
     orders = []
 
     def noted(x, y, batch_size, rng):
@@ -149,9 +149,7 @@ def test_each_epoch_is_shuffled_in_its_own_way(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_run_stopped_and_resumed_ends_like_one_never_stopped(
-    tmp_path, monkeypatch, optimizer
-):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch, optimizer):
     options = [*SMALL, "--optimizer", optimizer, "--epochs", "4"]
     uninterrupted = run(tmp_path / "a", *options)
     minibatches, epochs = train_mlp.minibatches, []
@@ -171,18 +169,19 @@ def test_a_run_stopped_and_resumed_ends_like_one_never_stopped(
     assert_same_run(run(tmp_path / "b", *options, "--resume"), uninterrupted)
 
 
-def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path):
+def test_a_finished_run_continues_if_more_epochs_are_requested(tmp_path):
     run(tmp_path / "a", *SMALL, "--epochs", "1")
     longer = run(tmp_path / "a", *SMALL, "--epochs", "3", "--resume")
     assert_same_run(longer, run(tmp_path / "b", *SMALL, "--epochs", "3"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_a_sentence_and_the_last_finished_epoch(tmp_path):
     options = [*SMALL, "--out", str(tmp_path / "a")]
-    # Where tests run in the background, a child would inherit that SIGINT is ignored.
+    # If tests run in the background, a child process would inherit an ignored SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *options, "--epochs", "100000"],
+        [sys.executable, SCRIPT, *options, "--epochs", "100000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -194,7 +193,7 @@ def test_ctrl_c_ends_with_a_sentence_and_the_last_finished_epoch(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
-    assert out == "\nStopped. --resume goes on from the last finished epoch.\n"
+    assert out == "\nStopped. --resume continues from the last finished epoch.\n"
     stopped = tg.load(checkpoint)
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.npz"]
     epochs = str(len(stopped["history"]))
@@ -207,7 +206,7 @@ def test_resuming_with_other_options_is_refused(tmp_path):
         run(tmp_path, "--data", "moons", "--lr", "0.5", "--resume")
     path = tmp_path / "checkpoint.npz"
     assert caught.value.code == (
-        f"train_mlp.py: error: --resume must keep to what {path} began with: "
+        f"train_mlp.py: error: --resume must use the options with which {path} began: "
         "{'layers': '[8, 4]', 'lr': '0.003'}."
     )
 
@@ -226,11 +225,12 @@ def test_resuming_from_nothing_or_from_a_damaged_file_says_so(tmp_path):
     assert caught.value.code.startswith(expected)
 
 
-# --- What it says ---------------------------------------------------------------------
+# --- What it prints -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_terminal_only_the_closing_line_is_printed(tmp_path):
-    command = [sys.executable, str(SCRIPT), *SMALL, "--epochs", "1"]
+    command = [sys.executable, SCRIPT, *SMALL, "--epochs", "1"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, check=False, text=True
     )

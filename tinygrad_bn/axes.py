@@ -5,45 +5,62 @@ All functions accept arrays and tensors: they only read ``x.ndim`` and ``x.shape
 
 import functools
 import math
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 from . import errors
 
 
-def axes_of(x, axis) -> tuple[int, ...]:
+def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
     """The axes meant by NumPy's ``axis``: None (all), one, several, or from the end.
 
-    Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
+    They are sorted and counted from the start. ``added`` is the number of axes that the
+    result has in addition to those of ``x``.
+
+    Raises: ``ValueError`` for an axis that there is not, or that comes twice.
     """
-    several = not isinstance(axis, tuple) and isinstance(axis, Iterable)
-    axes = _axes(x.ndim, tuple(axis) if several else axis)
+    if axis is None:
+        return tuple(range(x.ndim))
+    # An array of no axes can be iterated by its type, but not in fact.
+    several = isinstance(axis, Iterable) and getattr(axis, "ndim", 1) > 0
+    try:
+        numbers = tuple(map(operator.index, axis if several else (axis,)))
+    except TypeError:
+        raise errors.axis_refused(axis, x, added) from None
+    axes = _sorted_axes(x.ndim + added, numbers)
     if axes is None:
-        raise errors.axis_refused(axis, x)
+        raise errors.axis_refused(axis, x, added)
     return axes
 
 
 @functools.cache
-def _axes(ndim: int, axis) -> tuple[int, ...] | None:
+def _sorted_axes(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...] | None:
     """The axes, sorted and counted from the start; None if they make no sense."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    found = tuple(sorted(int(i) + ndim if i < 0 else int(i) for i in axes))
+    found = tuple(sorted(i + ndim if i < 0 else i for i in axes))
     sensible = len(set(found)) == len(found) and all(0 <= i < ndim for i in found)
     return found if sensible else None
 
 
-def shape_with_ones(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+def one_axis_of(x: Any, axis: Any, added: int = 0) -> int:
+    """The axis meant by NumPy's ``axis``, which must be a single one."""
+    axes = () if axis is None else axes_of(x, axis, added)
+    if len(axes) != 1:
+        raise errors.one_axis_needed(axis, x)
+    return axes[0]
+
+
+def shape_with_ones(x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of ``x`` with 1 for each of ``axes``: that of a sum with keepdims."""
     return _split(x.shape, axes)[0]
 
 
-def shape_without(x, axes: tuple[int, ...]) -> tuple[int, ...]:
+def shape_without(x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of ``x`` without ``axes``: that of a sum over them."""
     return _split(x.shape, axes)[1]
 
 
-def count(x, axes: tuple[int, ...]) -> int:
+def count(x: Any, axes: tuple[int, ...]) -> int:
     """How many values of ``x`` a sum over ``axes`` adds up."""
     return _split(x.shape, axes)[2]
 
@@ -61,7 +78,7 @@ def one_shape(numbers: tuple) -> tuple:
     return tuple(numbers[0]) if single else numbers
 
 
-def shape_with_blank_filled(x, shape: tuple) -> tuple[int, ...]:
+def shape_with_blank_filled(x: Any, shape: tuple) -> tuple[int, ...]:
     """The shape with its -1, if any, replaced by what is left over.
 
     Raises: ``ValueError`` for a shape that ``x`` does not fit into.
@@ -74,7 +91,7 @@ def shape_with_blank_filled(x, shape: tuple) -> tuple[int, ...]:
     return shape
 
 
-def order_of_axes(x, axes: tuple) -> tuple[int, ...]:
+def order_of_axes(x: Any, axes: tuple) -> tuple[int, ...]:
     """The axes counted from the start, in the order given; reversed if none are given.
 
     Raises: ``ValueError`` unless each axis of ``x`` is named once.

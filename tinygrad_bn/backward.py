@@ -4,15 +4,13 @@ An operation is newer than its inputs. So the tape, sorted by timestamp, is in
 topological order, and when the loop reaches a node, everything that was computed from
 that node has already added its share to the cotangent.
 
-==================  ====================================================================
-backward pass       carries the cotangent of an output back to leaves, or to other
-                    nodes that somebody wants
-fused               a hand-written forward and backward, paired with its ``definition``,
-                    a composite that computes the same
-boundary            nodes at which a walk stops, as if they were leaves
-gradient buffer     the slice of an optimizer's flat array that holds one parameter's
-                    gradient
-==================  ====================================================================
+    backward pass     carries the cotangent of an output back to leaves, or to other
+                      nodes that somebody wants
+    fused             a hand-written forward and backward, paired with its
+                      ``definition``, a composite that computes the same
+    boundary          nodes at which a walk stops, as if they were leaves
+    gradient buffer   the slice of an optimizer's flat array that holds one parameter's
+                      gradient
 
 This file comes after ``tape.py`` in the reading order, and before ``ops.py``.
 
@@ -50,17 +48,18 @@ def tape(
             continue
         nodes.append(node)
         for x in node.inputs:
-            if isinstance(x, Node) and x not in found:
-                if x._requires_grad or through_cuts:
-                    found.add(x)
-                    waiting.append(x)
+            if not isinstance(x, Node) or x in found:
+                continue
+            if x._requires_grad or through_cuts:
+                found.add(x)
+                waiting.append(x)
     nodes.sort(key=operator.attrgetter("timestamp"), reverse=True)
     return nodes
 
 
 def backward_pass(
     y: Node,
-    g,
+    g: Any,
     wanted: Collection[Node] | None = None,
     boundary: Collection[Node] = frozenset(),
 ) -> dict[Node, Any]:
@@ -80,7 +79,8 @@ def backward_pass(
             del cotangents[node]
         refuse_changed_leaves(node)
         needs = [
-            isinstance(x, Node) and (x._requires_grad if needed is None else x in needed)
+            isinstance(x, Node)
+            and (x._requires_grad if needed is None else x in needed)
             for x in node.inputs
         ]
         for x, d_x in node.op.apply_pullbacks(g, node, needs):
@@ -106,7 +106,7 @@ def refuse_changed_leaves(node: Node) -> None:
             raise errors.leaf_changed(x, node)
 
 
-def initial_cotangent(y: Node, gradient) -> np.ndarray:
+def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
     """The cotangent with which a backward pass from ``y`` starts: 1 by default."""
     if gradient is None:
         if y.size != 1:
@@ -118,7 +118,7 @@ def initial_cotangent(y: Node, gradient) -> np.ndarray:
     return g
 
 
-def backward(y: Node, gradient=None) -> None:
+def backward(y: Node, gradient: Any = None) -> None:
     """Add the gradient of ``y`` to ``.grad`` of every leaf: ``Tensor.backward``."""
     if not y._requires_grad:
         raise errors.nothing_recorded(y)
@@ -145,11 +145,11 @@ def grad(y, wrt, gradient=None, create_graph=False):
 
     Returns a tensor for a tensor and a list for a sequence, with zeros for what ``y``
     does not depend on. Changes nothing. ``gradient`` is the cotangent to start from,
-    shaped like ``y``; a ``y`` of one element does not need it. With ``create_graph`` the
-    result is recorded, so that it can be differentiated, explained and drawn.
+    shaped like ``y``; a ``y`` of one element does not need it. With ``create_graph``
+    the result is recorded, so that it can be differentiated, explained and drawn.
 
-    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt`` that
-    does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
+    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
+    that does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
     """
     if not isinstance(y, Node) or wrt is None:
         raise errors.grad_of_no_tensor(y, wrt)
@@ -160,9 +160,9 @@ def grad(y, wrt, gradient=None, create_graph=False):
             raise errors.wrt_is_no_tensor(x)
         if not x._requires_grad:
             raise errors.wrt_requires_no_gradient(x)
-    g = initial_cotangent(y, gradient)
+    g: Any = initial_cotangent(y, gradient)
     if create_graph:
-        g = gradient if isinstance(gradient, Node) else type(y)(g)
+        g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
         cotangents = always_recorded(backward_pass)(y, g, set(wanted))
     else:
         cotangents = backward_pass(y, g, set(wanted))
@@ -170,8 +170,8 @@ def grad(y, wrt, gradient=None, create_graph=False):
     return gradients[0] if single else gradients
 
 
-def _as_tensor_like(x: Node, g):
-    if isinstance(g, Node):
+def _as_tensor_like(x: Any, g: Any) -> Any:
+    if isinstance(g, type(x)):
         return g if g.dtype == x.dtype else g.astype(x.dtype)
     return type(x)(np.zeros(x.shape) if g is None else g, dtype=x.dtype)
 

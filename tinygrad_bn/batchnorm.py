@@ -1,10 +1,10 @@
 """Batch normalization, defined twice: as a graph of primitives, and fused by hand.
 
 Geometry first. In each channel, the m values of a batch are one vector x. Batch norm
-removes from x its component along the vector of ones (it subtracts the mean), scales the
-rest to length sqrt(m), and then stretches by gamma and shifts by beta. The result does
-not change when a constant is added to x, nor, as eps -> 0, when x is stretched by a
-positive factor. So the gradient has no component in those two directions:
+removes from x its component along the vector of ones (it subtracts the mean), scales
+the rest to length sqrt(m), and then stretches by gamma and shifts by beta. The result
+does not change when a constant is added to x, nor, as eps -> 0, when x is stretched by
+a positive factor. So the gradient has no component in those two directions:
 
     the backward pass removes from the cotangent g its component along the ones and,
     as eps -> 0, along x_hat, and rescales the rest.
@@ -45,12 +45,11 @@ d_mean = -sum(d_x_c), and each row of x receives 1/m of that:
 The last line holds because sum(x_hat) = 0. In it, ``g`` is the direct route,
 ``- mean(g)`` came through E[x], and the last term through Var[x].
 
-==================  ====================================================================
-N, C                the batch size, and the number of channels (features)
-axes                the axes averaged over; the other ones are the channels
-m                   the number of values averaged per channel, N for ``axes=(0,)``
-running statistics  exponential averages of mean and var over batches, for evaluation
-==================  ====================================================================
+    N, C                 the batch size, and the number of channels (features)
+    axes                 the axes averaged over; the other ones are the channels
+    m                    the number of values averaged per channel, N for ``axes=(0,)``
+    running statistics   exponential averages of mean and var over batches, for
+                         evaluation
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``.
@@ -69,6 +68,7 @@ import numpy as np
 from . import errors
 from .axes import axes_of, count, shape_with_ones, shape_without
 from .backward import Fused
+from .compositions import in_single_precision
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
 from .scopes import composite
@@ -76,24 +76,25 @@ from .tensor import Tensor
 
 
 @composite
+@in_single_precision
 def batch_norm(
-    x,
-    gamma=None,
-    beta=None,
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
     *,
     axes: tuple[int, ...] | None = (0,),
     eps: float = 1e-5,
-    mean=None,
-    var=None,
+    mean: Any = None,
+    var: Any = None,
     constants: tuple[str, ...] = (),
     running: "RunningStatistics | None" = None,
 ) -> Tensor:
     """Normalize each channel of ``x`` over the batch, then scale and shift it.
 
     ``mean`` and ``var``, if given, replace those of the batch: this is evaluation mode.
-    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward pass
-    treats as constants: the mistake described in section 2 of the paper, on purpose.
-    ``running``, if given, is updated with the batch statistics.
+    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward
+    pass treats as constants: the mistake described in section 2 of the paper, on
+    purpose. ``running``, if given, is updated with the batch statistics.
 
     Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over (None: all
     but axis 1); gamma, beta, mean and var one value per channel, (C,); the result like
@@ -138,23 +139,24 @@ def batch_norm(
     return y
 
 
+@in_single_precision
 def fused_batch_norm(
-    x,
-    gamma=None,
-    beta=None,
+    x: Any,
+    gamma: Any = None,
+    beta: Any = None,
     *,
     axes: tuple[int, ...] | None = (0,),
     eps: float = 1e-5,
-    mean=None,
-    var=None,
+    mean: Any = None,
+    var: Any = None,
     running: "RunningStatistics | None" = None,
 ) -> Tensor:
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
 
     It is faster, it saves only x_c and a few numbers per channel for the backward pass,
-    and it measures values from the first row, so that x_hat stays accurate when the mean
-    is large compared with the standard deviation. Evaluation mode (``mean`` or ``var``
-    given) and derivatives of second order are left to the definition.
+    and it measures values from the first row, so that x_hat stays accurate when the
+    mean is large compared with the standard deviation. Evaluation mode (``mean`` or
+    ``var`` given) and derivatives of second order are left to the definition.
 
     Shapes, errors: as for ``batch_norm``.
 
@@ -232,7 +234,7 @@ class RunningStatistics:
     """
 
     def __init__(
-        self, num_features: int, momentum: float | None = 0.1, dtype=np.float32
+        self, num_features: int, momentum: float | None = 0.1, dtype: Any = np.float32
     ):
         if momentum is not None and not 0 <= momentum <= 1:
             raise errors.momentum_refused(momentum)
@@ -250,7 +252,7 @@ class RunningStatistics:
         self.var += weight * m / (m - 1) * var
 
 
-def averaged_axes(x, axes: Any) -> tuple[int, ...]:
+def averaged_axes(x: Any, axes: Any) -> tuple[int, ...]:
     """The axes averaged over, sorted and counted from the start."""
     return axes_of(x, [i for i in range(x.ndim) if i != 1] if axes is None else axes)
 
@@ -294,12 +296,12 @@ def _broadcastable(values, x, axes):
     return reshape(values, shape=shape_with_ones(x, axes))
 
 
-def _check_batch(x, axes) -> None:
+def _check_batch(x: Any, axes: Any) -> None:
     if count(x, axes) < 2:
         raise errors.one_value_per_channel(x, axes)
 
 
-def check_settings(function: str, eps: float, constants=()) -> None:
+def check_settings(function: str, eps: float, constants: Any = ()) -> None:
     """Raise for settings that make no sense."""
     if not 0 <= eps < math.inf:
         raise errors.eps_refused(function, eps)
@@ -308,5 +310,5 @@ def check_settings(function: str, eps: float, constants=()) -> None:
         raise errors.constants_unknown(function, unknown)
 
 
-def as_tensor(x) -> Tensor:
+def as_tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(x)

@@ -9,11 +9,12 @@ here when you want the wording of an error.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 
-def describe(x, scope=None) -> str:
+def describe(x: Any, scope: Any = None) -> str:
     """What an error calls an input: its name, if it has one, and its shape.
 
     ``scope``: the call that uses ``x``, which knows the names of its parameters.
@@ -26,14 +27,14 @@ def describe(x, scope=None) -> str:
     return f"tensor{x.shape}" if name is None else f"{name!r}{x.shape}"
 
 
-def _list(tensors: Iterable, scope=None) -> str:
+def _list(tensors: Iterable, scope: Any = None) -> str:
     return ", ".join(describe(x, scope) for x in tensors)
 
 
 # --- Making and changing tensors ------------------------------------------------------
 
 
-def data_is_a_tensor(data) -> TypeError:
+def data_is_a_tensor(data: Any) -> TypeError:
     return TypeError(
         f"Tensor(data): data must be numbers, but {describe(data)} is a tensor "
         "already. Use it as it is, or data.detach() for one without history."
@@ -47,14 +48,21 @@ def data_contains_tensors() -> TypeError:
     )
 
 
-def data_are_not_real(data, dtype) -> TypeError:
+def data_are_masked(function: str) -> TypeError:
+    return TypeError(
+        f"{function}: data must not be masked, because the mask would be lost. Use "
+        "array.filled(value), or tg.where(mask, ...) to compute with a mask."
+    )
+
+
+def data_are_not_real(data: Any, dtype: Any) -> TypeError:
     return TypeError(
         f"Tensor(data): data must be real numbers, but NumPy reads {data!r:.60} as "
         f"dtype {dtype}."
     )
 
 
-def data_of_another_kind(x, values: np.ndarray) -> ValueError:
+def data_of_another_kind(x: Any, values: np.ndarray) -> ValueError:
     return ValueError(
         "tensor.data = values: shape and dtype must agree, but "
         f"{describe(x)} is {x.dtype} and the values are {values.shape} "
@@ -62,7 +70,7 @@ def data_of_another_kind(x, values: np.ndarray) -> ValueError:
     )
 
 
-def not_a_leaf(x) -> TypeError:
+def not_a_leaf(x: Any) -> TypeError:
     return TypeError(
         f"only leaves can be assigned to, but {describe(x)} is the output of "
         f"{x.op.name!r}. Compute a new tensor, or change a leaf and run the forward "
@@ -70,7 +78,7 @@ def not_a_leaf(x) -> TypeError:
     )
 
 
-def assigned_gradient_lost(values) -> TypeError:
+def assigned_gradient_lost(values: Any) -> TypeError:
     return TypeError(
         "tensor[index] = values: values must be numbers, but "
         f"{describe(values)} has a gradient to lose. Use tg.stack or tg.concatenate, "
@@ -78,7 +86,7 @@ def assigned_gradient_lost(values) -> TypeError:
     )
 
 
-def in_place(x, symbol: str) -> TypeError:
+def in_place(x: Any, symbol: str) -> TypeError:
     return TypeError(
         f"a leaf that requires a gradient cannot be changed by {symbol}, which would "
         f"put another tensor in the place of {describe(x)}. To change its values, "
@@ -87,21 +95,21 @@ def in_place(x, symbol: str) -> TypeError:
     )
 
 
-def gradient_of_an_output(x) -> TypeError:
+def gradient_of_an_output(x: Any) -> TypeError:
     return TypeError(
         f"requires_grad can be set on leaves only, but {describe(x)} is the output of "
         f"{x.op.name!r}. Use .detach() or tg.stop_gradient() to stop gradients."
     )
 
 
-def gradient_of_integers(x) -> TypeError:
+def gradient_of_integers(x: Any) -> TypeError:
     return TypeError(
         f"only floating-point tensors can require a gradient, but {describe(x)} is "
         f"{x.dtype}. Pass dtype=float, or leave requires_grad off."
     )
 
 
-def gradient_misshapen(x, shape: tuple) -> ValueError:
+def gradient_misshapen(x: Any, shape: tuple) -> ValueError:
     return ValueError(
         "tensor.grad = values: a gradient must have the shape of its tensor, but "
         f"{describe(x)} received one of {shape}. Set .grad to None to clear it."
@@ -111,14 +119,14 @@ def gradient_misshapen(x, shape: tuple) -> ValueError:
 # --- Reading tensors ------------------------------------------------------------------
 
 
-def not_one_element(x) -> ValueError:
+def not_one_element(x: Any) -> ValueError:
     return ValueError(
         "a single value must be asked of a tensor of one element, but "
         f"{describe(x)} has {x.size}. Index it or reduce it first."
     )
 
 
-def truth_of_many(x) -> ValueError:
+def truth_of_many(x: Any) -> ValueError:
     return ValueError(
         "the truth of a tensor is defined for one element only, but "
         f"{describe(x)} has {x.size}. Use .data.any() or .data.all()."
@@ -144,53 +152,92 @@ def ufunc_writes(name: str, method: str) -> TypeError:
 # --- Calling an operation -------------------------------------------------------------
 
 
-def inputs_refused(operation, inputs: Sequence, error: Exception, scope) -> Exception:
+def inputs_refused(
+    operation: Any, inputs: Sequence, error: Exception, scope: Any
+) -> Exception:
     """The error for inputs that do not fit: an error of NumPy with names and shapes."""
-    kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+    kinds = IndexError, TypeError, ValueError, OverflowError
+    kind = next(kind for kind in kinds if isinstance(error, kind))
     demands = operation.demands if kind is ValueError else None
     demands = demands or f"{str(error).rstrip('.')}."
     received = _list(inputs, scope)
     return kind(f"{operation.name}: {demands} Received: {received}.")
 
 
-def sequence_of_tensors(operation) -> TypeError:
+def sequence_of_tensors(operation: Any) -> TypeError:
+    name = getattr(operation, "name", operation)
     return TypeError(
-        f"{operation.name}: inputs must be tensors, arrays or numbers, but a sequence "
+        f"{name}: inputs must be tensors, arrays or numbers, but a sequence "
         "of tensors was received. Use tg.stack(tensors), which keeps gradients."
     )
 
 
-def result_is_not_real(operation, dtype) -> TypeError:
+def result_is_not_real(operation: Any, dtype: Any) -> TypeError:
     return TypeError(
         f"{operation.name}: the result must be real numbers, but it is {dtype}."
     )
 
 
-def axis_refused(axis, x) -> ValueError:
+def axis_refused(axis: Any, x: Any, added: int = 0) -> ValueError:
     return ValueError(
-        f"axis must name different axes out of {x.ndim}, but {axis} was received for "
-        f"{describe(x)}."
+        f"axis must name different axes out of {x.ndim + added}, but {axis!r} was "
+        f"received for {describe(x)}."
     )
 
 
-def reshape_refused(x, shape: tuple) -> ValueError:
+def one_axis_needed(axis: Any, x: Any) -> ValueError:
+    return ValueError(
+        f"axis must be a single one, but {axis!r} was received for {describe(x)}."
+    )
+
+
+def reshape_refused(x: Any, shape: tuple) -> ValueError:
     return ValueError(
         f"reshape: a shape of {x.size} values must be given, with at most one -1 for "
         f"what is left over, but {describe(x)} received {shape}."
     )
 
 
-def transpose_refused(x, axes: tuple) -> ValueError:
+def transpose_refused(x: Any, axes: tuple) -> ValueError:
     return ValueError(
         f"transpose: each of the {x.ndim} axes must be named once, but "
         f"{describe(x)} received {axes}."
     )
 
 
-def flatten_refused(start_axis: int, end_axis: int, x) -> ValueError:
+def flatten_refused(start_axis: int, end_axis: int, x: Any) -> ValueError:
     return ValueError(
         f"flatten: start_axis must not come after end_axis, but {start_axis} and "
         f"{end_axis} were received for {describe(x)}."
+    )
+
+
+def squeeze_refused(axis: Any, x: Any) -> ValueError:
+    return ValueError(
+        f"squeeze: the axes to be removed must have length 1, but axis={axis!r} was "
+        f"received for {describe(x)}."
+    )
+
+
+def broadcast_refused(x: Any, shape: tuple) -> ValueError:
+    return ValueError(
+        f"broadcast_to: {describe(x)} does not broadcast to {shape}: its axes must "
+        "agree with the last axes of that shape, or have length 1. Reshape it."
+    )
+
+
+def bounds_refused(x: Any, low: Any, high: Any) -> TypeError:
+    return TypeError(
+        "clip: low and high must be numbers, or one of them None, but "
+        f"{describe(low)} and {describe(high)} were received for {describe(x)}. For "
+        "other bounds use tg.maximum and tg.minimum, which also have gradients of them."
+    )
+
+
+def ddof_refused(ddof: Any, m: int, x: Any) -> ValueError:
+    return ValueError(
+        f"var: ddof must be smaller than the number of values averaged, {m}, but "
+        f"{ddof!r} was received for {describe(x)}."
     )
 
 
@@ -207,7 +254,7 @@ def stack_of_shapes(tensors: Sequence) -> ValueError:
 # --- Going backward -------------------------------------------------------------------
 
 
-def nothing_recorded(y) -> RuntimeError:
+def nothing_recorded(y: Any) -> RuntimeError:
     return RuntimeError(
         "backward() must start from a tensor that depends on a leaf with "
         f"requires_grad=True, but {describe(y)} does not. Was it computed under "
@@ -215,7 +262,7 @@ def nothing_recorded(y) -> RuntimeError:
     )
 
 
-def leaf_changed(x, node) -> RuntimeError:
+def leaf_changed(x: Any, node: Any) -> RuntimeError:
     return RuntimeError(
         "a graph runs backward only with the values it was recorded with, but "
         f"{describe(x, node.scope)} was changed after {node.op.name!r} had used it. "
@@ -224,7 +271,7 @@ def leaf_changed(x, node) -> RuntimeError:
     )
 
 
-def cotangent_missing(y) -> ValueError:
+def cotangent_missing(y: Any) -> ValueError:
     return ValueError(
         f"a gradient starts from one number, but {describe(y)} has {y.size}. Reduce "
         "it first, for example with .sum() or .mean(), or pass gradient=, an array of "
@@ -232,14 +279,14 @@ def cotangent_missing(y) -> ValueError:
     )
 
 
-def cotangent_misshapen(y, shape: tuple) -> ValueError:
+def cotangent_misshapen(y: Any, shape: tuple) -> ValueError:
     return ValueError(
         "gradient must have the shape of the tensor it arrives at, but "
         f"{describe(y)} got one of shape {shape}."
     )
 
 
-def pullback_misshapen(node, x, gradient) -> ValueError:
+def pullback_misshapen(node: Any, x: Any, gradient: Any) -> ValueError:
     received = getattr(gradient, "shape", repr(gradient))
     return ValueError(
         f"{node.op.name}: the gradient of an input must have its shape, but the rule "
@@ -247,25 +294,25 @@ def pullback_misshapen(node, x, gradient) -> ValueError:
     )
 
 
-def fused_gradients_missing(operation, inputs: int, gradients: int) -> ValueError:
+def fused_gradients_missing(operation: Any, inputs: int, gradients: int) -> ValueError:
     return ValueError(
         f"{operation.name}: backward must return one gradient per input, but for "
         f"{inputs} inputs it returned {gradients}. Return None where none is needed."
     )
 
 
-def grad_of_no_tensor(y, wrt) -> TypeError:
+def grad_of_no_tensor(y: Any, wrt: Any) -> TypeError:
     return TypeError(
         "grad(y, wrt): y must be a tensor and wrt one or several, but "
         f"{describe(y):.60} and {describe(wrt):.60} were received."
     )
 
 
-def wrt_is_no_tensor(x) -> TypeError:
+def wrt_is_no_tensor(x: Any) -> TypeError:
     return TypeError(f"grad(y, wrt): wrt must be tensors, but it contains {x!r:.60}.")
 
 
-def wrt_requires_no_gradient(x) -> ValueError:
+def wrt_requires_no_gradient(x: Any) -> ValueError:
     return ValueError(
         "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded how y "
         f"depends on it, but {describe(x)} ({x.dtype}) does not. Make it with "
@@ -276,7 +323,7 @@ def wrt_requires_no_gradient(x) -> ValueError:
 # --- Batch norm, layers and losses ----------------------------------------------------
 
 
-def eps_refused(function: str, eps) -> ValueError:
+def eps_refused(function: str, eps: Any) -> ValueError:
     return ValueError(
         f"{function}: eps must be finite and at least 0, but {eps!r} was received."
     )
@@ -289,7 +336,7 @@ def constants_unknown(function: str, unknown: Iterable[str]) -> ValueError:
     )
 
 
-def one_value_per_channel(x, axes: tuple) -> ValueError:
+def one_value_per_channel(x: Any, axes: tuple) -> ValueError:
     return ValueError(
         "batch_norm: at least two values per channel must be averaged, because of a "
         "single one nothing is left when its mean is subtracted: x_hat would be 0 "
@@ -298,7 +345,9 @@ def one_value_per_channel(x, axes: tuple) -> ValueError:
     )
 
 
-def not_per_channel(name: str, values, x, axes: tuple, channels: tuple) -> ValueError:
+def not_per_channel(
+    name: str, values: Any, x: Any, axes: tuple, channels: tuple
+) -> ValueError:
     return ValueError(
         f"batch_norm: {name} must have one value per channel, {channels}, for "
         f"{describe(x)} with axes={axes}, but {np.shape(values)} was received. "
@@ -306,21 +355,21 @@ def not_per_channel(name: str, values, x, axes: tuple, channels: tuple) -> Value
     )
 
 
-def momentum_refused(momentum) -> ValueError:
+def momentum_refused(momentum: Any) -> ValueError:
     return ValueError(
         "momentum, the weight of the new batch, must be in [0, 1], or None for the "
         f"average over all batches, but {momentum!r} was received."
     )
 
 
-def linear_refused(x, weight, bias) -> ValueError:
+def linear_refused(x: Any, weight: Any, bias: Any) -> ValueError:
     return ValueError(
         "linear: x (..., in_features), weight (in_features, out_features) and bias "
         f"(out_features,) must fit together. Received: {_list((x, weight, bias))}."
     )
 
 
-def labels_are_not_integers(dtype) -> TypeError:
+def labels_are_not_integers(dtype: Any) -> TypeError:
     return TypeError(
         "cross_entropy: labels must be integers, the index of the right class for "
         f"each row, but an array of {dtype} was received. Convert with "
@@ -328,7 +377,7 @@ def labels_are_not_integers(dtype) -> TypeError:
     )
 
 
-def labels_misshapen(logits, labels) -> ValueError:
+def labels_misshapen(logits: Any, labels: Any) -> ValueError:
     return ValueError(
         "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
         f"{describe(logits)} and labels {labels.shape} were received."
@@ -342,7 +391,7 @@ def labels_out_of_range(labels: np.ndarray, classes: int) -> ValueError:
     )
 
 
-def targets_misshapen(prediction, target) -> ValueError:
+def targets_misshapen(prediction: Any, target: Any) -> ValueError:
     return ValueError(
         "mse_loss: prediction and target must have the same shape, but "
         f"{describe(prediction)} and {np.shape(target)} were received. "

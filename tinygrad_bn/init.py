@@ -6,12 +6,15 @@ This file comes after ``functional.py`` in the reading order.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 
 def kaiming_normal(
-    shape: tuple[int, int], rng: np.random.Generator | int | None, dtype=np.float32
+    shape: tuple[int, int],
+    rng: np.random.Generator | int | None,
+    dtype: Any = np.float32,
 ) -> np.ndarray:
     """Weights (fan_in, fan_out) of variance 2 / fan_in: keeps the scale through ReLU.
 
@@ -22,7 +25,9 @@ def kaiming_normal(
 
 
 def xavier_normal(
-    shape: tuple[int, int], rng: np.random.Generator | int | None, dtype=np.float32
+    shape: tuple[int, int],
+    rng: np.random.Generator | int | None,
+    dtype: Any = np.float32,
 ) -> np.ndarray:
     """Weights (fan_in, fan_out), variance 2 / (fan_in + fan_out): for tanh and sigmoid.
 

@@ -1,14 +1,12 @@
 """Module: a function with parameters, which knows the names of what is inside it.
 
-==================  ====================================================================
-module              a function with parameters: ``module(x)`` calls ``forward``
-member              a leaf, a module or an array among the attributes of a module, also
-                    inside lists, tuples and dictionaries. A tensor that was recorded,
-                    such as an activation, is none
-parameter           a member that requires a gradient
-state               what a checkpoint contains: tensors, and arrays that are not trained
-qualified name      attribute names from the outermost module inward, as in ``0.weight``
-==================  ====================================================================
+    module           a function with parameters: ``module(x)`` calls ``forward``
+    member           a leaf, a module or an array among the attributes of a module, also
+                     inside lists, tuples and dictionaries. A tensor that was recorded,
+                     such as an activation, is none
+    parameter        a member that requires a gradient
+    state            what a checkpoint contains: tensors, and arrays that do not train
+    qualified name   attribute names from the outermost module inward: ``0.weight``
 
 Nothing is registered. Names and parameters are found by a walk through the attributes
 whenever somebody asks, so they always describe the module as it is.

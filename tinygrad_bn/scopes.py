@@ -1,10 +1,8 @@
 """Where the program is: inside which calls, and whether operations are recorded.
 
-==================  ====================================================================
-scope               one call of a composite or of a module
-composite           a function whose operations are recorded under its name
-qualified name      a name with the path of its module in front, as in ``1.E[x]``
-==================  ====================================================================
+    scope            one call of a composite or of a module
+    composite        a function whose operations are recorded under its name
+    qualified name   a name with the path of its module in front, as in ``1.E[x]``
 
 ``tape.py`` records this for every operation. Errors and pictures read it.
 """
@@ -12,8 +10,8 @@ qualified name      a name with the path of its module in front, as in ``1.E[x]`
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import _GeneratorContextManager, contextmanager
+from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -26,7 +24,7 @@ class Scope:
 
     __slots__ = ("_name", "owner", "parent")
 
-    def __init__(self, name: str | None, owner, parent: "Scope | None"):
+    def __init__(self, name: str | None, owner: Any, parent: "Scope | None"):
         self._name, self.owner, self.parent = name, owner, parent
 
     @property
@@ -37,13 +35,7 @@ class Scope:
         through the modules around it, when somebody asks.
         """
         if self._name is None:
-            self._name = ""
-            for call in enclosing(self.parent):
-                if call.owner is not None:
-                    path = call.owner.path_of(self.owner)
-                    if path is not None:
-                        self._name = join(call.name, path)
-                        break
+            self._name = place_in(self.parent, self.owner) or ""
         return self._name
 
 
@@ -66,11 +58,11 @@ def name_in(scope: Scope | None, name: str) -> str:
     return name if call is None else join(call.name, name)
 
 
-def place_in(scope: Scope | None, leaf) -> str | None:
-    """The path of a leaf in the innermost module around ``scope`` that holds it."""
+def place_in(scope: Scope | None, member: Any) -> str | None:
+    """The path of a leaf or module in the innermost module called that holds it."""
     for call in enclosing(scope):
         if call.owner is not None:
-            path = call.owner.path_of(leaf)
+            path = call.owner.path_of(member)
             if path is not None:
                 return join(call.name, path)
     return None
@@ -105,9 +97,9 @@ state = _State()
 
 
 @contextmanager
-def _recording(wanted: bool):
-    # Generators may leave their contexts in another order than they entered them.
-    # Each context therefore withdraws its own request; it does not restore what it found.
+def _recording(wanted: bool) -> Iterator[None]:
+    # Generators may leave their contexts in another order than they entered them. Each
+    # context therefore withdraws its own request; it does not restore what it found.
     request = object()
     state.requests[request] = state.recording = wanted
     try:
@@ -117,7 +109,7 @@ def _recording(wanted: bool):
         state.recording = next(reversed(state.requests.values()), True)
 
 
-def no_grad():
+def no_grad() -> _GeneratorContextManager[None]:
     """Record nothing inside: a context manager, and a decorator for functions."""
     return _recording(False)
 

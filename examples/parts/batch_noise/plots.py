@@ -1,0 +1,106 @@
+"""The tables and the picture of batch_noise.py."""
+
+import numpy as np
+from matplotlib.ticker import LogLocator
+
+from support.measures import largest
+from support.plotting import figure
+from support.tables import table
+
+
+def report(measured):
+    """The closing tables: one unit and its theory, and the classifiers."""
+    units = [
+        (f"N = {n}", f"{error:.4g} ({e:.4g})", f"{shrinkage:.4f} ({s:.4f})")
+        for n, error, e, shrinkage, s in zip(
+            measured["sizes"],
+            measured["error_of_mean"],
+            measured["expected_error"],
+            measured["shrinkage"],
+            measured["expected_shrinkage"],
+        )
+    ]
+    d = measured["d"]
+    deviation = max(
+        largest(x_hat - d / np.sqrt(d**2 + eps))
+        for eps, x_hat in measured["pairs"].items()
+    )
+    ghosts = [
+        (
+            f"{optimizer}, groups of {group}",
+            f"{np.mean(measured['test_errors'][optimizer, group]):.2%}",
+            int(np.sum(added < 0)),
+            int(np.sum(added > 0)),
+        )
+        for (optimizer, group), added in measured["added_errors"].items()
+    ]
+    seeds = len(next(iter(measured["added_errors"].values())))
+    return "\n\n".join(
+        [
+            table(
+                "Batches of N from N(0, 2^2), measured (theory)",
+                ("", "std of the batch mean", "gamma / s"),
+                units,
+            ),
+            f"Batches of two: x_hat = d / sqrt(d^2 + eps), up to {deviation:.1g}",
+            table(
+                f"Ghost batches: mean over {seeds} seeds, and the number of seeds\n"
+                "in which they are better or worse than groups of 128",
+                ("", "test error", "better", "worse"),
+                ghosts,
+            ),
+        ]
+    )
+
+
+def plot(measured, name, theme):
+    """The error of the batch mean, shrinkage, batches of two, and ghost batches."""
+    fig, ((mean, shrink), (two, ghost)) = figure(theme, 2, 2)
+    plot_sizes(mean, shrink, measured)
+    for eps, x_hat in measured["pairs"].items():
+        two.plot(measured["d"], x_hat, label=f"eps = {eps:g}")
+    two.set(title="Of a batch of two, only a sign is left")
+    two.set(xlabel="d, half the difference of the two", ylabel="x_hat of the first")
+    two.legend()
+    plot_ghosts(ghost, measured)
+    ghost.set_ylabel(f"error / error without groups ({name})")
+    return fig
+
+
+def plot_sizes(mean, shrink, measured):
+    n = measured["sizes"]
+    mean.plot(n, measured["expected_error"], label="theory: s / sqrt(N)")
+    mean.plot(n, measured["error_of_mean"], "o", color="C1", label="measured")
+    mean.set(title="The mean of a batch is noisy", yscale="log")
+    mean.set(ylabel="std of the batch mean (s = 2)")
+    mean.set_yticks([0.2, 0.5, 1], ["0.2", "0.5", "1"])
+    shrink.plot(n, measured["expected_shrinkage"], label="theory: E[s_B] / s")
+    shrink.plot(n, measured["shrinkage"], "o", color="C1", label="learned")
+    shrink.set(title="The noise shrinks the learned scale", ylim=(0.5, 1.02))
+    shrink.set(ylabel="gamma / s (no noise: 1)")
+    for axes in (mean, shrink):
+        axes.set(xlabel="batch size N", xscale="log")
+        axes.set_xticks(n, n)
+        axes.minorticks_off()
+        axes.legend()
+
+
+def plot_ghosts(axes, measured):
+    errors, (whole, *noisy) = measured["test_errors"], measured["groups"]
+    for optimizer, marker in (("SGD", "o"), ("Adam", "s")):
+        ratios = [
+            np.divide(errors[optimizer, group], errors[optimizer, whole])
+            for group in noisy
+        ]
+        (line,) = axes.plot(noisy, np.mean(ratios, axis=1), label=f"{optimizer}, mean")
+        style = {"color": line.get_color(), "fillstyle": "none"}
+        seeds, *_ = axes.plot(noisy, ratios, marker, **style)
+        seeds.set_label(f"{optimizer}, each seed")
+    axes.axhline(1, color="C4", linewidth=1, linestyle="-")
+    axes.set(title="Much noise makes classifiers worse", xscale="log", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(noisy, noisy)
+    axes.minorticks_off()
+    axes.set_xlabel(f"samples normalized together, of {whole}")
+    axes.legend()

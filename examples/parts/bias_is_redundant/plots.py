@@ -1,0 +1,88 @@
+"""The tables and the picture of bias_is_redundant.py."""
+
+import numpy as np
+
+from support.plotting import figure
+from support.tables import span, table
+
+NO_GRADIENT = ("batch norm", "Var[x] constant")
+
+
+def named(optimizer, affine):
+    return optimizer if affine else f"{optimizer}, no gamma and beta"
+
+
+def report(measured):
+    """The closing tables: measured numbers and the theory."""
+    pairs = [
+        (
+            named(*case),
+            span(abs(np.subtract(*run["losses"])).max() for run in runs),
+            span(run["differences"].max() for run in runs),
+            "0",
+        )
+        for case, runs in measured["pairs"].items()
+    ]
+    drifts = [
+        (f"{optimizer}, {dtype}", span(run[-1] for run in runs))
+        for (optimizer, dtype), runs in measured["drifts"].items()
+    ]
+    left = [
+        (case, value, "0" if case in NO_GRADIENT else "not 0")
+        for case, value in measured["gradient left"][0].items()
+    ]
+    head = ("", "losses", "parameters", "theory")
+    return "\n\n".join(
+        [
+            table("Largest differences, with b minus without b", head, pairs),
+            table(
+                "Largest |entry| of b after training, though its gradient is 0",
+                ("", "measured"),
+                drifts,
+            ),
+            table(
+                "|dL/db| / sum of |dL/dx|, by what follows x = u + b",
+                ("", "measured", "theory"),
+                left,
+            ),
+        ]
+    )
+
+
+def plot(measured, theme):
+    """Training with and without b, the drift of b, and where b gets a gradient."""
+    fig, ((a, b), (c, d)) = figure(theme, 2, 2)
+    a.set_title("With b or without: the same training")
+    with_b, without = measured["pairs"]["Adam", True][0]["losses"]
+    a.plot(with_b, label="with b")
+    k = np.arange(0, len(without), len(without) // 20 + 1)
+    a.plot(k, without[k], "o", color="C1", fillstyle="none", label="without b")
+    a.set(ylabel="cross-entropy of a batch (Adam)", yscale="log")
+
+    b.set_title("They differ by rounding errors only")
+    for (optimizer, affine), runs in measured["pairs"].items():
+        if affine:
+            b.plot(runs[0]["differences"], label=optimizer)
+    b.set_ylabel("largest |difference| of a parameter")
+
+    c.set_title("Adam in float32 moves b by rounding")
+    for (optimizer, dtype), runs in measured["drifts"].items():
+        c.plot(runs[0], label=f"{optimizer}, {dtype}")
+    c.set_ylabel("largest |entry| of a hidden b")
+    for axes in (b, c):
+        # Before the first step the values are 0, which a logarithmic axis cannot show.
+        axes.set_yscale("log", nonpositive="mask")
+    for axes in (a, b, c):
+        axes.set_xlabel("step")
+        axes.legend()
+    plot_gradient_left(d, measured["gradient left"][0])
+    return fig
+
+
+def plot_gradient_left(axes, left):
+    """One bar per case: how much of the gradient that arrives at x is left for b."""
+    axes.set_title("Where b learns, and where not")
+    cases, values = zip(*reversed(left.items()))
+    axes.bar_label(axes.barh(cases, values), fmt=" %.2g")
+    axes.set(xlabel="|dL/db| / sum of |dL/dx|", xlim=(0, 1.2 * max(values)))
+    axes.grid(visible=False, axis="y")

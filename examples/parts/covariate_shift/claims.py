@@ -1,0 +1,20 @@
+"""What covariate_shift.py must show."""
+
+import numpy as np
+
+from support.claims import claim
+
+SEEDS = (0, 1, 2)
+
+
+def claims(runs):
+    for name, bounds in (("without", {"high": 0.65}), ("with", {"low": 0.88})):
+        early = [run[name].accuracy[run[name].steps == 1000].item() for run in runs]
+        yield claim(f"{name} batch norm: test accuracy at step 1000", early, **bounds)
+    ahead = [run["with"].accuracy[-1] - run["without"].accuracy[-1] for run in runs]
+    yield claim("test accuracy at step 5000, with minus without", ahead, low=0.02)
+    for name, bounds in (("without", {"low": 10}), ("with", {"high": 2})):
+        growths = [np.median(run[name].growth) for run in runs]
+        yield claim(
+            f"{name} batch norm: spread of inputs, end / start", growths, **bounds
+        )

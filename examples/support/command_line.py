@@ -1,0 +1,132 @@
+"""The command lines of the examples: their options, and the data they request."""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from support.data import DataSet, load
+
+THEMES = ("light", "dark")
+
+
+def drawing_options(question: str) -> argparse.ArgumentParser:
+    """The options of a script that draws graphs; ``question`` is its docstring."""
+    return _parser(question, "svg", ("svg", "png", "pdf", "html", "dot"))
+
+
+def experiment_options(
+    question: str, steps: int | None = None, quick_steps: int | None = None
+) -> argparse.ArgumentParser:
+    """The options of an experiment; ``question`` is its docstring.
+
+    ``steps`` and ``quick_steps`` are the default numbers of training steps, without and
+    with --quick. An experiment that does not train leaves them out.
+    """
+    parser = _parser(question, "png", ("svg", "png", "pdf"))
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="first seed (default 0)"
+    )
+    if steps is not None:
+        parser.add_argument(
+            "--steps", type=whole_number(1), help=f"training steps (default {steps})"
+        )
+    parser.add_argument(
+        "--quick", action="store_true", help="seconds instead of minutes"
+    )
+    parser.set_defaults(full_steps=steps, quick_steps=quick_steps)
+    return parser
+
+
+def _parser(question, extension, extensions) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=question, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("out"), help="folder for the pictures")
+    add("--theme", choices=(*THEMES, "both"), default="light")
+    add("--format", choices=extensions, default=extension)
+    return parser
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """The options of experiments on images: --data and --mnist-dir."""
+    parser.add_argument(
+        "--data",
+        choices=("digits", "mnist"),
+        help="default: mnist if its folder is given, otherwise digits",
+    )
+    parser.add_argument(
+        "--mnist-dir",
+        type=Path,
+        default=os.environ.get("MNIST_DIR"),
+        help="folder of the four IDX files (default $MNIST_DIR)",
+    )
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Parse the command line; without --steps, --quick decides how many steps to take.
+
+    Also limit BLAS to one thread: on matrices as small as those of the examples, a
+    second thread only waits.
+    """
+    given = parser.parse_args(arguments)
+    if "steps" in given and given.steps is None:
+        given.steps = given.quick_steps if given.quick else given.full_steps
+    threadpool_limits(1)
+    return given
+
+
+def whole_number(at_least: int) -> Callable[[str], int]:
+    """The ``type`` of an option that must be a whole number, ``at_least`` or more."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or int(text) < at_least:
+            demand = f"must be a whole number of at least {at_least}"
+            raise argparse.ArgumentTypeError(f"{demand}, but {text!r} was received")
+        return int(text)
+
+    return convert
+
+
+def rate(text: str) -> float:
+    """The ``type`` of an option that must be a learning rate."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        demand = "must be a number of at least 0"
+        raise argparse.ArgumentTypeError(f"{demand}, but {text!r} was received")
+    return value
+
+
+def seeds(first: int, quick: bool = False) -> range:
+    """The seeds of an experiment: three from ``first`` on, or one with --quick."""
+    return range(first, first + (1 if quick else 3))
+
+
+def images(given: argparse.Namespace, dtype=np.float32) -> DataSet:
+    """The requested images, standardized. Only --data mnist may download anything."""
+    name = given.data or ("mnist" if given.mnist_dir else "digits")
+    try:
+        return load(name, dtype, given.mnist_dir)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
+
+
+def themes(given: argparse.Namespace) -> tuple[str, ...]:
+    """The requested themes."""
+    return THEMES if given.theme == "both" else (given.theme,)
+
+
+def picture_name(name: str, theme: str) -> str:
+    """The file name of a picture, without its extension."""
+    return f"{name}-dark" if theme == "dark" else name

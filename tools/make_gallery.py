@@ -1,0 +1,125 @@
+"""Rebuild the gallery: its pictures, light and dark, and its numbers.
+
+    python tools/make_gallery.py                        the drawings, in seconds
+    python tools/make_gallery.py --experiments          all experiments, too, in minutes
+    python tools/make_gallery.py --experiments NAME     one experiment
+
+The drawings are those of every script in examples/ that defines ``drawings(theme)``.
+The experiments are the folders of examples/parts/ that contain a ``claims.py``, and
+run on MNIST, whose folder is $MNIST_DIR. Pictures are saved in examples/pictures/. What
+an experiment prints is inserted between its two marks in examples/README.md, together
+with its claims, so that the page shows no number that was not printed. If a claim does
+not hold, neither the pictures nor the page change.
+"""
+
+import argparse
+import importlib
+import io
+import os
+import re
+import shutil
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+PICTURES = EXAMPLES / "pictures"
+PAGE = EXAMPLES / "README.md"
+GOLDEN = ROOT / "tests" / "golden" / "gallery"
+EXPERIMENTS = sorted(path.parent.name for path in EXAMPLES.glob("parts/*/claims.py"))
+
+if str(EXAMPLES) not in sys.path:
+    sys.path.insert(0, str(EXAMPLES))
+
+from support.claims import checked
+from support.command_line import THEMES, picture_name
+
+
+def drawings() -> dict:
+    """Every drawing of the gallery, by file name without its extension."""
+    scripts = [importlib.import_module(p.stem) for p in sorted(EXAMPLES.glob("*.py"))]
+    return {
+        picture_name(name, theme): drawing
+        for script in scripts
+        if hasattr(script, "drawings")
+        for theme in THEMES
+        for name, drawing in script.drawings(theme).items()
+    }
+
+
+def with_numbers(page: str, name: str, numbers: str) -> str:
+    """The page with these numbers between the marks of the experiment ``name``."""
+    begin, end = f"<!-- numbers: {name} -->\n", "<!-- end -->"
+    marks = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if not marks.search(page):
+        raise ValueError(
+            f"{PAGE.name} must contain the marks {begin.strip()} and {end}: "
+            f"put them where the numbers of {name} belong."
+        )
+    block = f"{begin}```text\n{numbers}\n```\n{end}"
+    return marks.sub(lambda _: block, page)
+
+
+def rebuild(name: str) -> None:
+    """Run an experiment in full, check its claims, and update its pictures and numbers.
+
+    Raises: ``AssertionError`` if a claim does not hold; the gallery is then unchanged.
+    """
+    began = time.perf_counter()
+    script = importlib.import_module(name)
+    part = importlib.import_module(f"parts.{name}.claims")
+    first, *others = part.SEEDS
+    with TemporaryDirectory() as new, TemporaryDirectory() as ignored:
+        shown = ["--seed", str(first), "--out", new, "--theme", "both"]
+        measured, numbers = run(script, shown)
+        runs = [measured]
+        for seed in others:
+            runs.append(run(script, ["--seed", str(seed), "--out", ignored])[0])
+        numbers += "\n\n" + checked(part.claims(runs))
+        page = with_numbers(PAGE.read_text(encoding="utf-8"), name, numbers.strip())
+        shutil.copytree(new, PICTURES, dirs_exist_ok=True)
+        PAGE.write_text(page, encoding="utf-8")
+    print(f"{name}: {time.perf_counter() - began:.0f} s for {len(runs)} runs")
+
+
+def run(script, arguments: list[str]) -> tuple:
+    """What an experiment returns, and what it prints except for paths of pictures."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        measured = script.main(arguments)
+    lines = printed.getvalue().splitlines()
+    return measured, "\n".join(x for x in lines if not x.startswith("picture: "))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--experiments",
+        nargs="*",
+        choices=EXPERIMENTS,
+        metavar="NAME",
+        help="also run these experiments, or all of them; requires $MNIST_DIR",
+    )
+    given = parser.parse_args(arguments)
+    if given.experiments is not None and not os.environ.get("MNIST_DIR"):
+        parser.error(
+            "--experiments must run on MNIST, whose numbers the page shows: "
+            "set MNIST_DIR"
+        )
+    drawn = drawings()
+    for name, drawing in drawn.items():
+        drawing.save(PICTURES / f"{name}.svg")
+        drawing.save(GOLDEN / f"{name}.dot")
+    print(f"drawings: {len(drawn)}")
+    if given.experiments is not None:
+        for name in given.experiments or EXPERIMENTS:
+            rebuild(name)
+
+
+if __name__ == "__main__":
+    main()
