@@ -37,6 +37,7 @@ from .ops import (
     tanh,
     where,
 )
+from .pytorch import from_torch, to_torch
 from .redundant import check_redundant
 from .routes import explain
 from .scopes import composite, no_grad
@@ -64,6 +65,7 @@ __all__ = [
     "expand_dims",
     "explain",
     "find_nonfinite",
+    "from_torch",
     "fused_batch_norm",
     "grad",
     "load",
@@ -88,6 +90,7 @@ __all__ = [
     "summary",
     "tanh",
     "tape",
+    "to_torch",
     "where",
 ]
 __version__ = "0.1.0"

@@ -79,7 +79,8 @@ def backward_pass(
             del cotangents[node]
         refuse_changed_leaves(node)
         needs = [
-            isinstance(x, Node) and (x._requires_grad if needed is None else x in needed)
+            isinstance(x, Node)
+            and (x._requires_grad if needed is None else x in needed)
             for x in node.inputs
         ]
         for x, d_x in node.op.apply_pullbacks(g, node, needs):

@@ -8,7 +8,9 @@ Each array is a member of the file under its place, where ``np.load`` finds it t
 more member holds the plain values and a list of the arrays, as JSON. Nothing in a file
 can be executed, and reading one needs no more memory than its size.
 
-This file comes after ``optim.py`` in the reading order; it knows nothing of modules.
+Files with the extension ``.safetensors`` are left to ``layout.py``.
+
+This file comes after ``layout.py`` in the reading order.
 
 Left out on purpose: compression, lists and tuples, which JSON cannot distinguish, and
 computers that save to the same path of a shared disk at the same time.
@@ -22,11 +24,13 @@ import re
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from .layout import from_safetensors, to_safetensors
 
 _CONTENTS = "tinygrad_bn.json"
 # A change that old versions cannot read raises this number.
@@ -35,25 +39,21 @@ _FORMAT = 1
 _being_written: set[Path] = set()
 
 
-def save(path: str | os.PathLike[str], /, **state: Any) -> None:
+def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> None:
     """Write ``state`` to the file at ``path``, all of it or nothing.
 
     ``path`` is used exactly as given; a symbolic link is followed. The file is written
     next to it under another name and then renamed: whatever goes wrong, a checkpoint
     that was there stays whole, and keeps its permissions. Saving also removes what an
     earlier ``save`` to this path left behind when it was killed. NumPy's scalars become
-    Python's.
+    Python's. A path that ends in ``.safetensors`` takes a module instead of a state:
+    ``tg.save("net.safetensors", model)`` writes PyTorch's names and layout.
 
     Raises: ``TypeError`` for what is neither a dictionary, an array nor a plain value,
     ``ValueError`` for a key that cannot be part of a place, ``FileNotFoundError`` for a
     missing folder, ``IsADirectoryError`` for a folder at ``path``.
     """
-    arrays: dict[str, np.ndarray] = {}
-    plain: dict[str, Any] = {}
-    for place, value in _flatten(state):
-        (arrays if isinstance(value, np.ndarray) else plain)[place] = value
-    contents = {"format": _FORMAT, "plain": plain, "arrays": [*arrays]}
-    encoded = json.dumps(contents).encode()
+    write = _writer(path, module, state)
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(
@@ -70,7 +70,7 @@ def save(path: str | os.PathLike[str], /, **state: Any) -> None:
     _being_written.add(unfinished)
     try:
         with open(unfinished, "xb") as file:
-            _write(file, encoded, arrays)
+            write(file)
             file.flush()
             # Without it a power cut could leave the new name on an empty file.
             os.fsync(file.fileno())
@@ -89,11 +89,16 @@ def save(path: str | os.PathLike[str], /, **state: Any) -> None:
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The state that ``save`` wrote to the file at ``path``.
 
+    A ``.safetensors`` file yields arrays by name in PyTorch's layout, which
+    ``load_state_dict`` converts.
+
     Raises: ``FileNotFoundError`` if there is none, ``ValueError`` for a file that is
     damaged, cannot be read, or was not written by ``save``.
     """
     try:
         with open(path, "rb") as file:
+            if _is_safetensors(path):
+                return from_safetensors(file.read())
             state = _nest(places := _read(file))
             if dict(_flatten(state)).keys() != places.keys():
                 raise ValueError("two values have the same place")
@@ -103,7 +108,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"load: there must be a checkpoint at {path}, but there is no such file. "
             "Check the path: nothing is appended to it."
         ) from None
-    except MemoryError:
+    except (MemoryError, ModuleNotFoundError):
         raise
     # Damage makes zipfile, NumPy and json raise whatever they happen to run into.
     except Exception as error:
@@ -111,6 +116,35 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"load: {path} must be a whole checkpoint, written by tg.save, but reading "
             f"it failed: {str(error) or type(error).__name__}. Use another one."
         ) from error
+
+
+# --- Kinds of files -------------------------------------------------------------------
+
+
+def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+    return str(path).endswith(".safetensors")
+
+
+def _writer(
+    path: str | os.PathLike[str], module: Any, state: dict[str, Any]
+) -> Callable[[BinaryIO], Any]:
+    """What writes the ``module`` or the ``state`` to a file."""
+    if _is_safetensors(path):
+        content = to_safetensors(module, state)
+        return lambda file: file.write(content)
+    if module is not None:
+        raise TypeError(
+            "save: only a .safetensors file takes a module. Elsewhere, name its state: "
+            "tg.save(path, model=model.state_dict()). Received a "
+            f"{type(module).__name__} for {path}."
+        )
+    arrays: dict[str, np.ndarray] = {}
+    plain: dict[str, Any] = {}
+    for place, value in _flatten(state):
+        (arrays if isinstance(value, np.ndarray) else plain)[place] = value
+    contents = {"format": _FORMAT, "plain": plain, "arrays": [*arrays]}
+    encoded = json.dumps(contents).encode()
+    return lambda file: _write(file, encoded, arrays)
 
 
 # --- After a kill or an interrupt -----------------------------------------------------
