@@ -26,11 +26,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from parts.page import bias
+from parts.page import bias, routes
 
 HERE = Path(__file__).parent
 PARTS = HERE / "parts" / "page"
-SCRIPTS = ("frame", "bias")
+CHAPTERS = {"bias": bias, "routes": routes}
 
 
 def read(name: str) -> str:
@@ -67,19 +67,19 @@ def python(chapter: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    style, script = read("page.css"), "\n".join(read(f"{s}.js") for s in SCRIPTS)
-    numbers = {"bias": bias.numbers()}
-    figures = {"bias": bias.drawing()}
+    style, script = read("page.css"), "\n".join(read(f"{s}.js") for s in ("frame", *CHAPTERS))
+    numbers = {name: chapter.numbers() for name, chapter in CHAPTERS.items()}
+    parts = {"bias_b": bias.B, "bias_limit": bias.LIMIT, "bias_steps": bias.STEPS}
+    parts |= {"routes_last": routes.LAST, "routes_ledger": routes.ledger()}
+    for name, chapter in CHAPTERS.items():
+        parts[f"{name}_figure"] = chapter.drawing()
+        parts[f"{name}_python"] = python(name)
     return Template(read("template.html")).substitute(
+        parts,
         policy=policy(style, script),
         style=style,
         script=script,
         data=as_json(numbers),
-        **{f"{name}_figure": svg for name, svg in figures.items()},
-        **{f"{name}_python": python(name) for name in figures},
-        bias_b=bias.B,
-        bias_limit=bias.LIMIT,
-        bias_steps=bias.STEPS,
     )
 
 

@@ -116,14 +116,15 @@ const dot = (v, w) => sum(v.map((a, i) => a * w[i]));
 const within = (value, low, high, otherwise) =>
   Number.isFinite(value) ? Math.min(Math.max(value, low), high) : otherwise;
 
-// Two decimals and a real minus sign; 0 where nothing but rounding is left.
+// A value, such as 2.00 or −0.13; adding 0 removes the sign of a rounded -0.
 function plain(value) {
-  if (Math.abs(value) < 1e-9) return "0";
-  return value.toFixed(2).replace("-", "\u2212");
+  return (Number(value.toFixed(2)) + 0).toFixed(2).replace("-", "\u2212");
 }
 
+// A gradient, such as +1.50; 0 where nothing but rounding is left.
 function signed(value) {
-  return value >= 1e-9 ? `+${plain(value)}` : plain(value);
+  if (Math.abs(value) < 1e-9) return "0";
+  return (value > 0 ? "+" : "") + plain(value);
 }
 
 // --- The document

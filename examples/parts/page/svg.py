@@ -5,6 +5,7 @@ figure serves both themes.
 """
 
 import html
+import math
 
 WIDTH = 368  # of every figure, in its own units: 1 px on a screen of 400 px
 
@@ -38,3 +39,43 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str, **rest) -> str
 
 def circle(x: float, y: float, r: float, class_: str, **rest) -> str:
     return element("circle", cx=x, cy=y, r=r, class_=class_, **rest)
+
+
+def arrow(points: list[tuple[float, float]], size: float, class_: str, **rest) -> str:
+    """A line through ``points`` with a head at its end, ``size`` units long."""
+    (x0, y0), (x1, y1) = points[-2:]
+    length = math.hypot(x1 - x0, y1 - y0)
+    dx, dy = (x1 - x0) / length * size, (y1 - y0) / length * size
+    # The line ends inside the head, not at its tip.
+    ends = [*points[:-1], (x1 - 0.7 * dx, y1 - 0.7 * dy)]
+    head = [(x1, y1), (x1 - dx - 0.6 * dy, y1 - dy + 0.6 * dx)]
+    head += [(x1 - dx + 0.6 * dy, y1 - dy - 0.6 * dx)]
+    return element(
+        "g",
+        element("polyline", points=_joined(ends), class_="shaft"),
+        element("polygon", points=_joined(head), class_="head"),
+        class_=f"arrow {class_}",
+        **rest,
+    )
+
+
+def box(x: float, y: float, width: float, height: float, class_: str = "", **rest):
+    """A rounded rectangle."""
+    return element(
+        "rect", x=x, y=y, width=width, height=height, rx=6, class_=f"box {class_}", **rest
+    )
+
+
+def pill(text: str, x: float, y: float, class_: str, width: float | None = None, **rest):
+    """A short label with a border, centered at a point."""
+    width = width or 14 + 7.2 * len(text)
+    ground = element(
+        "rect", x=round(x - width / 2, 1), y=y - 10, width=round(width, 1), height=20,
+        rx=10, class_="pill",
+    )  # fmt: skip
+    label = words(text, x, y + 4, f"middle bold {class_}")
+    return element("g", ground, label, class_=class_, **rest)
+
+
+def _joined(points):
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -1,0 +1,196 @@
+"""Chapter 2: the gradient on its way to the bias, one operation at a time.
+
+    step    one operation, forward or backward; 0 is before the first
+    part    a box or an arrow that a reader can point at
+    since   the step from which on something is shown, ``data-since`` in the page
+"""
+
+import html
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import tinygrad_bn as tg
+from parts.page import bias
+from parts.page.svg import arrow, box, element, figure, pill, words
+from parts.page.text import listed, plain, signed
+
+
+@dataclass
+class Graph:
+    """The centering graph of chapter 1, and what the engine computes for it."""
+
+    x: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        u = tg.Tensor(bias.U, name="u")
+        b = tg.Tensor(bias.B, requires_grad=True, name="b")
+        x = (u + b).named("x")
+        mean = x.mean().named("E[x]")
+        x_hat = (x - mean).named("x_hat")
+        loss = (x_hat * bias.C).sum().named("L")
+        self.x, self.mean, self.x_hat = x.data, mean.item(), x_hat.data
+        self.loss = loss.item()
+        self.d_x_hat, self.d_x = (t.data for t in tg.grad(loss, [x_hat, x]))
+        self.d_mean = tg.grad(loss, mean).item()
+        self.x_direct, self.x_through = (r.gradient for r in tg.explain(loss, x))
+        self.direct, self.through = (float(r.gradient) for r in tg.explain(loss, b))
+        self.total = float(tg.grad(loss, b).data)
+
+
+G = Graph()
+# What each step says. Steps 1 to 4 go forward, 5 to 10 backward, 11 adds up.
+STEPS = (
+    "Only u and b are known. Press Next.",
+    "Forward. Each of the four samples gets the same b.",
+    f"E[x] is the mean of the samples: {plain(G.mean)}.",
+    "x̂ is what is left when E[x] is subtracted from each sample.",
+    f"The loss weights x̂ with c = ({listed(bias.C)}).",
+    "Backward. The loss hands each sample of x̂ its weight, c.",
+    "x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.",
+    "The other leads to E[x], which was subtracted from all four samples: minus the sum "
+    f"of c, {signed(G.d_mean, 3)}.",
+    "E[x] is an average, so each of the four samples gets a quarter: "
+    f"{signed(G.x_through[0], 3)}.",
+    "b was added to each sample, so it collects their sum. Directly: "
+    f"{signed(G.direct, 3)}.",
+    f"Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.",
+    f"The sum is {signed(G.total)}. Every arrow carried something, and at b the two routes cancel.",
+)
+LAST = len(STEPS) - 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box or an arrow: what to call it, since when it is shown, and what it says."""
+
+    name: str
+    since: int
+    rule: str
+    values: str = ""
+
+
+PARTS = {
+    "u": Part("u", 0, "The data: four samples of one feature.", listed(bias.U)),
+    "b": Part("b", 0, "The bias, one number for all samples.", plain(bias.B)),
+    "x": Part("x = u + b", 1, "b is added to every sample.", listed(G.x)),
+    "mean": Part("E[x]", 2, "The sum of the samples, divided by 4.", plain(G.mean)),
+    "hat": Part("x̂ = x − E[x]", 3, "E[x] is subtracted from every sample.", listed(G.x_hat)),
+    "loss": Part("L = Σ c·x̂", 4, f"The weights c are ({listed(bias.C)}).", plain(G.loss)),
+    "loss-hat": Part("From L to x̂", 5, "× c: the weight of each sample.", listed(G.d_x_hat, 3)),
+    "hat-x": Part("From x̂ to x, directly", 6, "× 1: x̂ contains x once.", listed(G.x_direct, 3)),
+    "hat-mean": Part("From x̂ to E[x]", 7, "× (−1), summed: E[x] was subtracted four times.", signed(G.d_mean, 3)),
+    "mean-x": Part("From E[x] to x", 8, "× 1/4: each sample is a quarter of the mean.", listed(G.x_through, 3)),
+    "x-b-direct": Part("From x to b, directly", 9, "Summed: b was added four times.", signed(G.direct, 3)),
+    "x-b-through": Part("From x to b, what came through E[x]", 10, "Summed: b was added four times.", signed(G.through, 3)),
+}  # fmt: skip
+
+
+def numbers() -> dict:
+    """What the script shows: the words of each step and of each part."""
+    parts = {
+        key: {
+            "since": part.since,
+            "name": part.name,
+            "rule": part.rule,
+            "values": part.values,
+        }
+        for key, part in PARTS.items()
+    }
+    return {"steps": STEPS, "alternatives": _alternatives(), "parts": parts}
+
+
+def _alternatives() -> list[str]:
+    start = "A graph. u and b lead to x; x leads to E[x] and to x̂; x̂ leads to the loss."
+    texts, shown = [], ""
+    for step in range(LAST + 1):
+        for part in PARTS.values():
+            if part.since == step:
+                shown += f" {part.name}: {part.values}."
+        texts.append(f"{start} Step {step} of {LAST}.{shown}")
+    return texts
+
+
+def drawing() -> str:
+    return figure("routes", 414, *_forward(), *_backward(), *_boxes(), role="group")
+
+
+def _boxes():
+    yield _box("b", 4, 4, 176, 30, "b", [(None, [bias.B], 0)], "leaf")
+    yield _box("u", 188, 4, 176, 30, "u", [(None, bias.U, 0)], "data")
+    x_rows = [("value", G.x, 1), ("∂L/∂x", G.d_x, 8)]
+    yield _box("x", 56, 96, 260, 56, "x = u + b", x_rows)
+    mean_rows = [("value", [G.mean], 2), ("∂L/∂E[x]", [G.d_mean], 7)]
+    yield _box("mean", 4, 192, 128, 56, "E[x] = mean(x)", mean_rows, "of-mean")
+    hat_rows = [("value", G.x_hat, 3), ("∂L/∂x̂", G.d_x_hat, 5)]
+    yield _box("hat", 56, 288, 260, 56, "x̂ = x − E[x]", hat_rows)
+    yield _box("loss", 104, 382, 160, 30, "L = Σ c·x̂", [(None, [G.loss], 4)], "data")
+
+
+def _box(key, x, y, width, height, title, rows, class_=""):
+    """A box with a title and rows of values, aligned at the right."""
+    color = {"leaf": "bias", "of-mean": "mean"}.get(class_, "")
+    content = [
+        box(x, y, width, height, class_),
+        words(title, x + 8, y + (19 if height < 40 else 16), f"bold {color}"),
+    ]
+    for i, (label, values, since) in enumerate(rows):
+        below = y + (19 if label is None else 33 + 16 * i)
+        decimals = 3 if "∂" in (label or "") else 2
+        if label is not None:
+            content.append(words(label, x + 8, below, "quiet", data_since=since))
+        for j, v in enumerate(reversed(values)):
+            at = x + width - 8 - (38 if label is None else 48) * j
+            text = plain(v, decimals)
+            content.append(words(text, at, below, "end", data_since=since))
+    return _part(key, *content)
+
+
+def _part(key, *content):
+    return element(
+        "g", *content, data_part=key, data_tail=None, tabindex=0, role="button",
+        aria_label=PARTS[key].name, class_="part",
+    )  # fmt: skip
+
+
+def _forward():
+    for points in (
+        [(172, 34), (172, 96)], [(270, 34), (270, 96)], [(70, 152), (32, 192)],
+        [(284, 152), (284, 288)], [(32, 248), (70, 288)], [(216, 344), (216, 382)],
+    ):  # fmt: skip
+        yield arrow(points, 8, "forward")
+
+
+def _backward():
+    yield _stream("loss-hat", [(168, 382), (168, 344)], "all", "c", 168, 364)
+    yield _stream("hat-x", [(232, 288), (232, 152)], "direct", "c", 232, 222)
+    yield _stream(
+        "hat-mean", [(116, 288), (96, 248)], "mean", signed(G.d_mean, 3), 140, 269
+    )
+    each = f"{signed(G.x_through[0], 3)} each"
+    yield _stream("mean-x", [(96, 192), (116, 152)], "mean", each, 152, 173)
+    through, direct = signed(G.through, 3), signed(G.direct, 3)
+    yield _stream("x-b-through", [(72, 96), (72, 34)], "mean", through, 56, 66)
+    yield _stream("x-b-direct", [(130, 96), (130, 34)], "direct", direct, 130, 66)
+
+
+def _stream(key, points, route, text, x, y):
+    """A gradient on its way: faint until its step, then with what it carries."""
+    (x0, y0), (x1, y1) = points
+    target = element("line", x1=x0, y1=y0, x2=x1, y2=y1, class_="target")
+    label = pill(text, x, y, route, data_since=PARTS[key].since)
+    return _part(key, target, arrow(points, 14, f"stream {route}"), label)
+
+
+def ledger() -> str:
+    """The rows of the table; each number is hidden until its step."""
+    rows = [
+        ("direct", "directly", signed(G.direct, 3), 9),
+        ("mean", "through E[x]", signed(G.through, 3), 10),
+        ("total", "∂L/∂b", signed(G.total), LAST),
+    ]
+    return "\n".join(
+        f'<tr class="{class_}"><th scope="row">{html.escape(name)}</th>'
+        f'<td><span data-since="{since}">{value}</span></td></tr>'
+        for class_, name, value, since in rows
+    )
