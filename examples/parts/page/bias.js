@@ -74,8 +74,9 @@ function centered({ u, c }, b, flow) {
     actions: { train },
     interrupt,
   });
-  draggable($("#bias-samples"), (dx) => {
+  draggable($("#bias-samples"), () => {
     interrupt();
-    set("bias", { b: chapters.bias.state.b + dx / scale });
+    const { b } = chapters.bias.state;
+    return (dx) => set("bias", { b: b + dx / scale });
   });
 }

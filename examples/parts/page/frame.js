@@ -142,24 +142,24 @@ function put(selector, attributes) {
   }
 }
 
-// What the pointer does from pressing an element to letting go, in units of its figure.
-function draggable(element, move) {
-  const svg = element.ownerSVGElement;
-  const at = ({ clientX, clientY }) =>
-    new DOMPoint(clientX, clientY).matrixTransform(svg.getScreenCTM().inverse());
-  let last = null;
+// While the pointer drags an element, tell `move` how far it is from where it began, in
+// units of the figure. `begin` returns `move`.
+function draggable(element, begin) {
+  const matrix = () => element.ownerSVGElement.getScreenCTM().inverse();
+  const at = ({ clientX, clientY }) => new DOMPoint(clientX, clientY).matrixTransform(matrix());
+  let move = null;
+  let start = null;
   element.addEventListener("pointerdown", (event) => {
     element.setPointerCapture(event.pointerId);
-    last = at(event);
+    start = at(event);
+    move = begin();
   });
   element.addEventListener("pointermove", (event) => {
-    if (last === null) return;
     const point = at(event);
-    move(point.x - last.x, point.y - last.y);
-    last = point;
+    move?.(point.x - start.x, point.y - start.y);
   });
   for (const end of ["pointerup", "pointercancel"]) {
-    element.addEventListener(end, () => (last = null));
+    element.addEventListener(end, () => (move = null));
   }
 }
 
