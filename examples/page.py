@@ -26,11 +26,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from parts.page import bias, geometry, routes
+from parts.page import bias, cases, geometry, routes
 
 HERE = Path(__file__).parent
 PARTS = HERE / "parts" / "page"
-CHAPTERS = {"bias": bias, "routes": routes, "geometry": geometry}
+CHAPTERS = {"bias": bias, "routes": routes, "geometry": geometry, "cases": cases}
 
 
 def read(name: str) -> str:
@@ -71,7 +71,7 @@ def page() -> str:
     numbers = {name: chapter.numbers() for name, chapter in CHAPTERS.items()}
     parts = {"bias_b": bias.B, "bias_limit": bias.LIMIT, "bias_steps": bias.STEPS}
     parts |= {"routes_last": routes.LAST, "routes_ledger": routes.ledger()}
-    parts["geometry_table"] = geometry.table()
+    parts |= {"geometry_table": geometry.table(), "cases_options": cases.options()}
     for name, chapter in CHAPTERS.items():
         parts[f"{name}_figure"] = chapter.drawing()
         parts[f"{name}_python"] = python(name)
