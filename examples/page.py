@@ -13,8 +13,8 @@ chapter 1 (a sum and a mean), and the vector algebra of chapter 3.
 Not shown: how the engine works (read ``tinygrad_bn/tape.py``), and networks of other
 shapes than a chapter of fully connected layers.
 
-Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3; chapter 5: Yang et al.,
-arXiv 1902.08129.
+Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3; for chapter 5, Yang et
+al., arXiv 1902.08129.
 """
 
 import argparse
@@ -26,11 +26,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from parts.page import bias, cases, geometry, routes
+from parts.page import bias, cases, depth, geometry, rates, routes
 
 HERE = Path(__file__).parent
 PARTS = HERE / "parts" / "page"
-CHAPTERS = {"bias": bias, "routes": routes, "geometry": geometry, "cases": cases}
+CHAPTERS = {
+    "bias": bias, "routes": routes, "geometry": geometry, "cases": cases,
+    "depth": depth, "rates": rates,
+}  # fmt: skip
 
 
 def read(name: str) -> str:
@@ -67,11 +70,15 @@ def python(chapter: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    style, script = read("page.css"), "\n".join(read(f"{s}.js") for s in ("frame", *CHAPTERS))
+    style = read("page.css")
+    script = "\n".join(read(f"{name}.js") for name in ("frame", *CHAPTERS))
     numbers = {name: chapter.numbers() for name, chapter in CHAPTERS.items()}
     parts = {"bias_b": bias.B, "bias_limit": bias.LIMIT, "bias_steps": bias.STEPS}
     parts |= {"routes_last": routes.LAST, "routes_ledger": routes.ledger()}
     parts |= {"geometry_table": geometry.table(), "cases_options": cases.options()}
+    parts |= rates.summary()
+    for name, choices in depth.choices().items():
+        parts[f"depth_{name}"] = choices
     for name, chapter in CHAPTERS.items():
         parts[f"{name}_figure"] = chapter.drawing()
         parts[f"{name}_python"] = python(name)

@@ -50,7 +50,7 @@ function centered({ u, c }, b, flow) {
     return b === start ? "The two routes cancel. Nothing is left for b to learn." : moved;
   }
 
-  // One step of gradient descent after the other, or all at once for whoever wants no motion.
+  // One step of gradient descent after the other, or all at once without motion.
   function train() {
     const { b, flow } = chapters.bias.state;
     step = (step + 1) % (steps + 1);

@@ -30,7 +30,9 @@ def drawing() -> str:
         label = words(text, 0, y + 26, f"middle {class_}")
         return element("g", arrow, label, **rest)
 
-    samples = [circle(place(v), y, 7, "sample", id=f"bias-x{i}") for i, v in enumerate(x)]
+    samples = [
+        circle(place(v), y, 7, "sample", id=f"bias-x{i}") for i, v in enumerate(x)
+    ]
     area = element("rect", x=0, y=y - 26, width=WIDTH, height=56, class_="area")
     hats = [
         circle(place(v), y_hat, 7, "normalized", id=f"bias-hat{i}")

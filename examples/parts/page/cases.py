@@ -1,8 +1,8 @@
 """Chapter 4: which dependence protects the bias? The same graph in eight cases.
 
 All cases share one frame: an element of the figure is drawn once, and lists the cases
-that it belongs to. Boxes therefore never move. The words and numbers of a case come from
-its own graph.
+that it belongs to. Boxes therefore never move. The words and numbers of a case come
+from its own graph.
 
     route    "direct", "mean" (through E[x]), "var" (through Var[x]) or "around" (beside
              batch norm); its number is on its arrows and in its row of the ledger
@@ -56,7 +56,8 @@ CASES = {
     "batch-norm": Case(
         "batch norm",
         tg.batch_norm,
-        "What arrives directly, E[x] takes back. That is right: x̂ does not depend on b.",
+        "What arrives directly, E[x] takes back. That is right: x̂ does not depend "
+        "on b.",
     ),
     "mean-constant": Case(
         "E[x] constant",
@@ -79,8 +80,8 @@ CASES = {
     "evaluation": Case(
         "evaluation mode",
         _evaluation,
-        "Mean and variance are given numbers that do not follow b. So x̂ depends on b, and "
-        "b gets its gradient.",
+        "Mean and variance are given numbers that do not follow b. So x̂ depends on b, "
+        "and b gets its gradient.",
         mean="given mean",
         var="given var",
         absent=("mean", "var", "around"),
@@ -89,7 +90,8 @@ CASES = {
     "relu": Case(
         "a ReLU between",
         lambda x: tg.batch_norm(tg.relu(x)),
-        "The ReLU stops some samples, so b does not move all alike, and E[x] cannot follow.",
+        "The ReLU stops some samples, so b does not move all alike, and E[x] cannot "
+        "follow.",
         x="x = relu(u + b)",
         # With this bias, the ReLU stops a sample or two of each feature.
         b=(0.5, 0.5, -1),
@@ -148,13 +150,13 @@ def numbers() -> dict:
     """The words and the ledger of each case."""
     cases = {}
     for key, case in CASES.items():
-        rows = ledger(case)
-        spoken = ". ".join(f"{row.label[2:]}: {', '.join(row.entries)}" for row in rows[:-1])
+        *rows, total = ledger(case)
+        spoken = ". ".join(f"{row.label[2:]}: {', '.join(row.entries)}" for row in rows)
         cases[key] = {
             "said": case.said,
-            "rows": [[row.route, row.label, row.entries] for row in rows],
+            "rows": [[row.route, row.label, row.entries] for row in (*rows, total)],
             "alternative": f"A graph for {case.name}. What arrives at b: {spoken}. "
-            f"Their sum: {', '.join(rows[-1].entries)}.",
+            f"Their sum: {', '.join(total.entries)}.",
         }
     return {"cases": cases, "first": next(iter(CASES))}
 
@@ -167,7 +169,7 @@ def options() -> str:
 
 
 def drawing() -> str:
-    """One frame for all cases; ``data-in`` lists the cases that an element belongs to."""
+    """One frame for all cases; ``data-in`` lists the cases of an element."""
     belongs: dict[str, list[str]] = {}
     for key, case in CASES.items():
         for part in elements(case):
@@ -185,8 +187,8 @@ def elements(case: Case) -> Iterator[str]:
     for x, y, width, text, class_ in (
         (4, 4, 204, "b", "leaf"), (220, 4, 124, "u", ""), (4, 82, 280, case.x, ""),
         (4, 148, 104, case.mean, "of-mean"), (146, 148, 84, "x − mean", ""),
-        (262, 148, 84, case.var, "of-var"), (92, 214, 192, "x̂ = (x − mean) / √(var + ε)", ""),
-        (92, 278, 192, case.loss, ""),
+        (262, 148, 84, case.var, "of-var"),
+        (92, 214, 192, "x̂ = (x − mean) / √(var + ε)", ""), (92, 278, 192, case.loss, ""),
     ):  # fmt: skip
         color = {"leaf": "bias", "of-mean": "mean", "of-var": "var"}.get(class_, "")
         text = words(text, x + width / 2, y + 19, f"middle bold {color}")
@@ -210,7 +212,7 @@ def _forward(case):
 def _backward(case):
     yield _stream("all", [(168, 278), (168, 242)])
     yield _stream("all", [(168, 214), (168, 176)])
-    yield _stream("direct", [(158, 148), (158, 110)], (158, 131))
+    yield _stream("direct", [(158, 148), (158, 110)], (158, 134))
     yield _stream("direct", [(82, 82), (82, 32)], (82, 60))
     if "around" not in case.absent:
         points = [(284, 286), (355, 286), (355, 102), (284, 102)]
@@ -220,17 +222,17 @@ def _backward(case):
         yield _cut("mean", [(146, 168), (108, 168)], (127, 168))
     elif "mean" not in case.absent:
         yield _stream("mean", [(146, 168), (108, 168)])
-        yield _stream("mean", [(64, 148), (64, 110)], (64, 131))
+        yield _stream("mean", [(64, 148), (64, 110)], (64, 134))
         yield _stream("mean", [(40, 82), (40, 32)], (40, 60))
     if "var" in case.cut:
         yield _cut("var", [(236, 214), (290, 176)], (262, 195))
     elif "var" not in case.absent:
         # Dashed: what arrives is not 0 for each sample, but its sum is.
-        zero = all(e == "0" for row in ledger(case) if row.route == "var" for e in row.entries)
-        dashed = "dashed" if zero else ""
+        entries = {e for row in ledger(case) if row.route == "var" for e in row.entries}
+        dashed = "dashed" if entries == {"0"} else ""
         yield _stream("var", [(236, 214), (290, 176)])
         yield _stream("var", [(262, 168), (230, 168)])
-        yield _stream("var", [(188, 148), (188, 110)], (188, 131), dashed)
+        yield _stream("var", [(188, 148), (188, 110)], (188, 134), dashed)
         yield _stream("var", [(124, 82), (124, 32)], (124, 60), dashed)
 
 

@@ -103,9 +103,11 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     shown.removed = length(plus(g, rest.map((a) => -a)));
     const taken = [...$("#geometry-fixed").children].map((e) => e.getBBox());
     taken.push(...[x, tips.g].map((tip) => around(onScreen(tip), 20, 20)));
-    const lines = [[[0, 0], x], [hat, tips.g], [tips.g, tips.rest], [hat, tips.rest], [x, tips.dx]];
-    const crossed = lines.flatMap(([a, b]) =>
-      [0, 0.2, 0.4, 0.6, 0.8, 1].map((t) => onScreen(a.map((v, i) => v + t * (b[i] - v)))));
+    const crossed = [
+      [[0, 0], x], [hat, tips.g], [tips.g, tips.rest], [hat, tips.rest], [x, tips.dx],
+    ].flatMap(([a, b]) =>
+      [0, 0.2, 0.4, 0.6, 0.8, 1].map((t) => onScreen(a.map((v, i) => v + t * (b[i] - v)))),
+    );
     for (const name of ["x", "g", "hat", "removed", "rest", "dx"]) {
       const element = $(`#geometry-label-${name}`);
       element.classList.toggle("later", shown[name] < 0.15);

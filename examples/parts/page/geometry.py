@@ -30,7 +30,8 @@ def numbers() -> dict:
     """Where the arrows start, and how the figure is scaled."""
     return {
         "x": X, "g": GRADIENT, "mean": MEAN, "scale": SCALE, "center": CENTER,
-        "sideScale": SIDE_SCALE, "side": SIDE, "width": WIDTH, "top": 98, "bottom": HEIGHT,
+        "sideScale": SIDE_SCALE, "side": SIDE, "width": WIDTH, "top": 98,
+        "bottom": HEIGHT,
     }  # fmt: skip
 
 

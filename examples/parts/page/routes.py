@@ -1,14 +1,13 @@
 """Chapter 2: the gradient on its way to the bias, one operation at a time.
 
+What belongs to a step is shown from that step on (``data-since`` in the page).
+
     step    one operation, forward or backward; 0 is before the first
     part    a box or an arrow that a reader can point at
-    since   the step from which on something is shown, ``data-since`` in the page
 """
 
 import html
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import asdict, dataclass
 
 import tinygrad_bn as tg
 from parts.page import bias
@@ -16,13 +15,10 @@ from parts.page.svg import arrow, box, element, figure, pill, words
 from parts.page.text import listed, plain, signed
 
 
-@dataclass
 class Graph:
     """The centering graph of chapter 1, and what the engine computes for it."""
 
-    x: np.ndarray = field(init=False)
-
-    def __post_init__(self):
+    def __init__(self) -> None:
         u = tg.Tensor(bias.U, name="u")
         b = tg.Tensor(bias.B, requires_grad=True, name="b")
         x = (u + b).named("x")
@@ -32,31 +28,29 @@ class Graph:
         self.x, self.mean, self.x_hat = x.data, mean.item(), x_hat.data
         self.loss = loss.item()
         self.d_x_hat, self.d_x = (t.data for t in tg.grad(loss, [x_hat, x]))
-        self.d_mean = tg.grad(loss, mean).item()
-        self.x_direct, self.x_through = (r.gradient for r in tg.explain(loss, x))
-        self.direct, self.through = (float(r.gradient) for r in tg.explain(loss, b))
-        self.total = float(tg.grad(loss, b).data)
+        self.d_mean, self.total = (t.item() for t in tg.grad(loss, [mean, b]))
+        to_x, to_b = (tg.explain(loss, t, gates=["E[x]"]) for t in (x, b))
+        self.x_direct, self.x_through = (route.gradient for route in to_x)
+        self.direct, self.through = (float(route.gradient) for route in to_b)
 
 
 G = Graph()
 # What each step says. Steps 1 to 4 go forward, 5 to 10 backward, 11 adds up.
-STEPS = (
-    "Only u and b are known. Press Next.",
-    "Forward. Each of the four samples gets the same b.",
-    f"E[x] is the mean of the samples: {plain(G.mean)}.",
-    "x̂ is what is left when E[x] is subtracted from each sample.",
-    f"The loss weights x̂ with c = ({listed(bias.C)}).",
-    "Backward. The loss hands each sample of x̂ its weight, c.",
-    "x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.",
-    "The other leads to E[x], which was subtracted from all four samples: minus the sum "
-    f"of c, {signed(G.d_mean, 3)}.",
-    "E[x] is an average, so each of the four samples gets a quarter: "
-    f"{signed(G.x_through[0], 3)}.",
-    "b was added to each sample, so it collects their sum. Directly: "
-    f"{signed(G.direct, 3)}.",
-    f"Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.",
-    f"The sum is {signed(G.total)}. Every arrow carried something, and at b the two routes cancel.",
-)
+STEPS = f"""\
+Only u and b are known. Press Next.
+Forward. Each of the four samples gets the same b.
+E[x] is the mean of the samples: {plain(G.mean)}.
+x̂ is what is left when E[x] is subtracted from each sample.
+The loss weights x̂ with c = ({listed(bias.C)}).
+Backward. The loss hands each sample of x̂ its weight, c.
+x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.
+The other leads to E[x], subtracted from all four samples: {signed(G.d_mean, 3)}, minus \
+the sum of c.
+E[x] is an average, so each sample gets a quarter: {signed(G.x_through[0], 3)}.
+b was added to each sample, so it collects their sum. Directly: {signed(G.direct, 3)}.
+Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.
+The sum is {signed(G.total)}. Every arrow carried something, and at b the two cancel.
+""".splitlines()
 LAST = len(STEPS) - 1
 
 
@@ -67,36 +61,33 @@ class Part:
     name: str
     since: int
     rule: str
-    values: str = ""
+    values: str
 
 
+_SUMMED = "Summed, because b was added four times."
 PARTS = {
     "u": Part("u", 0, "The data: four samples of one feature.", listed(bias.U)),
     "b": Part("b", 0, "The bias, one number for all samples.", plain(bias.B)),
     "x": Part("x = u + b", 1, "b is added to every sample.", listed(G.x)),
     "mean": Part("E[x]", 2, "The sum of the samples, divided by 4.", plain(G.mean)),
-    "hat": Part("x̂ = x − E[x]", 3, "E[x] is subtracted from every sample.", listed(G.x_hat)),
-    "loss": Part("L = Σ c·x̂", 4, f"The weights c are ({listed(bias.C)}).", plain(G.loss)),
-    "loss-hat": Part("From L to x̂", 5, "× c: the weight of each sample.", listed(G.d_x_hat, 3)),
-    "hat-x": Part("From x̂ to x, directly", 6, "× 1: x̂ contains x once.", listed(G.x_direct, 3)),
-    "hat-mean": Part("From x̂ to E[x]", 7, "× (−1), summed: E[x] was subtracted four times.", signed(G.d_mean, 3)),
-    "mean-x": Part("From E[x] to x", 8, "× 1/4: each sample is a quarter of the mean.", listed(G.x_through, 3)),
-    "x-b-direct": Part("From x to b, directly", 9, "Summed: b was added four times.", signed(G.direct, 3)),
-    "x-b-through": Part("From x to b, what came through E[x]", 10, "Summed: b was added four times.", signed(G.through, 3)),
-}  # fmt: skip
+    "hat": Part("x̂ = x − E[x]", 3, "E[x] is subtracted.", listed(G.x_hat)),
+    "loss": Part("L = Σ c·x̂", 4, "Weighted with c, and summed.", plain(G.loss)),
+    "loss-hat": Part("L to x̂", 5, "Times c, the weights.", listed(G.d_x_hat, 3)),
+    "hat-x": Part("x̂ to x", 6, "Times 1: x̂ contains x.", listed(G.x_direct, 3)),
+    "hat-mean": Part(
+        "x̂ to E[x]", 7, "Times −1, summed over the samples.", signed(G.d_mean, 3)
+    ),
+    "mean-x": Part(
+        "E[x] to x", 8, "A quarter of it to each sample.", listed(G.x_through, 3)
+    ),
+    "x-b-direct": Part("x to b, directly", 9, _SUMMED, signed(G.direct, 3)),
+    "x-b-through": Part("x to b, through E[x]", 10, _SUMMED, signed(G.through, 3)),
+}
 
 
 def numbers() -> dict:
     """What the script shows: the words of each step and of each part."""
-    parts = {
-        key: {
-            "since": part.since,
-            "name": part.name,
-            "rule": part.rule,
-            "values": part.values,
-        }
-        for key, part in PARTS.items()
-    }
+    parts = {key: asdict(part) for key, part in PARTS.items()}
     return {"steps": STEPS, "alternatives": _alternatives(), "parts": parts}
 
 
@@ -148,7 +139,7 @@ def _box(key, x, y, width, height, title, rows, class_=""):
 
 def _part(key, *content):
     return element(
-        "g", *content, data_part=key, data_tail=None, tabindex=0, role="button",
+        "g", *content, data_part=key, tabindex=0, role="button",
         aria_label=PARTS[key].name, class_="part",
     )  # fmt: skip
 

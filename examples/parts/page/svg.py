@@ -59,16 +59,17 @@ def arrow(points: list[tuple[float, float]], size: float, class_: str, **rest) -
     )
 
 
-def box(x: float, y: float, width: float, height: float, class_: str = "", **rest):
+def box(
+    x: float, y: float, width: float, height: float, class_: str = "", **rest
+) -> str:
     """A rounded rectangle."""
-    return element(
-        "rect", x=x, y=y, width=width, height=height, rx=6, class_=f"box {class_}", **rest
-    )
+    place = {"x": x, "y": y, "width": width, "height": height, "rx": 6}
+    return element("rect", **place, class_=f"box {class_}", **rest)
 
 
-def pill(text: str, x: float, y: float, class_: str, width: float | None = None, **rest):
+def pill(text: str, x: float, y: float, class_: str, **rest) -> str:
     """A short label with a border, centered at a point."""
-    width = width or 14 + 7.2 * len(text)
+    width = 14 + 7.2 * len(text)
     ground = element(
         "rect", x=round(x - width / 2, 1), y=y - 10, width=round(width, 1), height=20,
         rx=10, class_="pill",

@@ -8,4 +8,5 @@ g = (0.8 - 0.65 * across + 2.05 * up)[:, None]
 x_hat = tg.batch_norm(x, eps=0)
 print("x_hat  ", x_hat.data.ravel())
 print("dL/dx  ", tg.grad(x_hat, x, gradient=g).data.ravel())
-print("by hand", ((g - g.mean() - x_hat * (g * x_hat).mean()) / x.data.std()).data.ravel())
+rest = g - g.mean() - x_hat.data * (g * x_hat.data).mean()
+print("by hand", (rest / x.data.std()).ravel())
