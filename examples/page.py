@@ -72,15 +72,10 @@ def page() -> str:
     """The whole page."""
     style = read("page.css")
     script = "\n".join(read(f"{name}.js") for name in ("frame", *CHAPTERS))
-    numbers = {name: chapter.numbers() for name, chapter in CHAPTERS.items()}
-    parts = {"bias_b": bias.B, "bias_limit": bias.LIMIT, "bias_steps": bias.STEPS}
-    parts |= {"routes_last": routes.LAST, "routes_ledger": routes.ledger()}
-    parts |= {"geometry_table": geometry.table(), "cases_options": cases.options()}
-    parts |= rates.summary()
-    for name, choices in depth.choices().items():
-        parts[f"depth_{name}"] = choices
+    numbers, parts = {}, {}
     for name, chapter in CHAPTERS.items():
-        parts[f"{name}_figure"] = chapter.drawing()
+        numbers[name] = chapter.numbers()
+        parts |= {f"{name}_{key}": part for key, part in chapter.parts().items()}
         parts[f"{name}_python"] = python(name)
     return Template(read("template.html")).substitute(
         parts,

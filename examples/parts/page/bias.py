@@ -18,6 +18,11 @@ def numbers() -> dict:
     }  # fmt: skip
 
 
+def parts() -> dict[str, object]:
+    """What the template contains of this chapter."""
+    return {"figure": drawing(), "b": B, "limit": LIMIT, "steps": STEPS}
+
+
 def drawing() -> str:
     """Two lines of dots, where they are before anybody touches the bias."""
     x, y, y_hat = U + B, 62, 158

@@ -8,6 +8,7 @@ from its own graph.
              batch norm); its number is on its arrows and in its row of the ledger
 """
 
+import html
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -161,11 +162,13 @@ def numbers() -> dict:
     return {"cases": cases, "first": next(iter(CASES))}
 
 
-def options() -> str:
-    """The choices of the control."""
-    return "".join(
-        element("option", case.name, value=key) for key, case in CASES.items()
+def parts() -> dict[str, str]:
+    """What the template contains of this chapter: the figure and the choices."""
+    options = (
+        element("option", html.escape(case.name), value=key)
+        for key, case in CASES.items()
     )
+    return {"figure": drawing(), "options": "".join(options)}
 
 
 def drawing() -> str:
@@ -188,7 +191,8 @@ def elements(case: Case) -> Iterator[str]:
         (4, 4, 204, "b", "leaf"), (220, 4, 124, "u", ""), (4, 82, 280, case.x, ""),
         (4, 148, 104, case.mean, "of-mean"), (146, 148, 84, "x − mean", ""),
         (262, 148, 84, case.var, "of-var"),
-        (92, 214, 192, "x̂ = (x − mean) / √(var + ε)", ""), (92, 278, 192, case.loss, ""),
+        (92, 214, 192, "x̂ = (x − mean) / √(var + ε)", ""),
+        (92, 278, 192, case.loss, ""),
     ):  # fmt: skip
         color = {"leaf": "bias", "of-mean": "mean", "of-var": "var"}.get(class_, "")
         text = words(text, x + width / 2, y + 19, f"middle bold {color}")

@@ -7,10 +7,10 @@
     profile  log10 of |dL/dh_l|^2, compared with the last layer, for l = 1 to 30
 
 The theory is that of ``parts/gradient_flow/mean_field.py``, in one formula. Let q_l be
-the variance of h_l, and take phi and phi' at what the norm returns. One layer multiplies
-|dL/dh|^2 by sigma^2 E[phi'^2] / q_l, or by sigma^2 E[phi'^2] without a norm; a residual
-block adds 1 to that. Going forward, q_(l+1) is sigma^2 Var[phi] behind batch norm and
-sigma^2 E[phi^2] otherwise; a residual block adds q_l to that.
+the variance of h_l, and take phi and phi' at what the norm returns. One layer
+multiplies |dL/dh|^2 by sigma^2 E[phi'^2] / q_l, or by sigma^2 E[phi'^2] without a norm;
+a residual block adds 1 to that. Going forward, q_(l+1) is sigma^2 Var[phi] behind batch
+norm and sigma^2 E[phi^2] otherwise; a residual block adds q_l to that.
 
 Source: Yang et al., arXiv 1902.08129, theorem 3.10; Schoenholz et al., Deep Information
 Propagation, arXiv 1611.01232.
@@ -95,20 +95,20 @@ def numbers() -> dict:
     }  # fmt: skip
 
 
-def choices() -> dict[str, str]:
-    """The choices of the three controls."""
-    names = {
+def parts() -> dict[str, str]:
+    """What the template contains of this chapter: the figure and three choices."""
+    controls = {
         "activations": ({name: name for name in ACTIVATIONS}, FIRST["activation"]),
         "norms": (NORM_NAMES, FIRST["norm"]),
         "sigmas": ({name: name for name in SIGMAS}, FIRST["sigma"]),
     }
-    return {
-        control: "".join(
+    found = {"figure": drawing()}
+    for control, (texts, first) in controls.items():
+        found[control] = "".join(
             element("option", text, value=key, selected="" if key == first else None)
             for key, text in texts.items()
         )
-        for control, (texts, first) in names.items()
-    }
+    return found
 
 
 def drawing() -> str:

@@ -35,6 +35,11 @@ def numbers() -> dict:
     }  # fmt: skip
 
 
+def parts() -> dict[str, str]:
+    """What the template contains of this chapter."""
+    return {"figure": drawing(), "table": table()}
+
+
 def drawing() -> str:
     x, y = CENTER
     radius = round(SCALE * math.sqrt(3), 1)

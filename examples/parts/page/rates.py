@@ -53,14 +53,14 @@ def numbers() -> dict:
     }  # fmt: skip
 
 
-def summary() -> dict[str, str]:
-    """What the text says about the map as a whole."""
+def parts() -> dict[str, str]:
+    """What the template contains of this chapter: the figure, and the map in numbers."""
     steps, data = measured()["steps"], measured()["data"]
-    texts = {"rates_steps": str(max(steps) + 1), "rates_data": data.upper()}
+    texts = {"figure": drawing(), "steps": str(max(steps) + 1), "data": data.upper()}
     for side in SIDES.values():
         found = [cell[side]["accuracy"] for cell in cells().values()]
-        texts[f"rates_best_{side}"] = percent(max(found))
-        texts[f"rates_many_{side}"] = f"{sum(v > 0.8 for v in found)} of {len(found)}"
+        texts[f"best_{side}"] = percent(max(found))
+        texts[f"many_{side}"] = f"{sum(v > 0.8 for v in found)} of {len(found)}"
     return texts
 
 
