@@ -61,12 +61,14 @@
     show,
   });
 
-  for (const event of ["pointerover", "click"]) {
-    figure.addEventListener(event, ({ target }) => {
-      const cell = target.closest("[data-cell]");
-      if (!cell) return;
-      const [lr, scale] = cell.dataset.cell.split(" ");
-      set("rates", { lr, weights: scale });
+  // Not "pointerover", which also happens when the map scrolls below a resting pointer.
+  for (const kind of ["pointermove", "click"]) {
+    figure.addEventListener(kind, ({ target }) => {
+      const name = target.closest("[data-cell]")?.dataset.cell;
+      const { lr, weights: scale } = chapters.rates.state;
+      if (!name || name === `${lr} ${scale}`) return;
+      const [newRate, newScale] = name.split(" ");
+      set("rates", { lr: newRate, weights: newScale });
     });
   }
   figure.addEventListener("keydown", (event) => {

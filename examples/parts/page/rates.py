@@ -54,7 +54,7 @@ def numbers() -> dict:
 
 
 def parts() -> dict[str, str]:
-    """What the template contains of this chapter: the figure, and the map in numbers."""
+    """What the template contains of this chapter: the figure and some numbers."""
     steps, data = measured()["steps"], measured()["data"]
     texts = {"figure": drawing(), "steps": str(max(steps) + 1), "data": data.upper()}
     for side in SIDES.values():
