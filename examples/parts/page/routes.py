@@ -112,8 +112,8 @@ def drawing() -> str:
 
 
 def _boxes():
-    yield _box("b", 4, 4, 176, 30, "b", [(None, [bias.B], 0)], "leaf")
-    yield _box("u", 188, 4, 176, 30, "u", [(None, bias.U, 0)], "data")
+    yield _box("b", 4, 4, 156, 30, "b", [(None, [bias.B], 0)], "leaf")
+    yield _box("u", 168, 4, 196, 30, "u", [(None, bias.U, 0)], "data")
     x_rows = [("value", G.x, 1), ("∂L/∂x", G.d_x, 8)]
     yield _box("x", 56, 96, 260, 56, "x = u + b", x_rows)
     mean_rows = [("value", [G.mean], 2), ("∂L/∂E[x]", [G.d_mean], 7)]
@@ -136,7 +136,7 @@ def _box(key, x, y, width, height, title, rows, class_=""):
         if label is not None:
             content.append(words(label, x + 8, below, "quiet", data_since=since))
         for j, v in enumerate(reversed(values)):
-            at = x + width - 8 - (38 if label is None else 48) * j
+            at = x + width - 8 - (42 if label is None else 48) * j
             text = plain(v, decimals)
             content.append(words(text, at, below, "end", data_since=since))
     return _part(key, *content)
@@ -151,7 +151,7 @@ def _part(key, *content):
 
 def _forward():
     for points in (
-        [(172, 34), (172, 96)], [(270, 34), (270, 96)], [(70, 152), (32, 192)],
+        [(150, 34), (150, 96)], [(270, 34), (270, 96)], [(70, 152), (32, 192)],
         [(284, 152), (284, 288)], [(32, 248), (70, 288)], [(216, 344), (216, 382)],
     ):  # fmt: skip
         yield arrow(points, 8, "forward")
@@ -166,8 +166,8 @@ def _backward():
     each = f"{signed(G.x_through[0], 3)} each"
     yield _stream("mean-x", [(96, 192), (116, 152)], "mean", each, 152, 173)
     through, direct = signed(G.through, 3), signed(G.direct, 3)
-    yield _stream("x-b-through", [(72, 96), (72, 34)], "mean", through, 56, 66)
-    yield _stream("x-b-direct", [(130, 96), (130, 34)], "direct", direct, 130, 66)
+    yield _stream("x-b-through", [(60, 96), (60, 34)], "mean", through, 46, 66)
+    yield _stream("x-b-direct", [(108, 96), (108, 34)], "direct", direct, 108, 66)
 
 
 def _stream(key, points, route, text, x, y):
