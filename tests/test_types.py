@@ -168,7 +168,8 @@ tg.draw(x, directions="LR")
 @pytest.mark.slow
 def test_mypy_rejects_what_is_wrong(tmp_path):
     program = tmp_path / "mistakes.py"
-    program.write_text(MISTAKES, encoding="utf-8")
+    # mypy's cache would report the path of an earlier run with the same text.
+    program.write_text(f"{MISTAKES}# {program}\n", encoding="utf-8")
     result = run_tool("mypy", "--no-error-summary", str(program))
     complaints = [
         int(line.split(":")[1])

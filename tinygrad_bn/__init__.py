@@ -1,7 +1,8 @@
 """What batch normalization does to gradients: a small autodiff engine in NumPy.
 
-The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``;
-then ``functional.py``, ``nn.py`` and ``optim.py``; then ``routes.py`` and ``draw/``.
+The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``,
+``batchnorm.py``; then ``functional.py``, ``module.py``, ``nn.py``, ``optimizer.py``
+and ``optim.py``; then ``routes.py`` and ``draw/``.
 """
 
 from . import nn, optim
@@ -9,13 +10,25 @@ from .backward import Fused, grad, tape
 from .batchnorm import batch_norm, fused_batch_norm
 from .check import check_gradients
 from .checkpoint import load, save
-from .compositions import concatenate, matmul, stack
+from .compositions import (
+    broadcast_to,
+    clip,
+    concatenate,
+    expand_dims,
+    log_softmax,
+    logsumexp,
+    matmul,
+    softmax,
+    squeeze,
+    stack,
+)
 from .draw import Drawing, NoRenderer, draw, draw_routes, side_by_side
 from .ops import (
     absolute,
     exp,
     log,
     maximum,
+    minimum,
     relu,
     sigmoid,
     sqrt,
@@ -37,20 +50,26 @@ __all__ = [
     "Tensor",
     "absolute",
     "batch_norm",
+    "broadcast_to",
     "check_gradients",
     "check_redundant",
+    "clip",
     "composite",
     "concatenate",
     "draw",
     "draw_routes",
     "exp",
+    "expand_dims",
     "explain",
     "fused_batch_norm",
     "grad",
     "load",
     "log",
+    "log_softmax",
+    "logsumexp",
     "matmul",
     "maximum",
+    "minimum",
     "nn",
     "no_grad",
     "optim",
@@ -58,7 +77,9 @@ __all__ = [
     "save",
     "side_by_side",
     "sigmoid",
+    "softmax",
     "sqrt",
+    "squeeze",
     "stack",
     "stop_gradient",
     "tanh",
