@@ -173,7 +173,7 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium):
-    """Open the page in a window of some size and scheme; in the end, fail on problems."""
+    """Open the page in a window of some size and scheme, and fail on problems."""
     opened = []
 
     def show(width=830, scheme="light", fragment="", url=None, **options):

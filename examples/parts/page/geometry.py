@@ -51,7 +51,9 @@ def drawing() -> str:
         words("From above", 4, 114, "bold"),
         words("circle: all x̂", 4, HEIGHT - 8, "quiet"),
     ]
-    arrows = ("xc", "hat", "removed", "g", "rest", "dx")
+    # The arrow "g" from above is the arrow "plane" from the side.
+    names = ("xc", "hat", "removed", "g", "rest", "dx")
+    arrows = [_arrow(n, "plane" if n == "g" else n) for n in names]
     return figure(
         "geometry",
         HEIGHT,
@@ -60,7 +62,7 @@ def drawing() -> str:
         line(0, 94, WIDTH, 94, "axis"),
         circle(x, y, radius, "orbit"),
         line(x, y, x, y, "ray", id="geometry-ray"),
-        *(_arrow(name, name) for name in arrows),
+        *arrows,
         element("g", *fixed, id="geometry-fixed"),
         _handle("x", "Tip of x"),
         _handle("g", "Tip of g"),
