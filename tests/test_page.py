@@ -929,31 +929,37 @@ def test_every_element_with_the_focus_shows_it(open_page):
     assert seen > 30
 
 
+CONTROLS = {
+    "#bias input": "-3", "#routes [data-action=next]": None, "#geometry input": "-0.5",
+    "#cases select": "relu", "#depth select": "tanh", "[data-cell='3 10']": None,
+}  # fmt: skip
+ANSWER = """
+([selector, value]) => {
+  const control = document.querySelector(selector);
+  if (value !== null) control.value = value;
+  const start = performance.now();
+  const kind = value === null ? "click" : "input";
+  control.dispatchEvent(new Event(kind, { bubbles: true }));
+  document.body.getBoundingClientRect();
+  return performance.now() - start;
+}
+"""
+
+
 @slow
-def test_first_paint_and_controls_are_quick(open_page):
+def test_first_paint_and_the_controls_of_every_chapter_are_quick(open_page):
     page = open_page()
     paints, answers = [], []
     for _ in range(3):
         page.goto("about:blank")
         page.goto(FILE.as_uri())
         wait_until(page, "performance.getEntriesByType('paint').length > 0")
-        paints.append(
-            page.evaluate("performance.getEntriesByType('paint').at(-1).startTime")
-        )
-        answers.append(
-            page.evaluate(
-                """async () => {
-                  const input = document.querySelector("#geometry input");
-                  input.value = "-0.5";
-                  const start = performance.now();
-                  input.dispatchEvent(new Event("input", { bubbles: true }));
-                  document.body.getBoundingClientRect();
-                  return performance.now() - start;
-                }"""
-            )
-        )
+        last = "performance.getEntriesByType('paint').at(-1).startTime"
+        paints.append(page.evaluate(last))
+        answers.append([page.evaluate(ANSWER, [*pair]) for pair in CONTROLS.items()])
+    # The quickest of three: another process may hold up the others.
     assert min(paints) < 500
-    assert min(answers) < 50
+    assert max(np.min(answers, axis=0)) < 50
 
 
 # The checks themselves
