@@ -177,9 +177,10 @@ def open_page(chromium):
     opened = []
 
     def show(width=830, scheme="light", fragment="", url=None, **options):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, **options
-        )
+        # Smooth scrolling would carry a control away from the mouse.
+        options = {"reduced_motion": "reduce", "color_scheme": scheme} | options
+        viewport = {"width": width, "height": 800}
+        context = chromium.new_context(viewport=viewport, **options)
         shown = context.new_page()
         opened.append((context, watch(shown)))
         shown.goto((url or FILE.as_uri()) + fragment)
@@ -369,7 +370,7 @@ def test_training_moves_b_only_where_the_gradient_is_cut(open_page, motion):
 
 @slow
 def test_whoever_touches_a_control_ends_the_training(open_page):
-    page = open_page()
+    page = open_page(reduced_motion="no-preference")
     page.get_by_role("switch").click()
     page.get_by_role("button", name="Train 30 steps").click()
     page.locator("#bias").get_by_role("button", name="Reset").click()
