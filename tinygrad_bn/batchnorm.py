@@ -139,7 +139,6 @@ def batch_norm(
     return y
 
 
-@in_single_precision
 def fused_batch_norm(
     x: Any,
     gamma: Any = None,
@@ -156,15 +155,16 @@ def fused_batch_norm(
     It is faster, it saves only x_c and a few numbers per channel for the backward pass,
     and it measures values from the first row, so that x_hat stays accurate when the
     mean is large compared with the standard deviation. Evaluation mode (``mean`` or
-    ``var`` given) and derivatives of second order are left to the definition.
+    ``var`` given), float16, and derivatives of second order are left to the definition.
 
     Shapes, errors: as for ``batch_norm``.
 
     Source: the derivation at the top of this file.
     """
-    if mean is not None or var is not None:
-        return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
     x = as_tensor(x)
+    if mean is not None or var is not None or x.dtype == np.float16:
+        given = {"mean": mean, "var": var, "running": running}
+        return batch_norm(x, gamma, beta, axes=axes, eps=eps, **given)
     axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps)
     gamma = _per_channel("gamma", gamma, x, axes)
