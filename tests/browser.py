@@ -1,7 +1,8 @@
 """A browser for the tests of the page, and what must hold of any page shown in it.
 
-The tests need playwright and axe-playwright-python from PyPI, and a Chromium or Chrome
-that is already installed. Where one of them is missing, they are skipped.
+The tests need playwright and axe-playwright-python from PyPI, and a Chromium or Chrome:
+one that is on the path, or the one that ``playwright install chromium`` installs. Where
+something is missing, they are skipped.
 """
 
 import functools
@@ -25,10 +26,11 @@ ARGUMENTS = [
 def browser():
     """A running Chromium."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip("no Chromium is installed; CONTRIBUTING.md says how to get it")
     with sync_api.sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        path = next(filter(None, map(shutil.which, [*NAMES, own])), None)
+        if path is None:
+            pytest.skip("no Chromium is installed; CONTRIBUTING.md says how to get it")
         chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium
         chromium.close()
