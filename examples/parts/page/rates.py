@@ -138,4 +138,4 @@ def _panel():
             "polyline", id=f"rates-curve-{side}", class_=f"curve {side}-norm",
             clip_path="url(#rates-window)",
         )  # fmt: skip
-    yield words("✕ overflow", 0, 0, "mean", id="rates-overflow")
+    yield words("✕ without: overflow", 0, 0, "mean", id="rates-overflow")
