@@ -11,7 +11,7 @@ import pytest
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
 from tinygrad_bn.batchnorm import RunningStatistics
-from tinygrad_bn.tape import Clock
+from tinygrad_bn.clock import Clock
 
 
 def leaf(values, **options):
