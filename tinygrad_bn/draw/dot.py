@@ -146,6 +146,9 @@ class _Panel:
         self.theme = labels.theme
         self.frames = 0
         self.kinds = {box.key: box.kind for box in scene.boxes}
+        # Labels would bend the path of the data if their streams had a weight.
+        labeled = any(s.amount for arrow in scene.arrows for s in arrow.streams)
+        self.weight = "0" if labeled else "1"
 
     def add_to(self, graph: graphviz.Digraph) -> None:
         if self.prefix:
@@ -188,7 +191,7 @@ class _Panel:
     def _arrow(self, graph: graphviz.Digraph, arrow: Arrow) -> None:
         ends = self._name(arrow.tail), self._name(arrow.head)
         kinds = self.kinds[arrow.tail], self.kinds[arrow.head]
-        weight = "1" if "leaf" in kinds or "data" in kinds else "8"
+        weight = "1" if "leaf" in kinds or "data" in kinds else "4"
         forward = {"class": "forward", "tooltip": " ", "weight": weight}
         if any(stream.amount or stream.cut for stream in arrow.streams):
             # A label widens the lane of its stream; without a label of its own, the
@@ -208,7 +211,7 @@ class _Panel:
             "arrowsize": "0.75",
             "tooltip": plain(stream.tooltip),
             "class": "stream",
-            "weight": "0",
+            "weight": self.weight,
         }
         if stream.cut:
             style |= {"style": "dotted", "arrowtail": "none", "penwidth": "4"}
