@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .backward import Fused, refuse_changed_leaves, tape
-from .scopes import always_recorded
+from .scopes import recording
 from .tensor import Tensor
 
 NEGLIGIBLE = 1e-9
@@ -77,7 +77,7 @@ class Unfolded:
 # --- What is zero ---------------------------------------------------------------------
 
 
-@always_recorded
+@recording()
 @np.errstate(all="ignore")
 def replay(y: Tensor, dtype: Any = np.float64) -> dict[Tensor, Tensor]:
     """Compute the graph behind ``y`` again from its leaves, with floats of ``dtype``.

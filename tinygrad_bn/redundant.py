@@ -26,7 +26,7 @@ from .routes import (
     carry,
     refuse_unrecorded,
 )
-from .scopes import always_recorded
+from .scopes import recording
 from .summary import trial_copy
 from .tensor import Tensor
 
@@ -62,7 +62,7 @@ class Findings(tuple[Finding, ...]):
     __repr__ = __str__
 
 
-@always_recorded
+@recording()
 def check_redundant(model: Module, x: Any) -> Findings:
     """Find the parameters of ``model`` that cannot learn from ``x``, a batch of inputs.
 
