@@ -1,37 +1,34 @@
-"""Which biases of my PyTorch network learn nothing?
+"""Which biases of a PyTorch network learn nothing?
 
     python examples/from_pytorch.py
 
-The network is a residual one, with two biases in front of batch norm that nobody needs.
-It is written in PyTorch and runs here on the engine of this project. check_redundant
-names those biases as PyTorch does, explain shows what cancels the gradient of the first
-one, and the drawing shows where.
+The network is a residual one with two superfluous biases, each in front of batch norm.
+It is written in PyTorch, and from_torch makes it run on this engine. check_redundant
+names the biases as PyTorch does, explain shows what cancels the gradient of the first
+one, and the drawing shows where. PyTorch must be installed.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
-import torch
 
 import tinygrad_bn as tg
-from tinygrad_bn import Drawing, Tensor
+from support import drawings as example
+from support.command_line import drawing_options, parse
+from tinygrad_bn import Drawing, Tensor, nn
 
 
-class Residual(torch.nn.Module):
-    """A block that adds to its input what a small network makes of it."""
+def network():
+    """A network in PyTorch: four features, a residual block, and three classes."""
+    import torch  # here, because the other examples do without it
 
-    def __init__(self, width: int):
-        super().__init__()
-        self.fc = torch.nn.Linear(width, width)
-        self.bn = torch.nn.BatchNorm1d(width)
+    class Residual(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.fc = torch.nn.Linear(width, width)
+            self.bn = torch.nn.BatchNorm1d(width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + torch.relu(self.bn(self.fc(x)))
+        def forward(self, x):
+            return x + torch.relu(self.bn(self.fc(x)))
 
-
-def network() -> torch.nn.Module:
-    """A classifier of four features into three classes, with random weights."""
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Linear(4, 5),
@@ -43,42 +40,34 @@ def network() -> torch.nn.Module:
 
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
-    """Six examples of each class, around a center of its own."""
+    """Six examples of each class, scattered around the center of the class."""
     rng = np.random.default_rng(0)
     labels = np.arange(18) % 3
-    return rng.standard_normal((3, 4))[labels] + rng.standard_normal((18, 4)), labels
+    centers, noise = rng.standard_normal((3, 4)), rng.standard_normal((18, 4))
+    return centers[labels] + noise, labels
 
 
-def measured() -> tuple[tg.nn.Module, Tensor]:
-    """The network on this engine, and its loss."""
-    features, labels = batch()
+def loss_and_bias() -> tuple[Tensor, Tensor]:
+    """The loss on this engine, and the bias of the first layer."""
     model = tg.from_torch(network())
-    x = Tensor(features, name="features")
-    return model, tg.nn.cross_entropy(model(x), labels).named("loss")
+    features, labels = batch()
+    logits = model(Tensor(features, name="features"))
+    return nn.cross_entropy(logits, labels).named("loss"), model[0].bias
 
 
-def drawings(theme: str = "light") -> dict[str, Drawing]:
-    """What happens to the gradient of the first bias."""
-    model, loss = measured()
-    title = "A bias of a PyTorch network"
-    return {"from_pytorch": tg.draw(loss, model[0].bias, title=title, theme=theme)}
+# Not named ``drawings``: the gallery is built without PyTorch.
+def pictures(theme: str = "light") -> dict[str, Drawing]:
+    """Where the gradient of the bias cancels."""
+    title = "A bias of a PyTorch network, in front of batch norm"
+    return {"from_pytorch": tg.draw(*loss_and_bias(), title=title, theme=theme)}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder")
-    parser.add_argument("--theme", choices=("light", "dark"), default="light")
-    given = parser.parse_args(arguments)
-
-    model, loss = measured()
+def main(arguments=None) -> None:
+    given = parse(drawing_options(__doc__), arguments)
     features, _ = batch()
-    print(tg.check_redundant(model, features))
-    print(tg.explain(loss, model[0].bias))
-    for name, drawing in drawings(given.theme).items():
-        ending = "-dark" if given.theme == "dark" else ""
-        print(f"picture: {drawing.save(given.out / f'{name}{ending}.svg')}")
+    print(tg.check_redundant(tg.from_torch(network()), features))
+    print(tg.explain(*loss_and_bias()))
+    example.save(pictures, given)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import copy
 import importlib
 import os
 import pickle
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -412,8 +411,7 @@ def test_explanations_and_pictures_use_the_names_of_pytorch(torch, networks):
 
 
 def test_the_example_names_the_redundant_biases_and_draws_one(torch, tmp_path, capsys):
-    example = runpy.run_path(str(ROOT / "examples" / "from_pytorch.py"))
-    example["main"](["--out", str(tmp_path)])
+    importlib.import_module("from_pytorch").main(["--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "`0.bias` feeds batch norm `1`" in printed
     assert "`3.fc.bias` feeds batch norm `3.bn`" in printed
@@ -636,6 +634,21 @@ def test_hooks_parametrizations_and_lost_members_are_refused(torch):
     assert lines[4] == "4: LayerNorm over more than the last axis"
     # What nobody uses is converted all the same.
     assert tg.from_torch(extended).extra.requires_grad
+
+
+def test_what_exists_on_one_side_only_is_refused(torch):
+    class Counting(torch.nn.Tanh):
+        def get_extra_state(self):
+            return 1
+
+    fc = torch.nn.Linear(2, 2)
+    weight = fc.weight.detach()
+    del fc.weight
+    fc.weight = weight
+    assert problems(tg.from_torch, torch.nn.Sequential(fc, Counting())) == [
+        "0.weight: exists on one side only",
+        "1._extra_state: exists on one side only",
+    ]
 
 
 def test_a_parameter_in_two_layouts_is_refused(torch, networks):

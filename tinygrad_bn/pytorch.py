@@ -120,7 +120,7 @@ def _compare_names(conversion: "_Conversion", ours: Module, theirs: Any) -> None
     if not conversion.problems:
         names = {entry.theirs for entry in entries(ours)}
         for name in sorted(names ^ theirs.state_dict().keys()):
-            conversion.refuse(name, "its module has no place for it on the other side")
+            conversion.refuse(name, "exists on one side only")
 
 
 # --- The tables of counterparts -------------------------------------------------------
@@ -341,9 +341,9 @@ class _FromTorch(_Conversion):
         return array.copy()
 
     def convert_parameter(self, theirs: Any, path: str, transposed: bool) -> Tensor:
-        array = self.array(theirs, path)
-        array = array.T.copy() if transposed else array
-        return Tensor(array, requires_grad=theirs.requires_grad)
+        values = self.array(theirs, path)
+        values = values.T if transposed else values
+        return Tensor(values, requires_grad=theirs.requires_grad)
 
     def watch_memory(self, program: Program, theirs: Any, refuse: Callable) -> None:
         """Find out what the program does to the memory of its inputs."""
