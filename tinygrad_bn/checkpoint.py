@@ -101,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
                 return from_safetensors(file.read())
             state = _nest(places := _read(file))
             if dict(_flatten(state)).keys() != places.keys():
-                raise ValueError("two values have the same place")
+                raise ValueError("its places contradict each other")
             return state
     except FileNotFoundError:
         raise FileNotFoundError(
