@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
+from conftest import draw
 
 import tinygrad_bn as tg
 from tinygrad_bn import Primitive, Tensor, check_gradients, compositions, ops, tensor
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def apart(*shape, seed=0):
@@ -717,3 +714,16 @@ def test_a_rule_that_returns_a_wrong_shape_is_an_error_that_names_the_operation(
         "careless: the gradient of an input must have its shape, but the rule for "
         "'u'(2, 3) returned (). Correct the pullback."
     )
+
+
+# --- Errors of NumPy ------------------------------------------------------------------
+
+
+def test_a_ragged_list_is_refused_by_the_operation_that_received_it():
+    with pytest.raises(ValueError, match=r"exp: .*Received: \[\[1\], \[1, 2\]\]."):
+        tg.exp([[1], [1, 2]])
+
+
+def test_an_error_of_numpy_is_not_taken_for_one_of_shapes():
+    with pytest.raises(ValueError, match="power: Integers to negative integer powers"):
+        Tensor([1, 2]) ** -1

@@ -2,11 +2,14 @@
 
 import copy
 import pickle
+import threading
 
 import numpy as np
 import pytest
+from conftest import leaf
 
-from tinygrad_bn import Tensor, nn, optim
+import tinygrad_bn as tg
+from tinygrad_bn import Tensor, functional, nn, optim
 
 
 def make_parameters(dtype=float):
@@ -574,3 +577,163 @@ def test_a_learning_rate_that_is_refused_changes_nothing():
     with pytest.raises(ValueError, match="lr must be a finite number of at least 0"):
         optimizer.lr = float("nan")
     assert optimizer.lr == 0.1
+
+
+# --- Gradient buffers -----------------------------------------------------------------
+
+
+def linear_loss(x, w, g):
+    """A loss whose gradient by w is written at once into the optimizer's buffer."""
+    return (functional.fused_linear(x, w, None) * g).sum()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_weight_used_several_times_gets_the_sum(rng, times):
+    x, w = rng.standard_normal((2, 4, 3, 3))
+    found = []
+    for adopted in (False, True):
+        weight = leaf(w[0])
+        optimizer = optim.SGD([weight], lr=0.1) if adopted else None
+        loss = linear_loss(x[0], weight, w[1]) + (weight * w[2]).sum()
+        loss = loss + linear_loss(x[1], weight, w[3]) * 0.5
+        for _ in range(times):
+            loss.backward()
+        found.append(weight.grad.copy())
+        assert optimizer is None or np.shares_memory(weight.grad, optimizer.grad)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-12)
+    expected = x[0].T @ w[1] + w[2] + 0.5 * x[1].T @ w[3]
+    np.testing.assert_allclose(found[0], times * expected, rtol=1e-12)
+
+
+def test_two_layers_with_one_weight_do_not_write_over_each_other(rng):
+    x, w, g = rng.standard_normal((3, 3, 3))
+    weight = leaf(w)
+    optim.SGD([weight], lr=0.1)
+    h = functional.fused_linear(x, weight, None)
+    (functional.fused_linear(h, weight, None) * g).sum().backward()
+    np.testing.assert_allclose(weight.grad, (x @ w).T @ g + x.T @ (g @ w.T), rtol=1e-12)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_backward_pass_within_a_backward_pass_adds_its_gradient(rng, first):
+    x, w, g, more = rng.standard_normal((4, 3, 3))
+    weight = leaf(w)
+    optim.SGD([weight], lr=0.1)
+
+    def inner(d_y, y, a):
+        linear_loss(x, weight, more).backward()
+        return d_y
+
+    nested = tg.Primitive("nested", lambda a: a.view(), inner)
+    h = leaf(x)
+    y = functional.fused_linear(h, weight, None)
+    y = nested(y) if first else functional.fused_linear(nested(h), weight, None)
+    (y * g).sum().backward()
+    np.testing.assert_allclose(weight.grad, x.T @ g + x.T @ more, rtol=1e-12)
+
+
+def test_a_backward_pass_that_fails_leaves_no_gradient_behind(rng):
+    def fails(g, y, a):
+        raise ZeroDivisionError
+
+    weight, x = leaf(rng.standard_normal((3, 3))), leaf(rng.standard_normal((2, 3)))
+    optimizer = optim.SGD([weight], lr=0.1)
+    failing = tg.Primitive("failing", lambda a: a.view(), fails)
+    with pytest.raises(ZeroDivisionError):
+        functional.fused_linear(failing(x), weight, None).sum().backward()
+    assert weight.grad is None
+    before = weight.data.copy()
+    optimizer.step()
+    np.testing.assert_array_equal(weight.data, before)
+    functional.fused_linear(x, weight, None).sum().backward()
+    assert np.shares_memory(weight.grad, optimizer.grad)
+
+
+def test_a_gradient_of_another_dtype_is_converted_in_the_gradient_buffer(rng):
+    x, w, b, g = (rng.standard_normal(shape) for shape in ((4, 3), (3, 2), 2, (4, 2)))
+    weight, bias = (Tensor(v, requires_grad=True, dtype=np.float32) for v in (w, b))
+    optimizer = optim.SGD([weight, bias], lr=0.1)
+    y = functional.fused_linear(Tensor(x), weight, bias)
+    assert y.dtype == np.float64
+    (y * g).sum().backward()
+    np.testing.assert_allclose(weight.grad, x.T @ g, rtol=1e-6)
+    np.testing.assert_allclose(bias.grad, g.sum(axis=0), rtol=1e-6)
+    for p in (weight, bias):
+        assert p.grad.dtype == np.float32
+        assert np.shares_memory(p.grad, optimizer.grad)
+
+
+def test_an_optimizer_made_within_a_backward_pass_keeps_its_parameters(rng):
+    weight, made = leaf([1.0, 2.0]), []
+
+    def rule(g, y, a):
+        made.append(optim.SGD([weight], lr=1.0))
+        return g
+
+    hook = tg.Primitive("hook", lambda a: a.view(), rule)
+    (hook(weight * 2) * weight).sum().backward()
+    np.testing.assert_array_equal(weight.grad, [4, 8])
+    made[0].step()
+    np.testing.assert_array_equal(weight.data, [-3, -6])
+
+
+def test_threads_with_a_common_weight_leave_it_its_gradient_buffer():
+    weight = leaf([1.0, 1.0])
+    optimizer = optim.SGD([weight], lr=1.0)
+    first_is_within, second_is_within, first_is_done = (
+        threading.Event() for _ in range(3)
+    )
+
+    def pausing(before, after):
+        def rule(g, y, a):
+            before.set()
+            after.wait(5)
+            return g
+
+        return tg.Primitive("pausing", lambda a: a.view(), rule)
+
+    def first():
+        y = pausing(first_is_within, second_is_within)(Tensor([1.0, 1.0]) * weight)
+        (y + weight).sum().backward()
+        first_is_done.set()
+
+    def second():
+        first_is_within.wait(5)
+        y = pausing(second_is_within, first_is_done)(weight * 1)
+        (y + weight).sum().backward()
+
+    threads = [threading.Thread(target=run) for run in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    optimizer.zero_grad()
+    (weight * 3).sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(weight.data, [-2, -2])
+
+
+def test_an_optimizer_does_not_regain_a_parameter_through_an_old_gradient():
+    weight = leaf([1.0])
+    first = optim.SGD([weight], lr=1.0)
+    (weight * 1).sum().backward()
+    old = weight.grad
+    optim.SGD([weight], lr=1.0)
+    weight.grad = old
+    with pytest.raises(RuntimeError, match="must belong to one optimizer"):
+        first.step()
+
+
+def test_a_number_of_numpy_is_a_learning_rate():
+    assert optim.SGD([leaf([1.0])], lr=np.float32(0.5)).lr == 0.5
+    assert optim.SGD([leaf([1.0])], lr=np.int64(1)).lr == 1.0
+
+
+def test_the_type_of_the_learning_rate_does_not_change_float32_weights():
+    weights = []
+    for lr in (0.1, np.float64(0.1)):
+        p = leaf(np.linspace(0, 1, 1000, dtype=np.float32))
+        p.grad = np.linspace(1, 2, 1000, dtype=np.float32)
+        optim.SGD([p], lr=lr).step()
+        weights.append(p.data.copy())
+    np.testing.assert_array_equal(*weights)

@@ -94,6 +94,23 @@ def var(x: Array, axis=None, keepdims: bool = False) -> Array:
     return mean((x - mean(x, axis, keepdims=True)) ** 2, axis, keepdims)
 
 
+# --- Shapes ---------------------------------------------------------------------------
+
+
+def flatten(x: Array, start_axis: int = 0, end_axis: int = -1) -> Array:
+    """One axis in place of those from ``start_axis`` to ``end_axis``, both included.
+
+    Raises: ``ValueError`` for axes that ``x`` does not have, or in the wrong order.
+    """
+    if x.ndim == 0:
+        x = reshape(x, shape=(1,))
+    (start,), (end,) = axes_of(x, start_axis), axes_of(x, end_axis)
+    if start > end:
+        raise errors.flatten_refused(start_axis, end_axis, x)
+    merged = math.prod(x.shape[start : end + 1])
+    return reshape(x, shape=(*x.shape[:start], merged, *x.shape[end + 1 :]))
+
+
 # --- Joining --------------------------------------------------------------------------
 
 

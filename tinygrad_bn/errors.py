@@ -190,6 +190,13 @@ def transpose_refused(x: Any, axes: tuple) -> ValueError:
     )
 
 
+def flatten_refused(start_axis: int, end_axis: int, x) -> ValueError:
+    return ValueError(
+        f"flatten: start_axis must not come after end_axis, but {start_axis} and "
+        f"{end_axis} were received for {describe(x)}."
+    )
+
+
 def nothing_to_join(function: str) -> ValueError:
     return ValueError(f"{function}: at least one tensor must be given, received none.")
 

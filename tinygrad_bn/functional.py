@@ -14,6 +14,7 @@ import numpy as np
 
 from . import errors, ops
 from .backward import Fused
+from .batchnorm import batch_norm
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .scopes import composite
 from .tensor import Tensor
@@ -60,6 +61,22 @@ fused_linear = Fused(
     "(out_features,) must fit together.",
     doc="``x @ weight + bias`` in one operation; shapes as for ``linear``.",
 )
+
+# --- Layer norm -----------------------------------------------------------------------
+
+
+@composite
+def layer_norm(x, gamma=None, beta=None, *, eps: float = 1e-5) -> Tensor:
+    """Normalize each example over its features: batch norm over another axis.
+
+    Shapes: x (..., C); gamma and beta (C,), one value per feature; the result like x.
+
+    Source: Ba, Kiros & Hinton, arXiv 1607.06450, section 3.
+    """
+    y = batch_norm(x, axes=(-1,), eps=eps)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
+
 
 # --- Losses ---------------------------------------------------------------------------
 

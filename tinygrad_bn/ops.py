@@ -101,7 +101,7 @@ scatter_add = Primitive(
 
 
 class Concatenate(Primitive):
-    """The one primitive with any number of inputs: it cuts its cotangent into pieces."""
+    """The one primitive with any number of inputs; it cuts its cotangent into parts."""
 
     def differentiates(self, i):
         return True

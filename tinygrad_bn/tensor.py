@@ -61,8 +61,9 @@ class Tensor(Node):
         """The values.
 
         An assignment copies into the existing array, so shape and dtype must agree.
-        Every graph recorded from the old values then refuses to run backward. A write to
-        elements of the array itself (``t.data[0] = 1``) cannot be seen: use ``t[0] = 1``.
+        Every graph recorded from the old values then refuses to run backward. A write
+        to elements of the array itself (``t.data[0] = 1``) cannot be seen: use ``t[0] =
+        1``.
         """
         return self._data
 
@@ -138,9 +139,8 @@ class Tensor(Node):
 
     def backward(self, gradient: Any = None) -> None:
         """Add the gradient of this tensor to ``.grad`` of every leaf that requires one.
-
-        ``gradient`` is the cotangent to start from, shaped like this tensor; a tensor of
-        one element does not need it and starts from 1.
+        ``gradient`` is the cotangent to start from, shaped like this tensor; a tensor
+        of one element does not need it and starts from 1.
 
         Raises: ``ValueError`` for a missing or misshapen ``gradient``, ``RuntimeError``
         if no leaf can receive anything or a leaf changed since the graph was recorded.
