@@ -1,10 +1,12 @@
-"""A chain of blocks x + W relu(norm(x)), or W relu(norm(x)) without skip connections."""
+"""A chain of blocks x + W relu(norm(x)), or without skip connections W relu(norm(x))."""
 
 import numpy as np
 
-from parts.batch_or_layer.variants import BATCH, LAYER, NONE, layer_norm
 from support.networks import scaled
 from tinygrad_bn import Tensor, fused_batch_norm, relu
+from tinygrad_bn.functional import layer_norm
+
+NONE, BATCH, LAYER = "no norm", "batch norm", "layer norm"
 
 NORM = {
     NONE: lambda x: x,
@@ -28,6 +30,3 @@ class Blocks:
             branch = relu(self.norm(xs[-1])) @ w
             xs.append(xs[-1] + branch if self.skip else branch)
         return xs
-
-
-__all__ = ["BATCH", "LAYER", "NONE", "Blocks"]

@@ -2,8 +2,8 @@
 
 With q_l for the variance of x_l, ``residual_networks.py`` derives that a block
 multiplies |dL/dx|^2 toward the input by 1 + sigma^2 E[relu'^2] / q_l, where
-E[relu'^2] = 1/2. Without a skip connection, the 1 is missing and q_l, l > 0, is what the
-branch before returned. Without a norm, nothing is divided by q_l.
+E[relu'^2] = 1/2. Without a skip connection, the 1 is missing, and q_l for l > 0 is what
+the branch before returned. Without a norm, nothing is divided by q_l.
 """
 
 import math
