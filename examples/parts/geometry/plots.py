@@ -26,8 +26,7 @@ def report(measured):
         (
             name,
             *(f"{value:+.3f}" for value in vector),
-            f"{no_minus_zero(vector @ ones):.3f}",
-            f"{no_minus_zero(vector @ found.x_hat):.3f}",
+            *(f"{no_minus_zero(vector @ v):.3f}" for v in (ones, found.x_hat)),
         )
         for name, vector in vectors.items()
     ]
@@ -46,8 +45,8 @@ def report(measured):
             table("The backward pass for the batch in the picture", head, rows),
             table(
                 "dL/dx for random batches, relative to gamma / sigma |g|: the largest\n"
-                "deviation from the projections, the largest components along the ones\n"
-                "and x_hat (theory: 0), and the root mean square length",
+                "deviation from the projections, the largest components along the\n"
+                "ones and x_hat (theory: 0), and the root mean square length",
                 ("", "deviation", "ones", "x_hat", "length", "theory"),
                 random,
             ),
