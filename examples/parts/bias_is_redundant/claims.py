@@ -1,5 +1,7 @@
 """What bias_is_redundant.py must show."""
 
+import numpy as np
+
 from parts.bias_is_redundant.plots import NO_GRADIENT, named
 from support.claims import claim
 
@@ -11,6 +13,13 @@ def claims(runs):
     for case, pairs in run["pairs"].items():
         largest = [pair["differences"].max() for pair in pairs]
         yield claim(f"{named(*case)}: difference of parameters", largest, high=1e-10)
+    for optimizer in ("SGD", "momentum"):
+        pairs = run["float32 pairs"][optimizer]
+        largest = [np.abs(np.subtract(*pair["losses"])).max() for pair in pairs]
+        yield claim(f"{optimizer}, float32: difference of losses", largest, high=1e-4)
+    pairs = run["float32 pairs"]["Adam"]
+    largest = [np.abs(np.subtract(*pair["losses"])).max() for pair in pairs]
+    yield claim("Adam, float32: difference of losses", largest, low=1e-3)
     drifts = {case: [b[-1] for b in paths] for case, paths in run["drifts"].items()}
     name = "b without gradient, Adam in"
     yield claim(f"{name} float32: |b|", drifts["Adam", "float32"], 1e-3, 0.2)

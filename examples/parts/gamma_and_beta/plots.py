@@ -11,7 +11,7 @@ from support.tables import span, table
 
 def report(measured):
     """The closing tables: measured numbers and the theory."""
-    r_squared, losses = measured["r_squared"], measured["losses"]
+    losses = measured["losses"]
     single = [
         ("batch norm as the identity: error", measured["identity"][0], "0"),
         (
@@ -19,14 +19,28 @@ def report(measured):
             measured["within 2"],
             math.erf(math.sqrt(2)),
         ),
-        ("R² of a linear fit to the sigmoid, std 1", r_squared[1], "0.984"),
-        ("R² of a linear fit to the sigmoid, std 4", r_squared[4], "0.84"),
+    ]
+    single += [
+        (
+            f"R² of a linear fit to the sigmoid, std {std}",
+            value,
+            measured["r_squared theory"][std],
+        )
+        for std, value in measured["r_squared"].items()
     ]
     fits = [
-        (name, floor, span(losses[name, False]), span(losses[name, True]))
+        (
+            name,
+            floor,
+            span(losses[name, False]),
+            span(losses[name, True]),
+            float(np.median(losses[name, True])),
+        )
         for name, floor in measured["floor"].items()
     ]
-    head = ("target", "floor", "without gamma and beta", "with gamma and beta")
+    head = (
+        "target", "floor", "without gamma and beta", "with gamma and beta", "median"
+    )  # fmt: skip
     return "\n\n".join(
         [
             table("Exact statements", ("", "measured", "expected"), single),
@@ -61,7 +75,7 @@ def plot_linear_fit(axes, line):
 
 def plot_floor(axes, floor, losses):
     """The floor of each target, and the error after training, seed by seed."""
-    axes.set_title("Without gamma and beta: a floor")
+    axes.set_title("Without gamma and beta, training hits a floor")
     names = list(floor)
     style = {"s": 500, "marker": "_", "color": "C4"}
     axes.scatter(names, list(floor.values()), label="floor", **style)
