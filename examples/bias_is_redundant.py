@@ -8,9 +8,9 @@ moves E[x] by the same amount. Two networks that start with the same weights, on
 any b and one without, stay equal throughout training, with any optimizer, up to
 rounding errors. Hence b cannot overfit, either. How far rounding errors spread depends
 on the precision. In float64 the losses agree to 1e-10 for 200 steps. In float32 they
-agree to about 1e-5 with SGD and momentum, but not with Adam, which amplifies rounding
-errors: single losses may differ by 0.1 and more, in either direction. The subtraction of the mean is the reason, with or without gamma
-and beta; beta takes over the job of b.
+mostly agree to 1e-6 with SGD and momentum. With Adam, which amplifies rounding errors,
+single losses differ by about 0.1, in either direction. The subtraction of the mean is
+the reason, with or without gamma and beta; beta takes over the job of b.
 
 A bias that learns nothing can still move. Its gradient is zero except for rounding
 errors, and Adam divides a gradient by its own size. Rounding errors of 1e-9, as in

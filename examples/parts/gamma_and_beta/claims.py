@@ -17,7 +17,7 @@ def claims(runs):
     yield derived(name, [abs(difference)], high=1e-3)
     for std, value in run["r_squared"].items():
         difference = value - run["r_squared theory"][std]
-        name = f"R² of a linear fit to the sigmoid, std {std}: |deviation from the integral|"
+        name = f"R² of a linear fit to the sigmoid, std {std}: |error of sampling|"
         yield derived(name, [abs(difference)], high=1e-3)
     for name, floor in run["floor"].items():
         ratios = [loss / floor for loss in run["losses"][name, False]]
