@@ -75,7 +75,7 @@ def plot_linear_fit(axes, line):
 
 def plot_floor(axes, floor, losses):
     """The floor of each target, and the error after training, seed by seed."""
-    axes.set_title("Without gamma and beta, training hits a floor")
+    axes.set_title("Without gamma and beta: a floor")
     names = list(floor)
     style = {"s": 500, "marker": "_", "color": "C4"}
     axes.scatter(names, list(floor.values()), label="floor", **style)
@@ -92,7 +92,7 @@ def plot_fits(axes, name, measured):
     """A target, the outputs of the first networks, and the best fit in their span."""
     x, target = measured["x"], measured["targets"][name]
     even = np.allclose(target, target[::-1])
-    axes.set_title(f"{name}: {'its mean' if even else 'one sigmoid'} without them")
+    axes.set_title(f"{name}: without, {'a constant' if even else 'one sigmoid'}")
     axes.plot(x, measured["fits"][name, True][0], label="with gamma and beta")
     axes.plot(x, measured["fits"][name, False][0], label="without")
     axes.plot(x, target, label="target")
