@@ -1,4 +1,4 @@
-"""What tests share: one BLAS thread, the folders of scripts, and quick experiments."""
+"""What tests share: one BLAS thread, small helpers, and experiments that run once."""
 
 import os
 import sys
@@ -11,15 +11,29 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import contextlib
 import io
 
+import numpy as np
 import pytest
+
+from tinygrad_bn import Tensor
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 sys.path[:0] = [str(EXAMPLES), str(ROOT / "tools")]
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than a second")
+def draw(*shape, seed=0):
+    """Random numbers, the same for the same shape and seed."""
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def leaf(values, name=None, dtype=None):
+    """A tensor that requires a gradient."""
+    return Tensor(values, requires_grad=True, name=name, dtype=dtype)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ def jax():
 OURS = SimpleNamespace(
     exp=tg.exp, log=tg.log, sqrt=tg.sqrt, tanh=tg.tanh, sigmoid=tg.sigmoid,
     relu=tg.relu, absolute=tg.absolute, maximum=tg.maximum, where=tg.where,
-    sum=compositions.reduce_sum, mean=compositions.mean, var=compositions.var, max=compositions.reduce_max,
+    sum=compositions.reduce_sum, mean=compositions.mean,
+    var=compositions.var, max=compositions.reduce_max,
     concatenate=tg.concatenate, stack=tg.stack,
 )  # fmt: skip
 

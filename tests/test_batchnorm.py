@@ -2,20 +2,13 @@
 
 import numpy as np
 import pytest
+from conftest import draw, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, ops
 from tinygrad_bn.batchnorm import RunningStatistics
 
 BOTH = [tg.batch_norm, tg.fused_batch_norm]
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def leaf(values, name=None):
-    return Tensor(values, requires_grad=True, name=name)
 
 
 def with_constant_channel(x):
@@ -571,3 +564,34 @@ def test_a_momentum_out_of_range_is_an_error(momentum):
             "momentum, the weight of the new batch, must be in [0, 1], or None for the "
             f"average over all batches, but {momentum!r} was received."
         )
+
+
+# --- Inputs of both definitions -------------------------------------------------------
+
+
+@pytest.mark.parametrize("definition", [tg.batch_norm, tg.fused_batch_norm])
+def test_batch_norm_takes_one_gamma_per_channel_in_both_definitions(definition):
+    x = Tensor([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(
+        definition(x, 2.0, 1.0), 2 * definition(x).data + 1, rtol=1e-12
+    )
+    grid = Tensor(np.arange(24.0).reshape(4, 3, 2) ** 2)
+    np.testing.assert_allclose(
+        definition(grid, np.ones((3, 2)), np.zeros((1, 3, 2))), definition(grid)
+    )
+    for gamma in (2.0, np.arange(6.0), np.ones((3, 1))):
+        with pytest.raises(ValueError, match=r"gamma must have one value per channel"):
+            definition(grid, gamma)
+
+
+def test_what_backward_needs_is_saved_only_if_it_can_run():
+    x = leaf([[1.0], [2.0]])
+    assert tg.fused_batch_norm(x).saved is not None
+    with tg.no_grad():
+        assert tg.fused_batch_norm(x).saved is None
+
+
+def test_integers_are_normalized_alike_by_both_definitions():
+    x = Tensor([[1, 2], [3, 5], [4, 4]])
+    ours = tg.fused_batch_norm(x).data, tg.batch_norm(x).data
+    np.testing.assert_allclose(*ours, atol=1e-14)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import draw
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, check_gradients, ops
@@ -9,10 +10,6 @@ from tinygrad_bn.batchnorm import _fused
 from tinygrad_bn.check import SEED
 
 EPS = 1e-5
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 # --- Five wrong backward passes of batch norm -----------------------------------------
@@ -88,7 +85,7 @@ def test_a_wrong_backward_pass_of_batch_norm_is_caught(wrong):
         check_gradients(batch_norm_with(wrong), *inputs)
     assert str(error.value).startswith(
         "check_gradients(my_batch_norm), order 1, input 0 'x'(8, 3): the slope along a "
-        "random direction must be the same by rules and by differences, but the rules "
+        "random direction must be the same by pullbacks and by differences, but "
     )
 
 
@@ -120,11 +117,10 @@ def test_a_wrong_sign_is_caught_and_the_message_gives_all_sizes():
     scale = np.abs(terms).sum() + 2 * np.abs(slopes).sum()
     assert str(error.value) == (
         "check_gradients(minus_exp), order 1, input 0 'u'(2,): the slope along a "
-        "random direction must be the same by rules and by differences, but the rules "
-        "give "
-        f"{-slopes.sum():+.9g} and differences {slopes.sum():+.9g}, at a scale of "
-        f"{scale:.3g}. Correct the rule; if it is right, keep the inputs away from kinks, "
-        "or change step=."
+        "random direction must be the same by pullbacks and by differences, but "
+        f"pullbacks give {-slopes.sum():+.9g} and differences {slopes.sum():+.9g}, at "
+        f"a scale of {scale:.3g}. Correct the pullback; if it is right, keep inputs "
+        "away from kinks, or change step=."
     )
 
 
@@ -159,7 +155,7 @@ def test_the_wrong_input_is_the_one_named():
 
 def test_a_gradient_with_nan_is_caught():
     nan = tg.Primitive("nan", np.exp, lambda g, y, x: g * float("nan"))
-    with pytest.raises(AssertionError, match="the rules give [+]?nan"):
+    with pytest.raises(AssertionError, match="pullbacks give [+]?nan"):
         check_gradients(nan, draw(3))
 
 
@@ -201,9 +197,9 @@ def test_a_fused_operation_whose_definition_differs_is_caught():
     assert str(error.value) == (
         "check_gradients(cube), order 1, input 0 tensor(1,): the gradient must be the "
         f"same with and without create_graph, but its size is {abs(g[0]) * 3.5:.9g} "
-        f"with and {abs(g[0]) * 3:.9g} without, and they are {abs(g[0]) * 0.5:.3g} "
-        "apart. A rule must use operators and functions of tg only; a fused operation "
-        "must do what its definition does."
+        f"with and {abs(g[0]) * 3:.9g} without, and they differ by "
+        f"{abs(g[0]) * 0.5:.3g}. A pullback must use operators and functions of tg "
+        "only; a fused operation must compute what its definition computes."
     )
 
 
@@ -238,7 +234,7 @@ def test_a_function_that_ignores_an_input_passes():
 
 def test_a_kink_within_two_steps_is_caught_and_a_smaller_step_passes():
     x = np.array([0.0015, -1.0])
-    with pytest.raises(AssertionError, match="keep the inputs away from kinks"):
+    with pytest.raises(AssertionError, match="keep inputs away from kinks"):
         check_gradients(tg.relu, x)
     check_gradients(tg.relu, x, step=1e-4)
 
@@ -312,7 +308,7 @@ def test_integer_inputs_are_an_error():
         check_gradients(ops.add, draw(3), np.arange(3))
     assert str(error.value) == (
         "check_gradients(add): inputs must be floating-point, but input 1 is int64. "
-        "Convert it, or let f bring it along: "
+        "Convert it, or pass it by a lambda: "
         "check_gradients(lambda x: f(x, labels), x)."
     )
 

@@ -3,6 +3,9 @@
 import contextlib
 import math
 import operator
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,11 +13,6 @@ import pytest
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, init, nn
 from tinygrad_bn.scopes import state
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def leaf(rng, *shape, dtype=float):
@@ -1019,3 +1017,53 @@ def test_errors_say_what_must_hold_and_what_was_received(call, error, text):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == text
+
+
+# --- Numbers and processes ------------------------------------------------------------
+
+
+def test_a_pickled_model_trains_on_in_another_process(tmp_path):
+    model = nn.Linear(2, 1, rng=np.random.default_rng(0))
+    for _ in range(50):
+        model(Tensor(np.ones((3, 2), np.float32))).sum().backward()
+    path = tmp_path / "model.pickle"
+    path.write_bytes(pickle.dumps(model))
+    code = (
+        "import pickle, sys, numpy as np, tinygrad_bn as tg\n"
+        "model = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "model.zero_grad()\n"
+        "model(tg.Tensor(np.ones((3, 2), np.float32))).sum().backward()\n"
+        "print(model.bias.grad.tolist())\n"
+    )
+    words = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "[3.0]\n"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool])
+def test_small_integers_do_not_wrap_around_in_fused_operations(dtype):
+    x = np.random.default_rng(0).integers(0, 2, (50, 3)).astype(dtype)
+    x = x * 120 if dtype is not bool else x
+    expected = tg.batch_norm(x.astype(float)).data
+    np.testing.assert_allclose(tg.fused_batch_norm(x).data, expected, atol=1e-12)
+    labels = np.arange(50) % 3
+    expected = nn.cross_entropy(Tensor(x.astype(float)), labels).item()
+    assert nn.cross_entropy(Tensor(x), labels).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_bias_in_float64_makes_the_result_float64_in_both_definitions(fused):
+    x = Tensor(np.ones((2, 2), np.float32) * [[1], [2]], dtype=np.float32)
+    row = Tensor([1.0, 2.0])
+    norm = tg.fused_batch_norm if fused else tg.batch_norm
+    assert norm(x, beta=row).dtype == np.float64
+    linear = functional.fused_linear if fused else functional.linear
+    assert linear(x, Tensor(np.eye(2, dtype=np.float32)), row).dtype == np.float64
+
+
+def test_a_failing_batch_norm_leaves_running_statistics_alone():
+    bn = nn.BatchNorm(3, fused=False)
+    bn.gamma = Tensor(np.ones(4, np.float32), requires_grad=True)
+    with pytest.raises(ValueError, match="gamma must have one value per channel"):
+        bn(Tensor(np.arange(6, dtype=np.float32).reshape(2, 3)))
+    assert bn.running_mean.tolist() == [0, 0, 0]

@@ -1,25 +1,21 @@
 """The engine: the twelve points of its design, each with tests that need it."""
 
+import copy
 import gc
+import pickle
 import sys
+import threading
 import weakref
 
 import numpy as np
 import pytest
+from conftest import draw, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, ops, optim
 from tinygrad_bn.errors import describe
 from tinygrad_bn.scopes import state
-from tinygrad_bn.tape import clock
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def leaf(values, name=None):
-    return Tensor(values, requires_grad=True, name=name)
+from tinygrad_bn.tape import clock, frozen
 
 
 @pytest.fixture
@@ -1048,3 +1044,273 @@ def test_a_fused_operation_of_a_tensor_and_what_was_made_of_it_is_right_twice():
 def test_operations_say_what_they_are():
     assert repr(ops.add) == "<elementwise add>"
     assert repr(counting_cube([])) == "<fused cube>"
+
+
+# --- Memory, copies and gradients that could get lost ---------------------------------
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x.reshape(2, 1), lambda x: x.T, lambda x: x[::-1], tg.stop_gradient],
+)
+def test_an_output_keeps_its_values_when_the_leaf_it_came_from_changes(view):
+    w = leaf([1.0, 2.0])
+    y = view(w)
+    before = y.data.copy()
+    w[...] = [10.0, 20.0]
+    np.testing.assert_array_equal(y.data, before)
+
+
+def test_a_changed_leaf_does_not_reach_a_gradient_through_a_view():
+    w, a = leaf([1.0, 2.0]), leaf([1.0, 1.0])
+    product = (w.reshape(2, 1) * a.reshape(2, 1)).sum()
+    w[...] = [10.0, 20.0]
+    assert tg.grad(product, a).data.tolist() == [1, 2]
+
+
+def test_a_copy_of_an_output_is_as_read_only_as_the_output():
+    y = copy.deepcopy(tg.exp(leaf([0.0])))
+    with pytest.raises(TypeError, match="only leaves can be assigned to"):
+        y[0] = 100
+
+
+def test_a_shallow_copy_of_a_leaf_has_its_own_values():
+    a = leaf([3.0])
+    b = copy.copy(a)
+    b[0] = 50
+    assert a.data.tolist() == [3]
+
+
+def test_a_copied_graph_has_the_same_operations():
+    assert copy.deepcopy(tg.exp(leaf([0.0]))).op is ops.exp
+
+
+@pytest.mark.parametrize(
+    "function",
+    [tg.exp, lambda x: tg.maximum(x, 0), lambda x: Tensor([1.0, 2.0]) + x],
+)
+def test_a_list_of_tensors_is_no_input(function):
+    a, b = leaf(1.0), leaf(2.0)
+    with pytest.raises(TypeError, match=r"Use tg.stack\(tensors\)"):
+        function([a, b])
+
+
+def test_a_tensor_with_a_gradient_cannot_be_written_into_a_leaf():
+    out, w = Tensor(np.zeros(2)), leaf([1.0, 2.0], "w")
+    with pytest.raises(TypeError) as error:
+        out[0] = w[0]
+    assert str(error.value) == (
+        "tensor[index] = values: values must be numbers, but tensor() has a gradient "
+        "to lose. Use tg.stack or tg.concatenate, or values.data."
+    )
+
+
+def test_a_fused_backward_must_return_a_gradient_for_every_input():
+    def forward(a, b):
+        return a * b, None
+
+    def backward(g, saved, needs, a, b):
+        return (g * b,)
+
+    broken = tg.Fused("broken", forward, backward, definition=lambda a, b: a * b)
+    with pytest.raises(ValueError) as error:
+        broken(leaf([1.0]), leaf([2.0])).sum().backward()
+    assert str(error.value) == (
+        "broken: backward must return one gradient per input, but for 2 inputs it "
+        "returned 1. Return None where none is needed."
+    )
+
+
+def test_a_rule_that_returns_a_number_is_named():
+    constant = tg.Primitive("constant", lambda x: x * 1, lambda g, y, x: 1.0)
+    with pytest.raises(
+        ValueError, match="constant: the gradient .* returned 1.0. Correct"
+    ):
+        constant(leaf([1.0, 2.0])).sum().backward()
+
+
+def test_a_fused_backward_may_yield_its_gradients():
+    def backward(g, saved, needs, a):
+        yield g * 2
+
+    twice = tg.Fused("twice", lambda a: (a * 2, None), backward, lambda a: a * 2)
+    x = leaf([1.0, 2.0])
+    twice(x).sum().backward()
+    np.testing.assert_array_equal(x.grad, [2, 2])
+
+
+def test_a_fused_operation_that_leads_nowhere_does_not_run_backward():
+    def backward(g, saved, needs, a):
+        raise AssertionError("nobody asked for this gradient")
+
+    unwanted = tg.Fused("unwanted", lambda a: (a * 2, None), backward, lambda a: a * 2)
+    a, b = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    np.testing.assert_array_equal(tg.grad(unwanted(a).sum(), b).data, [0, 0])
+    loss = (unwanted(a) + b * 3).sum()
+    np.testing.assert_array_equal(tg.grad(loss, b).data, [3, 3])
+
+
+def test_threads_record_and_name_their_operations_apart():
+    x, entered, leave = leaf([1.0]), threading.Event(), threading.Event()
+
+    @tg.composite
+    def slowly(t):
+        entered.set()
+        leave.wait()
+        return t * 2
+
+    found = []
+    with tg.no_grad():
+        worker = threading.Thread(target=lambda: found.append(slowly(x)))
+        worker.start()
+        entered.wait()
+        here = x * 3
+    leave.set()
+    worker.join()
+    assert here.op is None and here.scope is None
+    assert found[0].op.name == "mul" and found[0].scope.name == "slowly"
+
+
+def test_a_copy_of_a_leaf_has_a_gradient_of_its_own():
+    p = leaf([1.0, 2.0])
+    (p * 3).sum().backward()
+    q = copy.copy(p)
+    (q * 5).sum().backward()
+    assert q.grad.tolist() == [8, 8]
+    assert p.grad.tolist() == [3, 3]
+
+
+def test_a_gradient_of_another_shape_cannot_be_assigned():
+    p = leaf([1.0, 2.0], "p")
+    with pytest.raises(ValueError) as error:
+        p.grad = np.zeros(3)
+    assert str(error.value) == (
+        "tensor.grad = values: a gradient must have the shape of its tensor, but "
+        "'p'(2,) received one of (3,). Set .grad to None to clear it."
+    )
+    assert p.grad is None
+
+
+def test_complex_numbers_do_not_get_in_through_an_operation():
+    with pytest.raises(TypeError) as error:
+        Tensor([1.0]) * 1j
+    assert str(error.value) == (
+        "mul: the result must be real numbers, but it is complex128."
+    )
+
+
+# --- What changes later does not change the graph -------------------------------------
+
+
+def test_params_that_change_later_do_not_change_the_graph():
+    """Every kind of mutable value in an index: bounds of slices, arrays and lists."""
+    x = leaf(draw(6))
+    start, stop, step = (np.array(n) for n in (1, 5, 2))
+    places, mask = np.array([0, 3]), np.array([True, False] * 3)
+    nested = [2, 4]
+    cases = [
+        (x[start:stop:step], [1, 3]), (x[places], [0, 3]), (x[mask], [0, 2, 4]),
+        (x[nested], [2, 4]), (x[Tensor(places)], [0, 3]), (x[start], [1]),
+    ]  # fmt: skip
+    for changing in (start, stop, step, places):
+        changing[...] = 0
+    mask[...] = True
+    nested[:] = [0, 0]
+    for y, taken in cases:
+        expected = np.zeros(6)
+        expected[taken] = 1
+        np.testing.assert_array_equal(tg.grad(y.sum(), x).data, expected)
+
+
+def test_frozen_copies_everything_that_can_change():
+    array = np.array([1, 2])
+    value = (slice(array[0], np.array(4)), [array, [array]], Tensor(array), None, "ij")
+    copied = frozen(value)
+    arrays = [copied[0].stop, copied[1][0], copied[1][1][0], copied[2]]
+    assert all(type(a) is np.ndarray for a in arrays)
+    assert not any(np.shares_memory(a, array) for a in arrays)
+    assert copied[3:] == (None, "ij") and type(copied) is tuple
+    assert type(copied[1]) is list
+
+
+# --- Copies and timestamps ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_stale_graph_is_stale(copied):
+    x = leaf([1.0, 2.0], name="x")
+    y = (x * x).sum()
+    x[0] = 5.0
+    with pytest.raises(RuntimeError, match=r"'x'\(2,\) was changed after 'mul'"):
+        copied(y).backward()
+
+
+def test_a_deep_copy_of_a_graph_runs_backward_and_leaves_the_original_alone():
+    x = leaf([1.0, 2.0], name="x")
+    y = (tg.exp(x) * x).sum()
+    twin = copy.deepcopy(y)
+    twin.backward()
+    (twin_x,) = {t for t in tensors_behind(twin) if t.name == "x"}
+    np.testing.assert_allclose(twin_x.grad, np.exp(x.data) * (1 + x.data))
+    assert x.grad is None
+
+
+def test_a_leaf_from_a_process_with_a_later_clock_can_be_used_here():
+    x = leaf([2.0], name="x")
+    x.timestamp += 10**6
+    restored = pickle.loads(pickle.dumps(x))
+    y = restored * 3
+    assert y.timestamp > restored.timestamp == x.timestamp
+    assert tg.grad(y, restored).item() == 3
+    restored[0] = 1.0
+    with pytest.raises(RuntimeError, match="was changed after"):
+        y.backward()
+
+
+# --- Gradients that are assigned ------------------------------------------------------
+
+
+def test_swapped_gradients_stay_whole():
+    a, b = leaf([1.0, 1.0]), leaf([2.0, 2.0])
+    optimizer = optim.SGD([a, b], lr=1.0)
+    (a * 3 + b * 5).sum().backward()
+    a.grad, b.grad = b.grad, a.grad
+    optimizer.step()
+    np.testing.assert_array_equal([a.data, b.data], [[1 - 5] * 2, [2 - 3] * 2])
+
+
+def test_a_gradient_given_to_another_tensor_is_a_copy():
+    a, b = leaf([1.0, 1.0]), leaf([2.0, 2.0])
+    optim.SGD([a, b], lr=1.0)
+    (a * 3).sum().backward()
+    b.grad = a.grad
+    a.grad = None
+    (a * 7 + b).sum().backward()
+    np.testing.assert_array_equal([a.grad, b.grad], [[7, 7], [4, 4]])
+
+
+def test_a_gradient_can_be_changed_in_place():
+    a = leaf([1.0, 2.0])
+    optimizer = optim.SGD([a], lr=1.0)
+    (a * 3).sum().backward()
+    a.grad *= 2
+    a.grad[0] = 1
+    optimizer.step()
+    np.testing.assert_array_equal(a.data, [0, 2 - 6])
+
+
+# --- no_grad in generators ------------------------------------------------------------
+
+
+def test_contexts_that_end_out_of_order_leave_recording_as_it_was():
+    def steps():
+        with tg.no_grad():
+            yield
+
+    x = leaf([1.0])
+    first, second = steps(), steps()
+    next(first), next(second)
+    first.close()
+    assert (x * 2).op is None
+    second.close()
+    assert (x * 2).op is ops.mul

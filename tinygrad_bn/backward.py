@@ -48,10 +48,11 @@ def tape(
             continue
         nodes.append(node)
         for x in node.inputs:
-            if isinstance(x, Node) and x not in found:
-                if x._requires_grad or through_cuts:
-                    found.add(x)
-                    waiting.append(x)
+            if not isinstance(x, Node) or x in found:
+                continue
+            if x._requires_grad or through_cuts:
+                found.add(x)
+                waiting.append(x)
     nodes.sort(key=operator.attrgetter("timestamp"), reverse=True)
     return nodes
 
@@ -144,11 +145,11 @@ def grad(y, wrt, gradient=None, create_graph=False):
 
     Returns a tensor for a tensor and a list for a sequence, with zeros for what ``y``
     does not depend on. Changes nothing. ``gradient`` is the cotangent to start from,
-    shaped like ``y``; a ``y`` of one element does not need it. With ``create_graph`` the
-    result is recorded, so that it can be differentiated, explained and drawn.
+    shaped like ``y``; a ``y`` of one element does not need it. With ``create_graph``
+    the result is recorded, so that it can be differentiated, explained and drawn.
 
-    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt`` that
-    does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
+    Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
+    that does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
     """
     if not isinstance(y, Node) or wrt is None:
         raise errors.grad_of_no_tensor(y, wrt)

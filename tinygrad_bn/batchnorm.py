@@ -1,10 +1,10 @@
 """Batch normalization, defined twice: as a graph of primitives, and fused by hand.
 
 Geometry first. In each channel, the m values of a batch are one vector x. Batch norm
-removes from x its component along the vector of ones (it subtracts the mean), scales the
-rest to length sqrt(m), and then stretches by gamma and shifts by beta. The result does
-not change when a constant is added to x, nor, as eps -> 0, when x is stretched by a
-positive factor. So the gradient has no component in those two directions:
+removes from x its component along the vector of ones (it subtracts the mean), scales
+the rest to length sqrt(m), and then stretches by gamma and shifts by beta. The result
+does not change when a constant is added to x, nor, as eps -> 0, when x is stretched by
+a positive factor. So the gradient has no component in those two directions:
 
     the backward pass removes from the cotangent g its component along the ones and,
     as eps -> 0, along x_hat, and rescales the rest.
@@ -68,6 +68,7 @@ import numpy as np
 from . import errors
 from .axes import axes_of, count, shape_with_ones, shape_without
 from .backward import Fused
+from .compositions import in_single_precision
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
 from .scopes import composite
@@ -75,12 +76,13 @@ from .tensor import Tensor
 
 
 @composite
+@in_single_precision
 def batch_norm(
     x: Any,
     gamma: Any = None,
     beta: Any = None,
     *,
-    axes: tuple[int, ...] = (0,),
+    axes: tuple[int, ...] | None = (0,),
     eps: float = 1e-5,
     mean: Any = None,
     var: Any = None,
@@ -90,20 +92,21 @@ def batch_norm(
     """Normalize each channel of ``x`` over the batch, then scale and shift it.
 
     ``mean`` and ``var``, if given, replace those of the batch: this is evaluation mode.
-    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward pass
-    treats as constants: the mistake described in section 2 of the paper, on purpose.
-    ``running``, if given, is updated with the batch statistics.
+    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward
+    pass treats as constants: the mistake described in section 2 of the paper, on
+    purpose. ``running``, if given, is updated with the batch statistics.
 
-    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over; gamma,
-    beta, mean and var one value per channel, (C,); the result like x. eps >= 0 is added
-    to the variance.
+    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over (None: all
+    but axis 1); gamma, beta, mean and var one value per channel, (C,); the result like
+    x. eps >= 0 is added to the variance.
 
     Raises: ``ValueError`` for eps < 0, one value per channel, an unknown constant, and
     a gamma, beta, mean or var that is not one value per channel.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1, and 2 for evaluation.
     """
-    x, axes = as_tensor(x), axes_of(x, axes)
+    x = as_tensor(x)
+    axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps, constants)
     gamma = _per_channel("gamma", gamma, x, axes)
     beta = _per_channel("beta", beta, x, axes)
@@ -136,12 +139,13 @@ def batch_norm(
     return y
 
 
+@in_single_precision
 def fused_batch_norm(
     x: Any,
     gamma: Any = None,
     beta: Any = None,
     *,
-    axes: tuple[int, ...] = (0,),
+    axes: tuple[int, ...] | None = (0,),
     eps: float = 1e-5,
     mean: Any = None,
     var: Any = None,
@@ -150,9 +154,9 @@ def fused_batch_norm(
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
 
     It is faster, it saves only x_c and a few numbers per channel for the backward pass,
-    and it measures values from the first row, so that x_hat stays accurate when the mean
-    is large compared with the standard deviation. Evaluation mode (``mean`` or ``var``
-    given) and derivatives of second order are left to the definition.
+    and it measures values from the first row, so that x_hat stays accurate when the
+    mean is large compared with the standard deviation. Evaluation mode (``mean`` or
+    ``var`` given) and derivatives of second order are left to the definition.
 
     Shapes, errors: as for ``batch_norm``.
 
@@ -160,7 +164,8 @@ def fused_batch_norm(
     """
     if mean is not None or var is not None:
         return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
-    x, axes = as_tensor(x), axes_of(x, axes)
+    x = as_tensor(x)
+    axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps)
     gamma = _per_channel("gamma", gamma, x, axes)
     beta = _per_channel("beta", beta, x, axes)
@@ -245,6 +250,11 @@ class RunningStatistics:
         self.mean += weight * mean
         self.var *= 1 - weight
         self.var += weight * m / (m - 1) * var
+
+
+def averaged_axes(x: Any, axes: Any) -> tuple[int, ...]:
+    """The axes averaged over, sorted and counted from the start."""
+    return axes_of(x, [i for i in range(x.ndim) if i != 1] if axes is None else axes)
 
 
 def _channels_last(x, axes):

@@ -1,17 +1,17 @@
-"""A test for gradients: what the rules say beside what differences say.
+"""A numerical check of gradients: pullbacks compared with finite differences.
 
-    cotangent   random weights, with which an output is summed up to one number
-    direction   a random change of one input, every entry 1/2 to 1 in size
-    slope       how fast that number changes along the direction: by rules, the sum of
-                gradient times direction; by differences, ``(f(x + h v) - f(x - h v)) /
-                (2 h)``, improved to fourth order
-    scale       the sum of the absolute values of all terms on the way to a slope: where
-                terms cancel, the slope is small and the scale is not
+    cotangent   random weights; an output, weighted and summed, becomes one number
+    direction   a random change of one input, with entries of size 1/2 to 1
+    slope       how fast that number changes along the direction. By pullbacks it is the
+                sum of gradient times direction; by differences it is
+                ``(f(x + h v) - f(x - h v)) / (2 h)``, improved to fourth order
+    scale       the sum of the absolute values of all terms of a slope. Where terms
+                cancel, the slope is small, but the scale is not
 
-This file comes after ``ops.py`` in the reading order.
+This file comes after ``tensor.py`` in the order of imports.
 
 Left out on purpose: float32 (too coarse for differences), a search for the best step,
-whole Jacobians (a random projection sees every entry at once).
+whole Jacobians (a random projection depends on every entry).
 """
 
 import inspect
@@ -22,11 +22,13 @@ import numpy as np
 
 from .backward import grad
 from .errors import describe
+from .scopes import always_recorded
 from .tensor import Tensor
 
 SEED = list(b"check_gradients")
 
 
+@always_recorded
 def check_gradients(
     f: Callable,
     *inputs: Any,
@@ -35,24 +37,24 @@ def check_gradients(
     tolerance: float = 1e-8,
     directions: int = 3,
 ) -> None:
-    """Assert that the gradients of ``f`` are what differences of its values say.
+    """Assert that the gradients of ``f`` agree with differences of its values.
 
     ``f`` maps tensors to a tensor. ``inputs`` are floating-point arrays or tensors, of
-    which it gets copies in float64; anything else it brings along:
+    which it receives copies in float64. Other arguments are passed by a lambda:
     ``check_gradients(lambda x: f(x, labels), x)``. Every run draws the same random
     numbers.
 
     Outputs are projected on random cotangents, gradients on random directions. A loss
-    like ``sum(y)`` would prove nothing: for batch norm it is the same whatever x is, so
-    the right d_x is 0, and 0 is also what many a wrong backward pass makes of it.
+    like ``sum(y)`` would prove nothing: for batch norm it does not depend on x, so that
+    the right d_x is 0, and many a wrong backward pass computes 0 as well.
 
     ``order`` counts differentiations: with 2, the gradient is checked as a function of
     the inputs and of its cotangent. ``step`` has the unit of the inputs; it should be
-    small beside the length over which ``f`` bends, and no input within two steps of a
-    kink. ``tolerance`` is relative to the scale (a result that is 0 but for rounding
-    has none: check what it is a sum of). ``directions`` is the number of random
-    projections. Each gradient is computed with and without ``create_graph``, and both
-    must agree.
+    small compared with the length over which ``f`` bends, and no input should be within
+    two steps of a kink. ``tolerance`` is relative to the scale (a result that is 0 but
+    for rounding has none: check what it is a sum of). ``directions`` is the number of
+    random projections. Each gradient is computed with and without ``create_graph``, and
+    both must agree.
 
     Raises: ``AssertionError`` that names f, the input, the order and the sizes of both
     sides; ``TypeError`` for inputs that are not floating-point and results that are not
@@ -69,7 +71,7 @@ def check_gradients(
             f"and directions={directions!r} were received."
         )
     leaves = _leaves(f, name, inputs)
-    # A seed that no data were drawn with: for a cotangent g = x, batch norm's d_x is 0.
+    # A seed that nobody draws data with: for a cotangent g = x, batch norm's d_x is 0.
     rng = np.random.default_rng(SEED)
     for _ in range(directions):
         function, xs, scale = _checked(f, name), leaves, 0.0
@@ -88,7 +90,7 @@ def check_gradients(
                 where = f"check_gradients({name}), order {k}, input {i} {describe(x)}"
                 _compare_slopes(where, d_x.data * v, slopes, scale, tolerance)
                 _compare_algebras(where, d_x.data, twin.data, scale, tolerance)
-            # A rule depends on its cotangent, too: from now on, that is an input.
+            # A pullback depends on its cotangent, too. From now on, that is an input.
             function, xs = _gradients_of(function, len(xs)), [*xs, *cotangents]
 
 
@@ -98,7 +100,7 @@ def _leaves(f: Any, name: Any, inputs: Any) -> list[Tensor]:
         if x.dtype.kind != "f":
             raise TypeError(
                 f"check_gradients({name}): inputs must be floating-point, but input "
-                f"{i} is {x.dtype}. Convert it, or let f bring it along: "
+                f"{i} is {x.dtype}. Convert it, or pass it by a lambda: "
                 "check_gradients(lambda x: f(x, labels), x)."
             )
     try:
@@ -163,27 +165,36 @@ def _size(terms: np.ndarray) -> float:
 
 
 def _compare_slopes(
-    where: Any, by_rules: Any, by_differences: Any, scale: Any, tolerance: Any
+    where: str,
+    by_pullbacks: np.ndarray,
+    by_differences: np.ndarray,
+    scale: float,
+    tolerance: float,
 ) -> None:
-    scale += _size(by_rules) + _size(by_differences)
-    rules, differences = by_rules.sum(), by_differences.sum()
-    if not abs(rules - differences) <= tolerance * scale:
+    scale += _size(by_pullbacks) + _size(by_differences)
+    pullbacks, differences = by_pullbacks.sum(), by_differences.sum()
+    if not abs(pullbacks - differences) <= tolerance * scale:
         raise AssertionError(
-            f"{where}: the slope along a random direction must be the same by rules "
-            f"and by differences, but the rules give {rules:+.9g} and differences "
-            f"{differences:+.9g}, at a scale of {scale:.3g}. Correct the rule; if it is "
-            "right, keep the inputs away from kinks, or change step=."
+            f"{where}: the slope along a random direction must be the same by "
+            f"pullbacks and by differences, but pullbacks give {pullbacks:+.9g} and "
+            f"differences {differences:+.9g}, at a scale of {scale:.3g}. Correct the "
+            "pullback; if it is right, keep inputs away from kinks, or change step=."
         )
 
 
 def _compare_algebras(
-    where: Any, by_arrays: Any, by_tensors: Any, scale: Any, tolerance: Any
+    where: str,
+    by_arrays: np.ndarray,
+    by_tensors: np.ndarray,
+    scale: float,
+    tolerance: float,
 ) -> None:
     gap = _size(by_arrays - by_tensors)
     if not gap <= tolerance * (scale + _size(by_arrays) + _size(by_tensors)):
         raise AssertionError(
             f"{where}: the gradient must be the same with and without create_graph, "
             f"but its size is {_size(by_tensors):.9g} with and {_size(by_arrays):.9g} "
-            f"without, and they are {gap:.3g} apart. A rule must use operators and "
-            "functions of tg only; a fused operation must do what its definition does."
+            f"without, and they differ by {gap:.3g}. A pullback must use operators and "
+            "functions of tg only; a fused operation must compute what its definition "
+            "computes."
         )

@@ -35,13 +35,7 @@ class Scope:
         through the modules around it, when somebody asks.
         """
         if self._name is None:
-            self._name = ""
-            for call in enclosing(self.parent):
-                if call.owner is not None:
-                    path = call.owner.path_of(self.owner)
-                    if path is not None:
-                        self._name = join(call.name, path)
-                        break
+            self._name = place_in(self.parent, self.owner) or ""
         return self._name
 
 
@@ -64,11 +58,11 @@ def name_in(scope: Scope | None, name: str) -> str:
     return name if call is None else join(call.name, name)
 
 
-def place_in(scope: Scope | None, leaf: Any) -> str | None:
-    """The path of a leaf in the innermost module around ``scope`` that holds it."""
+def place_in(scope: Scope | None, member: Any) -> str | None:
+    """The path of a leaf or module in the innermost module called that holds it."""
     for call in enclosing(scope):
         if call.owner is not None:
-            path = call.owner.path_of(leaf)
+            path = call.owner.path_of(member)
             if path is not None:
                 return join(call.name, path)
     return None
@@ -104,8 +98,8 @@ state = _State()
 
 @contextmanager
 def _recording(wanted: bool) -> Iterator[None]:
-    # Generators may leave their contexts in another order than they entered them.
-    # Each context therefore withdraws its own request; it does not restore what it found.
+    # Generators may leave their contexts in another order than they entered them. Each
+    # context therefore withdraws its own request; it does not restore what it found.
     request = object()
     state.requests[request] = state.recording = wanted
     try:

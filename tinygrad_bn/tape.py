@@ -11,9 +11,9 @@
     timestamp         the logical time at which an operation ran or a leaf last changed
 
 An operation called with arrays returns an array. Called with at least one node, it
-returns a node, and if a gradient may be wanted it puts itself on the tape. A rule is
-therefore written once: it runs on arrays in an ordinary backward pass, and on nodes when
-the gradient itself is to be differentiated.
+returns a node, and if a gradient may be wanted it puts itself on the tape. So a rule is
+written once: it runs on arrays in an ordinary backward pass, and on nodes when the
+gradient itself is to be differentiated.
 
 Start reading here; ``backward.py`` comes next.
 
@@ -117,8 +117,8 @@ class Node:
     def qualified_name(self, user: Scope | None = None) -> str | None:
         """The name with the path of its module in front, as in ``1.E[x]``.
 
-        A leaf that nobody named has the name of its place in a module, as in
-        ``0.weight``, provided that ``user``, a call that uses it, is inside that module.
+        A leaf that nobody named is called by its place in a module, as in ``0.weight``,
+        provided that ``user``, a call that uses it, is inside that module.
         """
         if self.op is None:
             return place_in(user, self) if self.name is None else self.name
@@ -161,21 +161,19 @@ class Operation:
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None
-        on_tape = needs_grad = has_data = False
+        recorded = needs_grad = has_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
                 node_type = type(x)
                 arrays.append(x._data)
-                if x._requires_grad:
-                    on_tape = True
-                    needs_grad = needs_grad or self.differentiates(i)
-                elif x.op is not None:
-                    on_tape = True
+                needs_grad = needs_grad or x._requires_grad and self.differentiates(i)
+                # What follows a stop_gradient needs no gradient, but pictures show it.
+                recorded = recorded or x._requires_grad or x.op is not None
             elif isinstance(x, _CONSTANTS):
                 arrays.append(x)
             else:
-                has_data = True
                 arrays.append(self._as_array(x))
+                has_data = True
         if node_type is not None and params:
             params = {name: frozen(value) for name, value in params.items()}
         try:
@@ -187,9 +185,10 @@ class Operation:
             return data
         data = self._output(data)
         y = node_type.__new__(node_type)
-        if not (on_tape and state.recording):
+        if not (recorded and state.recording):
             return y._fill(data, saved=saved)
         if has_data:
+            # Data on the tape are leaves with a copy, which nobody else can change.
             inputs = tuple(
                 x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs
             )
@@ -242,8 +241,8 @@ class Primitive(Operation):
     """An operation that knows its own adjoint.
 
     ``forward(*inputs, **params)`` computes an array from arrays. It may return a view
-    of an input, but not the input itself. There is one pullback per input, which returns
-    the gradient of that input and has its shape; None stands for an input without
+    of an input, but not the input itself. There is one pullback per input. It returns
+    the gradient of that input, in its shape; None stands for an input without
     derivative.
 
     Source: Griewank & Walther, Evaluating Derivatives, 2nd ed., section 3.2.
@@ -281,7 +280,7 @@ def values_of(inputs: Iterable) -> list:
 
 # Inputs of these types go on the tape as they are. As an array, a Python number would
 # change the dtype of the result.
-_CONSTANTS = (Node, int, float, type(None))
+_CONSTANTS = Node, int, float, type(None)
 
 
 def contains_nodes(data: Any) -> bool:
@@ -290,14 +289,14 @@ def contains_nodes(data: Any) -> bool:
     )
 
 
-def frozen(value):
+def frozen(value: Any) -> Any:
     """A copy of a param in which nothing can change once it is on the tape."""
-    if value is None or isinstance(value, int | float):
-        return value
-    if isinstance(value, tuple | list):
-        return type(value)(map(frozen, value))
+    if isinstance(value, tuple):
+        return tuple(map(frozen, value))
+    if isinstance(value, list):
+        return list(map(frozen, value))
     if isinstance(value, slice):
         return slice(frozen(value.start), frozen(value.stop), frozen(value.step))
-    if isinstance(value, np.ndarray | Node):
+    if isinstance(value, (np.ndarray, Node)):
         return np.array(value)
     return value

@@ -1,0 +1,202 @@
+"""Module: a function with parameters, which knows the names of what is inside it.
+
+    module           a function with parameters: ``module(x)`` calls ``forward``
+    member           a leaf, a module or an array among the attributes of a module, also
+                     inside lists, tuples and dictionaries. A tensor that was recorded,
+                     such as an activation, is none
+    parameter        a member that requires a gradient
+    state            what a checkpoint contains: tensors, and arrays that do not train
+    qualified name   attribute names from the outermost module inward: ``0.weight``
+
+Nothing is registered. Names and parameters are found by a walk through the attributes
+whenever somebody asks, so they always describe the module as it is.
+
+This file comes after ``functional.py`` in the reading order; ``nn.py`` is next.
+
+Left out on purpose: hooks, devices, lazy shapes.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .scopes import Scope, state
+from .tensor import Tensor
+
+Member = Any  # a Tensor, a Module or an array
+# Python 3.10 has no typing.Self.
+Self = TypeVar("Self", bound="Module")
+
+
+class Module:
+    """A function with parameters. Subclasses assign attributes and write ``forward``.
+
+    The parameters are the tensors among the attributes that require a gradient, in the
+    order of assignment, including those of inner modules and those in lists, tuples and
+    dictionaries. Each is named by its place, as in ``0.weight`` or ``blocks.2.bias``.
+    """
+
+    training: bool = True
+
+    def forward(self, *inputs: Any, **params: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define forward().")
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        scopes = state.scopes
+        scopes.append(Scope(None, self, scopes[-1]))
+        try:
+            return self.forward(*inputs, **params)
+        finally:
+            scopes.pop()
+
+    # --- Members ----------------------------------------------------------------------
+
+    def _members(self) -> Iterator[tuple[str, Member]]:
+        """The leaves, modules and arrays among the attributes, with their names."""
+        for name, value in vars(self).items():
+            yield from _members_in(name, value)
+
+    def _walk(self, around: "tuple[Module, ...]" = ()) -> Iterator[tuple[str, Member]]:
+        """The members of this module and of all modules inside, outermost first."""
+        around = (*around, self)
+        for name, member in self._members():
+            # A module that contains itself is not entered a second time.
+            if isinstance(member, Module) and any(member is m for m in around):
+                continue
+            yield name, member
+            if isinstance(member, Module):
+                for inner_name, inner in member._walk(around):
+                    yield f"{name}.{inner_name}", inner
+
+    def path_of(self, member: "Tensor | Module") -> str | None:
+        """The qualified name of a tensor or module inside this one, or None."""
+        return next((name for name, m in self._walk() if m is member), None)
+
+    def named_modules(self) -> Iterator[tuple[str, "Module"]]:
+        """This module, with an empty name, and all those inside, each once."""
+        found = {id(self)}
+        yield "", self
+        for name, member in self._walk():
+            if isinstance(member, Module) and id(member) not in found:
+                found.add(id(member))
+                yield name, member
+
+    def modules(self) -> Iterator["Module"]:
+        """This module and all those inside, outermost first, each once."""
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Each parameter once, with its qualified name as seen from this module."""
+        found: set[Tensor] = set()
+        for name, member in self._walk():
+            is_parameter = isinstance(member, Tensor) and member.requires_grad
+            if is_parameter and member not in found:
+                found.add(member)
+                yield name, member
+
+    def parameters(self) -> list[Tensor]:
+        """The parameters, each once, in the order of assignment."""
+        return [tensor for _, tensor in self.named_parameters()]
+
+    # --- Modes and gradients ----------------------------------------------------------
+
+    def zero_grad(self) -> None:
+        """Clear the gradients of all parameters."""
+        for tensor in self.parameters():
+            tensor.grad = None
+
+    def train(self: Self, mode: bool = True) -> Self:  # noqa: PYI019
+        """Training mode, here and in all modules inside: batch norm uses its batch."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:  # noqa: PYI019
+        """Evaluation mode: batch norm uses its running statistics."""
+        return self.train(False)
+
+    # --- State ------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Tensor | np.ndarray]:
+        return {
+            name: member
+            for name, member in self._walk()
+            if not isinstance(member, Module)
+        }
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all tensors and arrays of this module, by qualified name."""
+        return {name: np.array(value) for name, value in self._state().items()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Copy ``state`` into the tensors and arrays of this module.
+
+        Raises: ``ValueError`` for entries that are missing, unexpected, or of another
+        shape or dtype; it lists them all, and nothing is changed.
+        """
+        here = self._state()
+        wrong = [f"missing: {name}" for name in here if name not in state]
+        wrong += [f"unexpected: {name}" for name in state if name not in here]
+        for name in here.keys() & state.keys():
+            expected, received = here[name], np.asarray(state[name])
+            if (received.shape, received.dtype) != (expected.shape, expected.dtype):
+                wrong.append(
+                    f"{name}: expected {expected.shape} {expected.dtype}, "
+                    f"received {received.shape} {received.dtype}"
+                )
+        if wrong:
+            raise ValueError(
+                "load_state_dict: the entries must be those of this "
+                f"{type(self).__name__}. Nothing was loaded. "
+                f"{'; '.join(sorted(wrong))}."
+            )
+        for name, value in here.items():
+            value[...] = state[name]
+
+    # --- Text -------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return self._text(())
+
+    def _text(self, around: tuple) -> str:
+        around = (*around, self)
+        inside = [
+            f"  {name}: " + m._text(around).replace("\n", "\n  ")
+            for name, m in self._members()
+            if isinstance(m, Module) and not any(m is outer for outer in around)
+        ]
+        body = "\n".join(["", *inside, ""]) if inside else self.extra_repr()
+        return f"{type(self).__name__}({body})"
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows of this module between its parentheses."""
+        return ""
+
+    def caption(self) -> str:
+        """What pictures show of this module below its name: its class and its sizes."""
+        return f"{type(self).__name__} {self.extra_repr()}".strip()
+
+
+def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
+    if isinstance(value, Tensor):
+        if value.is_leaf:
+            yield name, value
+    elif isinstance(value, Module | np.ndarray):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _members_in(f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _members_in(f"{name}.{i}", inner)
+
+
+def called(module: Module) -> str:
+    """What an error calls a module during its call: its class and qualified name."""
+    scope = state.scopes[-1]
+    name = scope.name if scope is not None and scope.owner is module else ""
+    return f"{type(module).__name__} {name!r}" if name else type(module).__name__
+
+
+# --- Layers ---------------------------------------------------------------------------
