@@ -30,13 +30,16 @@ def report(found):
     )
 
 
-LABELS = {"without": "without", "batch norm": "with batch norm"}
+LABELS = {
+    "without": "without", "batch norm": "with batch norm",
+    "He, lr 0.1": "without, He's weights, lr 0.1",
+}  # fmt: skip
 
 
 def plot(found, theme):
     """Signals and gradients by layer, the updates of weights, and dead units."""
     fig, ((values, gradients), (updates, dead)) = figure(theme, 2, 2)
-    for (name, seen), marker in zip(found.items(), "so"):
+    for (name, seen), marker in zip(found.items(), "soD"):
         style = {"marker": marker, "label": LABELS[name]}
         layers = np.arange(1, 1 + len(seen["layers"]))
         for axes, field in ((values, "values"), (gradients, "gradient")):
@@ -54,6 +57,7 @@ def plot(found, theme):
     gradients.set(title="First step: so do gradients", yscale="log")
     gradients.set_ylabel("std of dL/d(activation)")
     updates.set(title="How far a step of SGD moves weights", yscale="log")
+    updates.set_ylim(top=1)
     updates.set_ylabel("|update| / |weight|, 10 to 90 % of steps")
     dead.set(title="Units die without batch norm", ylim=(-2, 100))
     dead.set(xlabel="step of SGD", ylabel="dead units (%), all layers")
@@ -61,5 +65,5 @@ def plot(found, theme):
         axes.set_xlabel("layer, from the input")
         axes.set_xticks(layers)
     for axes in fig.axes:
-        axes.legend()
+        axes.legend(fontsize=8)
     return fig
