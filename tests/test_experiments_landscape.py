@@ -179,7 +179,11 @@ def test_in_float32_one_pass_is_noise_and_centering_again_is_exact(by_hand):
     assert far["one pass"] > 100
     assert 1e-3 < far["two passes"] < 2e-2
     assert far["centered again"] < 1e-5
-    assert max(by_hand["float32"][1.0].values()) < 1e-5
+    methods = ("one pass", "two passes", "centered again")
+    assert max(by_hand["float32"][1.0][method] for method in methods) < 1e-5
+    # Where the variance is taken for 0, x_hat is (x - mean) / sqrt(eps).
+    assert 0.5 < far["one pass"] / far["ceiling"] < 1.01
+    assert far["ceiling"] == pytest.approx(4 / 1e-5**0.5, rel=0.2)
 
 
 # --- The exercise ---------------------------------------------------------------------
@@ -343,7 +347,8 @@ def test_batch_norm_keeps_the_size_of_activations_that_fades_without(watched):
 
 
 def test_gradients_fade_toward_the_input_without_and_grow_a_little_with(watched):
-    without, norm = (1 / growth(watched[kind], "gradient") for kind in watched)
+    without, norm, he = (1 / growth(watched[kind], "gradient") for kind in watched)
+    assert he == pytest.approx(1, rel=0.2)
     assert without == pytest.approx(1 / 16, rel=0.2)
     # Per layer the squared size grows by pi / (pi - 1).
     assert norm == pytest.approx((np.pi / (np.pi - 1)) ** 2, rel=0.2)
@@ -354,6 +359,13 @@ def test_units_die_without_batch_norm_only(watched):
     assert watched["batch norm"]["dead"].max() == 0
     assert watched["without"]["loss"][-1] > 2
     assert watched["batch norm"]["loss"][-1] < 0.3
+
+
+def test_the_right_start_is_a_remedy_as_well(watched):
+    he = watched["He, lr 0.1"]
+    assert he["dead"][-1].mean() < 0.03
+    assert he["loss"][-1] < 0.5
+    assert growth(he, "values") == pytest.approx(1, rel=0.3)
 
 
 class Twice(nn.Module):
