@@ -52,14 +52,14 @@ def plot(found, theme):
             layers, middle, (middle - low, high - middle), capsize=3, **style
         )
         dead.plot(seen["step"], 100 * seen["dead"].mean(axis=1), label=LABELS[name])
-    values.set(title="First step: signals fade without it", yscale="log")
+    values.set(title="First step: small weights, faint signals", yscale="log")
     values.set_ylabel("std of activations")
-    gradients.set(title="First step: so do gradients", yscale="log")
+    gradients.set(title="First step: and faint gradients", yscale="log")
     gradients.set_ylabel("std of dL/d(activation)")
     updates.set(title="How far a step of SGD moves weights", yscale="log")
     updates.set_ylim(top=1)
     updates.set_ylabel("|update| / |weight|, 10 to 90 % of steps")
-    dead.set(title="Units die without batch norm", ylim=(-2, 100))
+    dead.set(title="Units die after a bad start without it", ylim=(-2, 100))
     dead.set(xlabel="step of SGD", ylabel="dead units (%), all layers")
     for axes in (values, gradients, updates):
         axes.set_xlabel("layer, from the input")
