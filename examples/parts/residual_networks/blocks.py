@@ -1,4 +1,4 @@
-"""A chain of blocks x + W relu(norm(x)), or without skip connections W relu(norm(x))."""
+"""A chain of blocks x + W relu(norm(x)); without skip connections, W relu(norm(x))."""
 
 import numpy as np
 
