@@ -27,6 +27,9 @@ are worse, and groups of 2 are ruinous, in every seed. On the small digits of
 scikit-learn, however, groups of 32 are slightly better than none in most seeds: it
 depends on the data.
 
+Ghost batches also arise unasked, where gradients are accumulated or a batch is split
+among devices: see gradient_accumulation.py.
+
 Not shown: that noise never regularizes, for example in larger networks, longer training
 or at other learning rates; nor whether small groups fail in training, or in evaluation
 with running statistics that training has never used.
