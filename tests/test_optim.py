@@ -1,4 +1,4 @@
-"""SGD and Adam: their steps, their flat buffers, their states and errors."""
+"""SGD, Adam and AdamW: steps, flat buffers, states, errors; schedules and clipping."""
 
 import copy
 import pickle
@@ -10,6 +10,7 @@ from conftest import leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, optim
+from tinygrad_bn.optimizer import BLOCK
 
 
 def make_parameters(dtype=float):
@@ -36,27 +37,42 @@ def descend(optimizer, coefficients):
         optimizer.step()
 
 
-def sgd_by_hand(p, coefficients, lr, momentum=0, weight_decay=0):
+def sgd_by_hand(p, coefficients, lr, momentum=0, weight_decay=0, nesterov=False):
     v = np.zeros_like(p)
     for c in coefficients:
-        v = momentum * v + c * p + weight_decay * p
-        p = p - lr * v
+        g = c * p + weight_decay * p
+        v = momentum * v + g
+        p = p - lr * (g + momentum * v if nesterov else v)
     return p
 
 
 def adam_by_hand(
-    p, coefficients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
+    p,
+    coefficients,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0,
+    decoupled=False,
 ):
     m, v = np.zeros_like(p), np.zeros_like(p)
     for t, c in enumerate(coefficients, start=1):
-        g = c * p + weight_decay * p
+        g = c * p + (0 if decoupled else weight_decay * p)
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g**2
         m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        p = p - (lr * weight_decay * p if decoupled else 0)
         p = p - lr * m_hat / (np.sqrt(v_hat) + eps)
     return p
 
 
+def adamw_by_hand(p, coefficients, weight_decay=0.01, **settings):
+    return adam_by_hand(
+        p, coefficients, weight_decay=weight_decay, decoupled=True, **settings
+    )
+
+
+BY_HAND = {"SGD": sgd_by_hand, "Adam": adam_by_hand, "AdamW": adamw_by_hand}
 SETTINGS = pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -65,18 +81,23 @@ SETTINGS = pytest.mark.parametrize(
         ("SGD", {"lr": 0.1, "momentum": 1}),
         ("SGD", {"lr": 0.1, "weight_decay": 0.2}),
         ("SGD", {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.2}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.2}),
         ("Adam", {}),
         ("Adam", {"lr": 0.1, "betas": (0.5, 0.8), "eps": 1e-2}),
         ("Adam", {"lr": 0.1, "betas": (0.0, 0.0), "weight_decay": 0.2}),
+        ("AdamW", {}),
+        ("AdamW", {"lr": 0.1, "weight_decay": 0.2}),
     ],
 )
-BOTH = pytest.mark.parametrize(
+ALL = pytest.mark.parametrize(
     "make",
     [
         lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
         lambda p: optim.Adam(p, lr=0.1, weight_decay=0.1),
+        lambda p: optim.AdamW(p, lr=0.1, weight_decay=0.1),
     ],
-    ids=["SGD", "Adam"],
+    ids=["SGD", "Adam", "AdamW"],
 )
 
 
@@ -86,9 +107,8 @@ BOTH = pytest.mark.parametrize(
 @SETTINGS
 def test_steps_are_those_of_a_few_lines_of_numpy(name, settings):
     parameters, coefficients = make_parameters(), make_coefficients()
-    by_hand = {"SGD": sgd_by_hand, "Adam": adam_by_hand}[name]
     expected = [
-        by_hand(p.data.copy(), [step[i] for step in coefficients], **settings)
+        BY_HAND[name](p.data.copy(), [step[i] for step in coefficients], **settings)
         for i, p in enumerate(parameters)
     ]
     descend(getattr(optim, name)(parameters, **settings), coefficients)
@@ -98,10 +118,9 @@ def test_steps_are_those_of_a_few_lines_of_numpy(name, settings):
 
 @SETTINGS
 def test_parameters_of_several_blocks_are_updated_to_the_last(name, settings):
-    values = np.random.default_rng(0).standard_normal((2, 2 * optim.BLOCK + 3))
+    values = np.random.default_rng(0).standard_normal((2, 2 * BLOCK + 3))
     p = Tensor(values[0], requires_grad=True, name="p")
-    by_hand = {"SGD": sgd_by_hand, "Adam": adam_by_hand}[name]
-    expected = by_hand(p.data.copy(), [values[1]] * 2, **settings)
+    expected = BY_HAND[name](p.data.copy(), [values[1]] * 2, **settings)
     descend(getattr(optim, name)([p], **settings), [[values[1]]] * 2)
     np.testing.assert_allclose(p, expected, rtol=1e-12, atol=1e-12)
 
@@ -122,7 +141,7 @@ def test_steps_are_those_of_pytorch(name, settings):
         np.testing.assert_allclose(p, values.detach().numpy(), rtol=1e-12)
 
 
-@BOTH
+@ALL
 def test_gradients_that_stay_from_step_to_step_are_not_decayed_again(make):
     (kept, *_), (fresh, *_) = make_parameters(), make_parameters()
     first, second = make([kept]), make([fresh])
@@ -137,7 +156,7 @@ def test_gradients_that_stay_from_step_to_step_are_not_decayed_again(make):
     np.testing.assert_array_equal(kept, fresh)
 
 
-@BOTH
+@ALL
 def test_a_parameter_without_gradient_counts_as_one_of_gradient_zero(make):
     silent, told = make_parameters()[0], make_parameters()[0]
     first, second = make([silent]), make([told])
@@ -153,7 +172,7 @@ def test_a_parameter_without_gradient_counts_as_one_of_gradient_zero(make):
     np.testing.assert_array_equal(silent, told)
 
 
-@BOTH
+@ALL
 def test_a_gradient_that_the_user_assigns_is_the_one_that_counts(make):
     assigned, computed = make_parameters()[0], make_parameters()[0]
     first, second = make([assigned]), make([computed])
@@ -167,7 +186,7 @@ def test_a_gradient_that_the_user_assigns_is_the_one_that_counts(make):
     assert gradient.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
-@BOTH
+@ALL
 def test_the_learning_rate_can_be_set_between_steps(make):
     (p, *_) = make_parameters()
     optimizer = make([p])
@@ -209,7 +228,7 @@ def test_a_step_makes_older_graphs_stale():
 # --- Flat buffers ---------------------------------------------------------------------
 
 
-@BOTH
+@ALL
 def test_parameters_and_gradients_are_views_of_flat_buffers(make):
     parameters = [*make_parameters(), Tensor(3.0, requires_grad=True)]
     values = [p.data.copy() for p in parameters]
@@ -232,7 +251,7 @@ def test_parameters_and_gradients_are_views_of_flat_buffers(make):
             assert p.data.base is optimizer.data
 
 
-@BOTH
+@ALL
 def test_what_is_assigned_or_loaded_arrives_in_the_buffer(make):
     model = nn.Linear(2, 3, rng=np.random.default_rng(0), dtype=float)
     optimizer = make(model.parameters())
@@ -254,7 +273,7 @@ def test_adoption_is_no_change_to_the_graphs_before_it():
     np.testing.assert_array_equal(optimizer.grad, 4 * optimizer.data)
 
 
-@BOTH
+@ALL
 def test_a_second_backward_adds_and_zero_grad_forgets(make):
     (p, *_) = make_parameters()
     optimizer = make([p])
@@ -267,7 +286,7 @@ def test_a_second_backward_adds_and_zero_grad_forgets(make):
     assert optimizer.grad.tolist() == [3] * 6
 
 
-@BOTH
+@ALL
 def test_a_parameter_belongs_to_the_last_optimizer_that_adopted_it(make):
     w, b = make_parameters()
     first = make([w, b])
@@ -361,10 +380,13 @@ def train(model, optimizer, seed):
 def assert_same_state(first, second):
     assert first.keys() == second.keys()
     for name, value in first.items():
+        if isinstance(value, dict):
+            assert_same_state(value, second[name])
+            continue
         np.testing.assert_array_equal(value, second[name])
 
 
-@BOTH
+@ALL
 def test_a_run_resumed_from_its_states_arrives_at_the_same_weights(make):
     model, optimizer = make_run(make)
     train(model, optimizer, seed=1)
@@ -412,17 +434,256 @@ def test_the_state_of_another_optimizer_is_refused_and_nothing_is_loaded():
             {"lr": 0.2, "sum_g": np.zeros(10), "velocity": [1, 2]}
         )
     assert str(error.value) == (
-        "SGD.load_state_dict: the entries and their shapes must be {'lr': (), "
-        "'velocity': (10,)}, but {'lr': (), 'sum_g': (10,), 'velocity': (2,)} was "
-        "received. Nothing was loaded."
+        "SGD.load_state_dict: the entries must be those of this optimizer. Nothing was "
+        "loaded. unexpected: sum_g; velocity: expected (10,) float64, received (2,) "
+        "int64."
     )
     assert_same_state(optimizer.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"lr": "fast"},
+        {"steps": 2.5},
+        {"steps": np.zeros(2, int)},
+        {"sum_gg": np.full(10, "x")},
+        {"sum_gg": np.full(10, None)},
+        {"sum_gg": np.zeros(10, complex)},
+        {"sum_gg": [[1.0], [2.0, 3.0]]},
+        {"extra": 1.0},
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_state_that_is_refused_changes_nothing(change, named):
+    parameters = make_parameters()
+    optimizer = optim.Adam([("w", parameters[0]), ("b", parameters[1])])
+    optimizer = optimizer if named else optim.Adam(parameters)
+    descend(optimizer, make_coefficients(2))
+    before = optimizer.state_dict()
+    state = {**before, "lr": 0.5, "steps": np.array(7), **change}
+    if named and "sum_gg" in change:
+        state["sum_gg"] = {**before["sum_gg"], "b": change["sum_gg"][:4]}
+    with pytest.raises(ValueError):
+        optimizer.load_state_dict(state)
+    assert_same_state(optimizer.state_dict(), before)
+
+
+# --- Names ----------------------------------------------------------------------------
+
+
+class Twins(nn.Module):
+    """Two layers of one shape, assigned in one order or the other."""
+
+    def __init__(self, names):
+        for name in names:
+            setattr(self, name, nn.Linear(2, 2, rng=0))
+
+    def forward(self, x):
+        return self.second(tg.tanh(self.first(x)))
+
+
+@ALL
+def test_the_state_of_an_optimizer_with_names_finds_its_parameters_by_name(make):
+    model, other = Twins(["first", "second"]), Twins(["second", "first"])
+    optimizer = make(model.named_parameters())
+    train(model, optimizer, seed=1)
+    resumed = make(other.named_parameters())
+    other.load_state_dict(model.state_dict())
+    resumed.load_state_dict(optimizer.state_dict())
+    train(model, optimizer, seed=2)
+    train(other, resumed, seed=2)
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[name], values)
+
+
+def test_the_state_with_names_is_a_dictionary_by_name(tmp_path):
+    w, b = make_parameters()
+    optimizer = optim.Adam([("layer.weight", w), ("layer.bias", b)])
+    w.grad = np.full((3, 2), 2.0)
+    optimizer.step()
+    state = optimizer.state_dict()
+    assert list(state) == ["lr", "sum_g", "sum_gg", "steps"]
+    assert list(state["sum_g"]) == ["layer.weight", "layer.bias"]
+    np.testing.assert_array_equal(state["sum_g"]["layer.weight"], np.full((3, 2), 2.0))
+    np.testing.assert_array_equal(state["sum_g"]["layer.bias"], np.zeros(4))
+
+    tg.save(tmp_path / "run.npz", optimizer=state)
+    loaded = tg.load(tmp_path / "run.npz")["optimizer"]
+    again = optim.Adam([("layer.bias", b), ("layer.weight", w)])
+    again.load_state_dict(loaded)
+    for key in ("sum_g", "sum_gg"):
+        assert_same_state(again.state_dict()[key], state[key])
+    # Nothing in a state is shared with the optimizer.
+    state["sum_g"]["layer.weight"][:] = 9
+    assert optimizer.sum_g.max() == 2
+
+
+def test_steps_do_not_depend_on_names():
+    with_names, without = make_parameters(), make_parameters()
+    descend(optim.Adam(zip("wb", with_names)), make_coefficients())
+    descend(optim.Adam(without), make_coefficients())
+    for p, q in zip(with_names, without):
+        np.testing.assert_array_equal(p, q)
+
+
+def test_a_state_with_names_and_one_without_are_not_mixed():
+    named = optim.SGD(zip("wb", make_parameters()), lr=0.1, momentum=0.5)
+    unnamed = optim.SGD(make_parameters(), lr=0.2, momentum=0.5)
+    for optimizer, other, only, source in [
+        (named, unnamed, "optimizer", "parameters()"),
+        (unnamed, named, "state", "named_parameters()"),
+    ]:
+        before = optimizer.state_dict()
+        with pytest.raises(ValueError) as error:
+            optimizer.load_state_dict(other.state_dict())
+        assert str(error.value) == (
+            "SGD.load_state_dict: the state and the optimizer must both have names, or "
+            f"neither, but only the {only} has. Make the optimizer from "
+            f"module.{source}. Nothing was loaded."
+        )
+        assert_same_state(optimizer.state_dict(), before)
+
+
+def test_a_state_of_other_names_is_refused_with_a_list_of_them():
+    w, b = make_parameters()
+    optimizer = optim.SGD([("w", w), ("b", b)], lr=0.1, momentum=0.5)
+    state = {"lr": 0.1, "velocity": {"w": np.zeros(6), "c": np.zeros(4)}}
+    with pytest.raises(ValueError) as error:
+        optimizer.load_state_dict(state)
+    assert str(error.value) == (
+        "SGD.load_state_dict: the entries must be those of this optimizer. Nothing was "
+        "loaded. missing: velocity[b]; unexpected: velocity[c]; velocity[w]: expected "
+        "(3, 2) float64, received (6,) float64."
+    )
+
+
+def test_errors_name_parameters_as_they_were_given():
+    model = nn.Sequential(nn.Linear(2, 2, rng=0))
+    older = optim.SGD(model.named_parameters(), lr=0.1)
+    optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RuntimeError, match=r"but '0\.weight'\(2, 2\) was attached"):
+        older.step()
+
+
+@ALL
+def test_a_copied_optimizer_keeps_its_names(make):
+    model, _ = make_run(make)
+    optimizer = make(model.named_parameters())
+    train(model, optimizer, seed=1)
+    twin, optimizer_of_twin = copy.deepcopy((model, optimizer))
+    assert optimizer_of_twin.names == [name for name, _ in model.named_parameters()]
+    train(model, optimizer, seed=2)
+    train(twin, optimizer_of_twin, seed=2)
+    assert_same_state(twin.state_dict(), model.state_dict())
+
+
+# --- Gradient clipping ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_clipping_scales_all_gradients_to_the_norm(attached):
+    w, b = make_parameters()
+    if attached:
+        optim.SGD([w, b], lr=0.1)
+    (w.sum() * 3 + (b * [1.0, -2.0, 2.0, 4.0]).sum()).backward()
+    before = [p.grad.copy() for p in (w, b)]
+    norm = np.sqrt(6 * 9 + 25)
+    assert optim.clip_grad_norm([w, b], 1.5) == pytest.approx(norm, rel=1e-15)
+    for p, g in zip((w, b), before):
+        np.testing.assert_allclose(p.grad, g * 1.5 / norm, rtol=1e-15)
+    assert optim.clip_grad_norm([w, b], 2.0) == pytest.approx(1.5, rel=1e-15)
+    np.testing.assert_allclose(w.grad, before[0] * 1.5 / norm, rtol=1e-15)
+
+
+def test_clipping_is_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    parameters = make_parameters()
+    theirs = [torch.tensor(p.data, requires_grad=True) for p in parameters]
+    for p, q in zip(parameters, theirs):
+        p.grad = p.data * 3
+        q.grad = q.detach() * 3
+    norm = torch.nn.utils.clip_grad_norm_(theirs, 0.5)
+    assert optim.clip_grad_norm(zip("wb", parameters), 0.5) == pytest.approx(
+        norm.item()
+    )
+    for p, q in zip(parameters, theirs):
+        np.testing.assert_allclose(p.grad, q.grad.numpy(), rtol=1e-5)
+
+
+def test_clipping_leaves_out_parameters_without_gradient():
+    w, b = make_parameters()
+    w.grad = np.full((3, 2), 2.0)
+    assert optim.clip_grad_norm([w, b], 1e9) == np.sqrt(24)
+    assert b.grad is None
+    assert optim.clip_grad_norm([b], 1.0) == 0
+
+
+def test_the_norm_of_half_precision_does_not_overflow():
+    p = Tensor(np.zeros(100), requires_grad=True, dtype=np.float16)
+    p.grad = np.full(100, 1000.0)
+    assert optim.clip_grad_norm([p], 100.0) == 10_000
+    np.testing.assert_array_equal(p.grad, np.full(100, 10.0, np.float16))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_gradients_that_are_not_finite_are_not_clipped(value):
+    w, b = make_parameters()
+    w.grad, b.grad = np.ones((3, 2)), [value, 0.0, 0.0, 0.0]
+    with pytest.raises(ValueError) as error:
+        optim.clip_grad_norm([w, b], 1.0)
+    assert str(error.value) == (
+        f"clip_grad_norm: the gradients must be finite, but their norm is {value}. "
+        "Look for the first operation that overflowed."
+    )
+    np.testing.assert_array_equal(w.grad, np.ones((3, 2)))
+
+
+# --- Schedules ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "name", "settings"),
+    [
+        (
+            lambda step: optim.cosine_lr(step, 10, lr=0.4, final=0.1),
+            "CosineAnnealingLR",
+            {"T_max": 10, "eta_min": 0.1},
+        ),
+        (lambda step: optim.step_lr(step, 3, lr=0.4), "StepLR", {"step_size": 3}),
+        (
+            lambda step: optim.step_lr(step, 2, lr=0.4, factor=0.5),
+            "StepLR",
+            {"step_size": 2, "gamma": 0.5},
+        ),
+    ],
+)
+def test_schedules_are_those_of_pytorch(schedule, name, settings):
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    theirs = getattr(torch.optim.lr_scheduler, name)(optimizer, **settings)
+    for step in range(11):
+        assert schedule(step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_cosine_starts_at_lr_and_stays_at_its_final_value():
+    rates = [optim.cosine_lr(step, 4, lr=1.0, final=0.2) for step in (0, 2, 4, 5, 100)]
+    assert rates == pytest.approx([1.0, 0.6, 0.2, 0.2, 0.2], rel=1e-15)
+
+
+def test_the_schedule_by_steps_multiplies_after_every_few_of_them():
+    rates = [optim.step_lr(step, every=2, lr=8.0, factor=0.5) for step in range(6)]
+    assert rates == [8, 8, 4, 4, 2, 2]
 
 
 # --- Copies ---------------------------------------------------------------------------
 
 
-@BOTH
+@ALL
 def test_a_deep_copy_of_a_model_trains_independently(make):
     model, optimizer = make_run(make)
     train(model, optimizer, seed=1)
@@ -442,7 +703,7 @@ def test_a_deep_copy_of_a_model_trains_independently(make):
     assert np.any(model.state_dict()["0.weight"] != before["0.weight"])
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(
     "duplicate",
     [copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))],
@@ -509,6 +770,79 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
             "Adam: parameters must be leaves that require a gradient, but array(3,) is "
             "not. Pass module.parameters().",
             id="an array",
+        ),
+        pytest.param(
+            lambda: optim.Adam([("x", Tensor(np.zeros(3)))]),
+            TypeError,
+            "Adam: parameters must be leaves that require a gradient, but 'x'(3,) is "
+            "not. Pass module.parameters().",
+            id="a named tensor that requires no gradient",
+        ),
+        pytest.param(
+            lambda: optim.Adam([("x", W), ("x", B)]),
+            ValueError,
+            "Adam: each parameter must have its own name, but 2 are called 'x'. Pass "
+            "module.named_parameters().",
+            id="one name twice",
+        ),
+        pytest.param(
+            lambda: optim.Adam([("x", W), ("y", W)]),
+            ValueError,
+            "Adam: each parameter must be given once, but 'x'(3, 2) was given 2 times. "
+            "Pass module.parameters().",
+            id="a parameter twice, with two names",
+        ),
+        pytest.param(
+            lambda: optim.Adam([W, ("b", B)]),
+            TypeError,
+            "Adam: parameters must be all tensors, or all pairs of a name and a "
+            "tensor, but 1 of 2 are pairs. Pass module.parameters() or "
+            "module.named_parameters().",
+            id="a mixture of tensors and pairs",
+        ),
+        pytest.param(
+            lambda: optim.Adam({"w": W}),
+            TypeError,
+            "Adam: parameters must be leaves that require a gradient, but 'w' is not. "
+            "Pass module.parameters().",
+            id="a dictionary",
+        ),
+        pytest.param(
+            lambda: optim.Adam(W),
+            TypeError,
+            "Adam: parameters must be a list of tensors, but Tensor was received. Pass "
+            "module.parameters().",
+            id="a tensor instead of a list",
+        ),
+        pytest.param(
+            lambda: optim.SGD([W], lr=0.1, nesterov=True),
+            ValueError,
+            "SGD: nesterov needs a momentum above 0, but 0 was received.",
+            id="nesterov without momentum",
+        ),
+        pytest.param(
+            lambda: optim.AdamW([W], betas=(1, 0)),
+            ValueError,
+            "AdamW: betas must be two numbers in [0, 1), but (1, 0) was received.",
+            id="beta of 1 for AdamW",
+        ),
+        pytest.param(
+            lambda: optim.clip_grad_norm([W], -1),
+            ValueError,
+            "max_norm must be a finite number of at least 0, but -1 was received.",
+            id="a negative norm",
+        ),
+        pytest.param(
+            lambda: optim.cosine_lr(1, 0, lr=0.1),
+            ValueError,
+            "step must be at least 0, and steps above 0, but 1 and 0 were received.",
+            id="a cosine of no steps",
+        ),
+        pytest.param(
+            lambda: optim.step_lr(-1, 5, lr=0.1),
+            ValueError,
+            "step must be at least 0, and every above 0, but -1 and 5 were received.",
+            id="a negative step",
         ),
         pytest.param(
             lambda: optim.SGD([W], lr=float("nan")),

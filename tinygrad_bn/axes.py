@@ -5,33 +5,49 @@ All functions accept arrays and tensors: they only read ``x.ndim`` and ``x.shape
 
 import functools
 import math
+import operator
 from collections.abc import Iterable
 from typing import Any
 
 from . import errors
 
 
-def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
+def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
     """The axes meant by NumPy's ``axis``: None (all), one, several, or from the end.
 
-    Raises: ``ValueError`` for an axis that ``x`` does not have, or that comes twice.
+    They are sorted and counted from the start. ``added`` is the number of axes that the
+    result has in addition to those of ``x``.
+
+    Raises: ``ValueError`` for an axis that there is not, or that comes twice.
     """
-    several = not isinstance(axis, tuple) and isinstance(axis, Iterable)
-    axes = _axes(x.ndim, tuple(axis) if several else axis)
+    if axis is None:
+        return tuple(range(x.ndim))
+    # An array of no axes can be iterated by its type, but not in fact.
+    several = isinstance(axis, Iterable) and getattr(axis, "ndim", 1) > 0
+    try:
+        numbers = tuple(map(operator.index, axis if several else (axis,)))
+    except TypeError:
+        raise errors.axis_refused(axis, x, added) from None
+    axes = _sorted_axes(x.ndim + added, numbers)
     if axes is None:
-        raise errors.axis_refused(axis, x)
+        raise errors.axis_refused(axis, x, added)
     return axes
 
 
 @functools.cache
-def _axes(ndim: int, axis: Any) -> tuple[int, ...] | None:
+def _sorted_axes(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...] | None:
     """The axes, sorted and counted from the start; None if they make no sense."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    found = tuple(sorted(int(i) + ndim if i < 0 else int(i) for i in axes))
+    found = tuple(sorted(i + ndim if i < 0 else i for i in axes))
     sensible = len(set(found)) == len(found) and all(0 <= i < ndim for i in found)
     return found if sensible else None
+
+
+def one_axis_of(x: Any, axis: Any, added: int = 0) -> int:
+    """The axis meant by NumPy's ``axis``, which must be a single one."""
+    axes = () if axis is None else axes_of(x, axis, added)
+    if len(axes) != 1:
+        raise errors.one_axis_needed(axis, x)
+    return axes[0]
 
 
 def shape_with_ones(x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -68,6 +68,7 @@ import numpy as np
 from . import errors
 from .axes import axes_of, count, shape_with_ones, shape_without
 from .backward import Fused
+from .compositions import in_single_precision
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
 from .scopes import composite
@@ -75,6 +76,7 @@ from .tensor import Tensor
 
 
 @composite
+@in_single_precision
 def batch_norm(
     x: Any,
     gamma: Any = None,
@@ -137,6 +139,7 @@ def batch_norm(
     return y
 
 
+@in_single_precision
 def fused_batch_norm(
     x: Any,
     gamma: Any = None,
@@ -249,7 +252,7 @@ class RunningStatistics:
         self.var += weight * m / (m - 1) * var
 
 
-def averaged_axes(x, axes: Any) -> tuple[int, ...]:
+def averaged_axes(x: Any, axes: Any) -> tuple[int, ...]:
     """The axes averaged over, sorted and counted from the start."""
     return axes_of(x, [i for i in range(x.ndim) if i != 1] if axes is None else axes)
 

@@ -178,7 +178,7 @@ def _compare_slopes(
             f"{where}: the slope along a random direction must be the same by "
             f"pullbacks and by differences, but pullbacks give {pullbacks:+.9g} and "
             f"differences {differences:+.9g}, at a scale of {scale:.3g}. Correct the "
-            "pullback; if it is right, keep the inputs away from kinks, or change step=."
+            "pullback; if it is right, keep inputs away from kinks, or change step=."
         )
 
 

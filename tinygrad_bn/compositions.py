@@ -1,30 +1,58 @@
-"""Functions composed of primitives: products, reductions, and joining.
+"""Functions composed of primitives: products, reductions, softmax, shapes and joining.
 
 They accept tensors and arrays, and NumPy's conventions for ``axis``. What they compute
-is on the tape as primitives; ``mean`` and ``var`` are composites, which pictures can
-fold into one box.
+is on the tape as primitives; most reductions are composites, which pictures can fold
+into one box.
 
 This file comes after ``ops.py`` in the reading order.
+
+Left out on purpose: einsum, cumulative sums, and weights for means.
 """
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
 from . import errors, ops
-from .axes import axes_of, count, shape_with_ones, shape_without
-from .ops import broadcast_to, max_to, reshape, sum_to
+from .axes import (
+    axes_of,
+    count,
+    one_axis_of,
+    one_shape,
+    shape_with_ones,
+    shape_without,
+)
+from .kernels import as_floats
+from .ops import astype, equal, exp, log, max_to, min_to, reshape, sqrt, sum_to
 from .scopes import composite
-from .tape import Node
+from .tape import Node, contains_nodes
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
 Array = TypeVar("Array", "Tensor", np.ndarray)
+Function = TypeVar("Function", bound=Callable)
 
 
+def _tensor_or_array(x: Any, function: str) -> Any:
+    """``x`` itself, or lists and numbers as an array."""
+    if isinstance(x, Node) or type(x) is np.ndarray:
+        return x
+    if contains_nodes(x):
+        raise errors.sequence_of_tensors(function)
+    if isinstance(x, np.ma.MaskedArray):
+        raise errors.data_are_masked(function)
+    return np.asarray(x)
+
+
+@overload
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray: ...
+@overload
+def matmul(a: Any, b: Any) -> "Tensor": ...
 def matmul(a, b):
     """The matrix product over the last two axes, broadcast over those before them.
 
@@ -33,7 +61,7 @@ def matmul(a, b):
 
     Raises: ``ValueError`` for shapes that do not fit.
     """
-    a, b = (x if isinstance(x, Node | np.ndarray) else np.asarray(x) for x in (a, b))
+    a, b = _tensor_or_array(a, "matmul"), _tensor_or_array(b, "matmul")
     if min(a.ndim, b.ndim) == 0 or a.shape[-1] != b.shape[max(b.ndim - 2, 0)]:
         raise ops.matmul.refusal((a, b), ValueError())
     rows = reshape(a, shape=(1, *a.shape)) if a.ndim == 1 else a
@@ -51,16 +79,16 @@ def matmul(a, b):
     return reshape(y, shape=y.shape[:-2] + matrix)
 
 
-def _with_batch(batch: tuple[int, ...], x):
+def _with_batch(batch: tuple[int, ...], x: Any) -> Any:
     if x.shape[:-2] == batch:
         return x
-    return broadcast_to(x, shape=(*batch, *x.shape[-2:]))
+    return ops.broadcast_to(x, shape=(*batch, *x.shape[-2:]))
 
 
 # --- Reductions -----------------------------------------------------------------------
 
 
-def reduce_sum(x: Array, axis=None, keepdims: bool = False) -> Array:
+def reduce_sum(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     """The sum over ``axis`` (None: all)."""
     axes = axes_of(x, axis)
     if keepdims:
@@ -71,27 +99,137 @@ def reduce_sum(x: Array, axis=None, keepdims: bool = False) -> Array:
     return reshape(sums, shape=shape_without(x, axes))
 
 
-def reduce_max(x: Array, axis=None, keepdims: bool = False) -> Array:
+def reduce_max(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     """The largest value over ``axis`` (None: all); ties share the gradient equally."""
     axes = axes_of(x, axis)
     y = max_to(x, shape=shape_with_ones(x, axes))
     return y if keepdims else reshape(y, shape=shape_without(x, axes))
 
 
+def reduce_min(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    """The smallest value over ``axis`` (None: all); ties share the gradient equally."""
+    axes = axes_of(x, axis)
+    y = min_to(x, shape=shape_with_ones(x, axes))
+    return y if keepdims else reshape(y, shape=shape_without(x, axes))
+
+
+def in_single_precision(function: Function) -> Function:
+    """Decorate a function that averages ``x``: it averages float16 in float32.
+
+    NumPy does the same, because a sum of float16 overflows above 65,504. The result has
+    the dtype that it would have otherwise.
+    """
+
+    @functools.wraps(function)
+    def averaged_in_float32(x, *others, **params):
+        if getattr(x, "dtype", None) != np.float16:
+            return function(x, *others, **params)
+        y = function(astype(x, dtype=np.float32), *others, **params)
+        dtypes = {getattr(a, "dtype", x.dtype) for a in (*others, *params.values())}
+        floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+        return astype(y, dtype=np.result_type(x.dtype, *floats))
+
+    return averaged_in_float32  # type: ignore[return-value]
+
+
 @composite
-def mean(x: Array, axis=None, keepdims: bool = False) -> Array:
+@in_single_precision
+def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     """The mean over ``axis`` (None: all)."""
     m = count(x, axes_of(x, axis))
     return reduce_sum(x, axis, keepdims) * (1 / m if m else math.nan)
 
 
 @composite
-def var(x: Array, axis=None, keepdims: bool = False) -> Array:
+@in_single_precision
+def var(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Array:
     """The variance over ``axis`` (None: all): the mean of the squared deviations.
 
     It divides by the number of values, as ``numpy.var`` does and batch norm requires.
+    ``ddof`` is subtracted from that number: with 1, the variance is unbiased.
+
+    Raises: ``ValueError`` for a ``ddof`` that leaves nothing to divide by.
     """
-    return mean((x - mean(x, axis, keepdims=True)) ** 2, axis, keepdims)
+    y = mean((x - mean(x, axis, keepdims=True)) ** 2, axis, keepdims)
+    if not ddof:
+        return y
+    m = count(x, axes_of(x, axis))
+    if m <= ddof:
+        raise errors.ddof_refused(ddof, m, x)
+    return y * (m / (m - ddof))
+
+
+@composite
+@in_single_precision
+def std(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Array:
+    """The standard deviation over ``axis`` (None: all): the root of the variance.
+
+    It is 0 with gradient 0 where all values are equal.
+    """
+    axes = axes_of(x, axis)
+    first = tuple(slice(1) if i in axes else slice(None) for i in range(x.ndim))
+    # The variance does not depend on what is subtracted, so that may be a constant.
+    # With the first value, the variance of equal values is exactly 0; otherwise their
+    # mean would be rounded, and the variance slightly larger.
+    variance = var(x - as_floats(np.asarray(x))[first], axes, keepdims, ddof)
+    # At 0 the root has no slope. There it is taken of 1 and multiplied by 0.
+    zero = equal(variance, 0)
+    return sqrt(variance + zero) * (1 - zero)
+
+
+# --- Softmax --------------------------------------------------------------------------
+
+# None of these depends on what is subtracted first, so it may be a constant, and with
+# the largest value no exponential overflows.
+
+
+@composite
+def softmax(x: Array, axis: Any = -1) -> Array:
+    """``exp(x) / sum(exp(x))`` over ``axis``: a probability distribution."""
+    x = _tensor_or_array(x, "softmax")
+    powers = exp(x - _largest(x, axis))
+    return powers / reduce_sum(powers, axis, keepdims=True)
+
+
+@composite
+def log_softmax(x: Array, axis: Any = -1) -> Array:
+    """``log(softmax(x))``, which stays finite where a probability rounds to 0."""
+    x = _tensor_or_array(x, "log_softmax")
+    z = x - _largest(x, axis)
+    return z - log(reduce_sum(exp(z), axis, keepdims=True))
+
+
+@composite
+def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    """``log(sum(exp(x)))`` over ``axis`` (None: all): a smooth maximum."""
+    x = _tensor_or_array(x, "logsumexp")
+    largest = _largest(x, axis)
+    y = log(reduce_sum(exp(x - largest), axis, keepdims=True)) + largest
+    return y if keepdims else reshape(y, shape=shape_without(x, axes_of(x, axis)))
+
+
+def _largest(x: Any, axis: Any) -> np.ndarray:
+    """The largest values over ``axis`` as constants; 0 where they are not finite."""
+    values, axes = as_floats(np.asarray(x)), axes_of(x, axis)
+    largest = np.max(values, axis=axes, keepdims=True, initial=-np.inf)
+    return np.where(np.isfinite(largest), largest, 0)
+
+
+# --- Limits ---------------------------------------------------------------------------
+
+
+def clip(x: Array, low: float | None = None, high: float | None = None) -> Array:
+    """``x``, limited to the range from ``low`` to ``high``; None leaves a side open.
+
+    The slope is 1 inside and at the bounds, and 0 outside.
+
+    Raises: ``TypeError`` for bounds that are not numbers.
+    """
+    x = _tensor_or_array(x, "clip")
+    numbers = all(bound is None or isinstance(bound, Real) for bound in (low, high))
+    if not numbers or low is high is None:
+        raise errors.bounds_refused(x, low, high)
+    return ops.clip(x, low=low, high=high)
 
 
 # --- Shapes ---------------------------------------------------------------------------
@@ -102,29 +240,79 @@ def flatten(x: Array, start_axis: int = 0, end_axis: int = -1) -> Array:
 
     Raises: ``ValueError`` for axes that ``x`` does not have, or in the wrong order.
     """
-    if x.ndim == 0:
-        x = reshape(x, shape=(1,))
-    (start,), (end,) = axes_of(x, start_axis), axes_of(x, end_axis)
+    x = x if x.ndim else reshape(x, shape=(1,))
+    start: int = one_axis_of(x, start_axis)
+    end: int = one_axis_of(x, end_axis)
     if start > end:
         raise errors.flatten_refused(start_axis, end_axis, x)
     merged = math.prod(x.shape[start : end + 1])
     return reshape(x, shape=(*x.shape[:start], merged, *x.shape[end + 1 :]))
 
 
+def squeeze(x: Array, axis: Any = None) -> Array:
+    """``x`` without the axes of length 1: those given, or all.
+
+    Raises: ``ValueError`` for an axis of another length.
+    """
+    x = _tensor_or_array(x, "squeeze")
+    if axis is None:
+        axis = [i for i, n in enumerate(x.shape) if n == 1]
+    axes = axes_of(x, axis)
+    if any(x.shape[i] != 1 for i in axes):
+        raise errors.squeeze_refused(axis, x)
+    return reshape(x, shape=shape_without(x, axes))
+
+
+def expand_dims(x: Array, axis: Any) -> Array:
+    """``x`` with new axes of length 1, which ``axis`` numbers in the result.
+
+    Raises: ``ValueError`` for an axis that the result does not have.
+    """
+    x = _tensor_or_array(x, "expand_dims")
+    axes = axes_of(x, axis, added=len(axis) if isinstance(axis, tuple | list) else 1)
+    shape = list(x.shape)
+    for i in axes:
+        shape.insert(i, 1)
+    return reshape(x, shape=tuple(shape))
+
+
+def broadcast_to(x: Array, shape: int | tuple[int, ...]) -> Array:
+    """``x``, repeated along new axes in front and along axes of length 1.
+
+    Raises: ``ValueError`` if ``x`` does not broadcast to ``shape``.
+    """
+    x, shape = _tensor_or_array(x, "broadcast_to"), one_shape((shape,))
+    lead = len(shape) - x.ndim
+    if lead < 0 or any(n not in (1, shape[lead + i]) for i, n in enumerate(x.shape)):
+        raise errors.broadcast_refused(x, shape)
+    return ops.broadcast_to(x, shape=shape)
+
+
 # --- Joining --------------------------------------------------------------------------
 
 
-def concatenate(tensors: Sequence, axis: int = 0):
-    """Join tensors along an axis that they have.
+@overload
+def concatenate(
+    tensors: "Sequence[np.ndarray]", axis: int | None = 0
+) -> np.ndarray: ...
+@overload
+def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> "Tensor": ...
+def concatenate(tensors, axis=0):
+    """Join tensors along an axis that they have; None joins all values in one row.
 
     Raises: ``ValueError`` for no tensors, or shapes that differ elsewhere.
     """
     tensors = _at_least_one("concatenate", tensors)
-    (axis,) = axes_of(tensors[0], axis)
-    return ops.concatenate(*tensors, axis=axis)
+    if axis is None:
+        tensors, axis = [flatten(x) for x in tensors], 0
+    return ops.concatenate(*tensors, axis=one_axis_of(tensors[0], axis))
 
 
-def stack(tensors: Sequence, axis: int = 0):
+@overload
+def stack(tensors: "Sequence[np.ndarray]", axis: int = 0) -> np.ndarray: ...
+@overload
+def stack(tensors: Sequence[Any], axis: int = 0) -> "Tensor": ...
+def stack(tensors, axis=0):
     """Join tensors of one shape along a new axis.
 
     Raises: ``ValueError`` for no tensors, shapes that differ, or an axis out of range.
@@ -133,12 +321,12 @@ def stack(tensors: Sequence, axis: int = 0):
     shape = tensors[0].shape
     if any(x.shape != shape for x in tensors):
         raise errors.stack_of_shapes(tensors)
-    (axis,) = axes_of(np.empty((*shape, 0)), axis)
+    axis = one_axis_of(tensors[0], axis, added=1)
     longer = (*shape[:axis], 1, *shape[axis:])
     return concatenate([reshape(x, shape=longer) for x in tensors], axis)
 
 
-def _at_least_one(function: str, tensors: Sequence) -> tuple:
-    if not (tensors := tuple(tensors)):
+def _at_least_one(function: str, tensors: Sequence[Any]) -> list[Any]:
+    if not (found := [_tensor_or_array(x, function) for x in tensors]):
         raise errors.nothing_to_join(function)
-    return tuple(x if isinstance(x, Node) else np.asarray(x) for x in tensors)
+    return found

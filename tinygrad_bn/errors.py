@@ -48,6 +48,13 @@ def data_contains_tensors() -> TypeError:
     )
 
 
+def data_are_masked(function: str) -> TypeError:
+    return TypeError(
+        f"{function}: data must not be masked, because the mask would be lost. Use "
+        "array.filled(value), or tg.where(mask, ...) to compute with a mask."
+    )
+
+
 def data_are_not_real(data: Any, dtype: Any) -> TypeError:
     return TypeError(
         f"Tensor(data): data must be real numbers, but NumPy reads {data!r:.60} as "
@@ -149,7 +156,8 @@ def inputs_refused(
     operation: Any, inputs: Sequence, error: Exception, scope: Any
 ) -> Exception:
     """The error for inputs that do not fit: an error of NumPy with names and shapes."""
-    kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+    kinds = IndexError, TypeError, ValueError, OverflowError
+    kind = next(kind for kind in kinds if isinstance(error, kind))
     demands = operation.demands if kind is ValueError else None
     demands = demands or f"{str(error).rstrip('.')}."
     received = _list(inputs, scope)
@@ -157,8 +165,9 @@ def inputs_refused(
 
 
 def sequence_of_tensors(operation: Any) -> TypeError:
+    name = getattr(operation, "name", operation)
     return TypeError(
-        f"{operation.name}: inputs must be tensors, arrays or numbers, but a sequence "
+        f"{name}: inputs must be tensors, arrays or numbers, but a sequence "
         "of tensors was received. Use tg.stack(tensors), which keeps gradients."
     )
 
@@ -169,10 +178,16 @@ def result_is_not_real(operation: Any, dtype: Any) -> TypeError:
     )
 
 
-def axis_refused(axis: Any, x: Any) -> ValueError:
+def axis_refused(axis: Any, x: Any, added: int = 0) -> ValueError:
     return ValueError(
-        f"axis must name different axes out of {x.ndim}, but {axis} was received for "
-        f"{describe(x)}."
+        f"axis must name different axes out of {x.ndim + added}, but {axis!r} was "
+        f"received for {describe(x)}."
+    )
+
+
+def one_axis_needed(axis: Any, x: Any) -> ValueError:
+    return ValueError(
+        f"axis must be a single one, but {axis!r} was received for {describe(x)}."
     )
 
 
@@ -190,10 +205,39 @@ def transpose_refused(x: Any, axes: tuple) -> ValueError:
     )
 
 
-def flatten_refused(start_axis: int, end_axis: int, x) -> ValueError:
+def flatten_refused(start_axis: int, end_axis: int, x: Any) -> ValueError:
     return ValueError(
         f"flatten: start_axis must not come after end_axis, but {start_axis} and "
         f"{end_axis} were received for {describe(x)}."
+    )
+
+
+def squeeze_refused(axis: Any, x: Any) -> ValueError:
+    return ValueError(
+        f"squeeze: the axes to be removed must have length 1, but axis={axis!r} was "
+        f"received for {describe(x)}."
+    )
+
+
+def broadcast_refused(x: Any, shape: tuple) -> ValueError:
+    return ValueError(
+        f"broadcast_to: {describe(x)} does not broadcast to {shape}: its axes must "
+        "agree with the last axes of that shape, or have length 1. Reshape it."
+    )
+
+
+def bounds_refused(x: Any, low: Any, high: Any) -> TypeError:
+    return TypeError(
+        "clip: low and high must be numbers, or one of them None, but "
+        f"{describe(low)} and {describe(high)} were received for {describe(x)}. For "
+        "other bounds use tg.maximum and tg.minimum, which also have gradients of them."
+    )
+
+
+def ddof_refused(ddof: Any, m: int, x: Any) -> ValueError:
+    return ValueError(
+        f"var: ddof must be smaller than the number of values averaged, {m}, but "
+        f"{ddof!r} was received for {describe(x)}."
     )
 
 

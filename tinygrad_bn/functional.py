@@ -9,12 +9,14 @@ Left out on purpose: class weights, label smoothing, and other options of losses
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 
-from . import errors, ops
+from . import errors
 from .backward import Fused
-from .batchnorm import batch_norm
+from .batchnorm import as_tensor, batch_norm
+from .compositions import log_softmax
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .scopes import composite
 from .tensor import Tensor
@@ -23,7 +25,7 @@ from .tensor import Tensor
 
 
 @composite
-def linear(x, weight, bias=None) -> Tensor:
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """``x @ weight + bias``: the definition of ``fused_linear``.
 
     Shapes: x (..., in_features), weight (in_features, out_features),
@@ -66,7 +68,9 @@ fused_linear = Fused(
 
 
 @composite
-def layer_norm(x, gamma=None, beta=None, *, eps: float = 1e-5) -> Tensor:
+def layer_norm(
+    x: Any, gamma: Any = None, beta: Any = None, *, eps: float = 1e-5
+) -> Tensor:
     """Normalize each example over its features: batch norm over another axis.
 
     Shapes: x (..., C); gamma and beta (C,), one value per feature; the result like x.
@@ -81,7 +85,7 @@ def layer_norm(x, gamma=None, beta=None, *, eps: float = 1e-5) -> Tensor:
 # --- Losses ---------------------------------------------------------------------------
 
 
-def cross_entropy(logits: Tensor, labels) -> Tensor:
+def cross_entropy(logits: Any, labels: Any) -> Tensor:
     """The mean negative log likelihood of the labels under softmax of the logits.
 
     Shapes: logits (N, C), labels (N,), integers in [0, C); the result is a scalar.
@@ -89,7 +93,7 @@ def cross_entropy(logits: Tensor, labels) -> Tensor:
     Raises: ``TypeError`` for labels that are not integers, ``ValueError`` for shapes
     that do not fit and labels out of range.
     """
-    labels = labels if isinstance(labels, Tensor) else Tensor(labels)
+    logits, labels = as_tensor(logits), as_tensor(labels)
     if labels.dtype.kind not in "iu":
         raise errors.labels_are_not_integers(labels.dtype)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
@@ -98,15 +102,13 @@ def cross_entropy(logits: Tensor, labels) -> Tensor:
 
 
 @composite
-def softmax_cross_entropy(logits, labels) -> Tensor:
+def softmax_cross_entropy(logits: Any, labels: Any) -> Tensor:
     """The mean of ``-log softmax(logits)[label]``: the definition of the fused loss.
 
     Shapes: logits (N, C), labels (N,), integers in [0, C); the result is a scalar.
     """
-    # The loss does not depend on what is subtracted, so it may be a constant.
-    z = logits - logits.data.max(axis=1, keepdims=True)
-    log_probabilities = z - ops.log(ops.exp(z).sum(axis=1, keepdims=True))
-    return -log_probabilities[np.arange(len(z)), labels].mean()
+    log_probabilities = log_softmax(logits, axis=1)
+    return -log_probabilities[np.arange(len(log_probabilities)), labels].mean()
 
 
 def _cross_entropy_forward(logits, labels):
@@ -150,11 +152,11 @@ _fused_cross_entropy = Fused(
 
 
 @composite
-def mse_loss(prediction, target) -> Tensor:
+def mse_loss(prediction: Any, target: Any) -> Tensor:
     """The mean of the squared differences. Shapes: both alike; the result is a scalar.
 
     Raises: ``ValueError`` for shapes that differ (broadcasting would hide a mistake).
     """
     if np.shape(prediction) != np.shape(target):
         raise errors.targets_misshapen(prediction, target)
-    return ((prediction - target) ** 2).mean()
+    return ((as_tensor(prediction) - target) ** 2).mean()

@@ -5,7 +5,7 @@
                      inside lists, tuples and dictionaries. A tensor that was recorded,
                      such as an activation, is none
     parameter        a member that requires a gradient
-    state            what a checkpoint contains: tensors, and arrays that are not trained
+    state            what a checkpoint contains: tensors, and arrays that do not train
     qualified name   attribute names from the outermost module inward: ``0.weight``
 
 Nothing is registered. Names and parameters are found by a walk through the attributes

@@ -13,8 +13,9 @@ tensors alike, and its derivatives of every order are made of primitives again.
                    gradient
     constant       the result of ``equal`` or ``sign``, which have no derivative
 
-At kinks: ``relu`` and ``absolute`` have slope 0 at 0; ``maximum`` and ``max`` share the
-gradient equally among ties.
+At kinks: ``relu`` and ``absolute`` have slope 0 at 0, and ``clip`` has slope 1 at its
+bounds; ``maximum``, ``minimum``, ``max`` and ``min`` share the gradient equally among
+ties.
 
 This file comes after ``backward.py`` in the reading order; ``batchnorm.py`` is next.
 
@@ -208,12 +209,22 @@ power = Elementwise(
     # At x = 0 the logarithm is taken of 1, so that the slope is 0 there.
     lambda g, y, x, n: g * (y * log(x + equal(x, 0))),
 )
+
+_TIES_SHARE_THE_GRADIENT = (
+    lambda g, y, a, b: g * (equal(a, y) / (equal(a, y) + equal(b, y))),
+    lambda g, y, a, b: g * (equal(b, y) / (equal(a, y) + equal(b, y))),
+)
 maximum = Elementwise(
     "maximum",
     np.maximum,
-    lambda g, y, a, b: g * (equal(a, y) / (equal(a, y) + equal(b, y))),
-    lambda g, y, a, b: g * (equal(b, y) / (equal(a, y) + equal(b, y))),
+    *_TIES_SHARE_THE_GRADIENT,
     doc="The larger of ``a`` and ``b``, elementwise; ties share the gradient equally.",
+)
+minimum = Elementwise(
+    "minimum",
+    np.minimum,
+    *_TIES_SHARE_THE_GRADIENT,
+    doc="The smaller of ``a`` and ``b``, elementwise; ties share the gradient equally.",
 )
 where = Elementwise(
     "where",
@@ -224,6 +235,12 @@ where = Elementwise(
     doc="``a`` where ``mask`` is true, ``b`` elsewhere; all three broadcast.",
 )
 
+clip = Primitive(
+    "clip",
+    lambda x, low, high: np.clip(x, low, high),
+    # The slope is 1 where x stays the same, thus at the bounds, too.
+    lambda g, y, x, low, high: g * equal(x, y),
+)
 absolute = Primitive(
     "absolute",
     np.absolute,
@@ -306,14 +323,23 @@ matmul = Primitive(
 )
 
 
-def _max_to(x, shape):
+def _extreme_to(x, shape, extreme):
     axes = tuple(i for i, n in enumerate(shape) if n != x.shape[i])
-    return np.maximum.reduce(x, axis=axes, keepdims=True) if axes else x.view()
+    return extreme.reduce(x, axis=axes, keepdims=True) if axes else x.view()
 
 
-def _share_of_max(g, y, x, shape):
+def _share_of_extreme(g, y, x, shape):
     winners = equal(x, broadcast_to(y, shape=x.shape))
     return broadcast_to(g / sum_to(winners, shape=shape), shape=x.shape) * winners
 
 
-max_to = Primitive("max_to", _max_to, _share_of_max)
+max_to = Primitive(
+    "max_to",
+    lambda x, shape: _extreme_to(x, shape, np.maximum),
+    _share_of_extreme,
+)
+min_to = Primitive(
+    "min_to",
+    lambda x, shape: _extreme_to(x, shape, np.minimum),
+    _share_of_extreme,
+)

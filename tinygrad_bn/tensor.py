@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import compositions, errors, ops
-from .axes import one_shape, order_of_axes, shape_with_blank_filled
+from .axes import one_axis_of, one_shape, order_of_axes, shape_with_blank_filled
 from .backward import backward
 from .tape import Node, clock, contains_nodes
 
@@ -47,6 +47,8 @@ class Tensor(Node):
             raise errors.data_is_a_tensor(data)
         if contains_nodes(data):
             raise errors.data_contains_tensors()
+        if isinstance(data, np.ma.MaskedArray):
+            raise errors.data_are_masked("Tensor(data)")
         array = np.array(data, dtype=dtype)
         if array.dtype.kind not in "biuf":
             raise errors.data_are_not_real(data, array.dtype)
@@ -96,6 +98,10 @@ class Tensor(Node):
         if self.size != 1:
             raise errors.not_one_element(self)
         return self._data.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self._data.tolist()
 
     def named(self, name: str) -> "Tensor":
         """This tensor, after giving it a name."""
@@ -252,7 +258,8 @@ class Tensor(Node):
         return compositions.matmul(other, self)
 
     def __neg__(self) -> "Tensor":
-        return ops.mul(self, -1)
+        # Unsigned integers wrap around, as in NumPy, but have no -1.
+        return ops.sub(0, self) if self.dtype.kind == "u" else ops.mul(self, -1)
 
     def __pos__(self) -> "Tensor":
         return self
@@ -319,18 +326,76 @@ class Tensor(Node):
         """The mean over ``axis``: an axis, a tuple of axes, or None for all."""
         return compositions.mean(self, axis, keepdims)
 
-    def var(self, axis: Any = None, keepdims: bool = False) -> "Tensor":
-        """The variance over ``axis``; it divides by the number of values."""
-        return compositions.var(self, axis, keepdims)
+    def var(
+        self, axis: Any = None, keepdims: bool = False, ddof: float = 0
+    ) -> "Tensor":
+        """The variance over ``axis``; it divides by the number of values - ``ddof``."""
+        return compositions.var(self, axis, keepdims, ddof)
+
+    def std(
+        self, axis: Any = None, keepdims: bool = False, ddof: float = 0
+    ) -> "Tensor":
+        """The root of the variance; 0 with gradient 0 where all values are equal."""
+        return compositions.std(self, axis, keepdims, ddof)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> "Tensor":
         """The largest value over ``axis``; ties share the gradient equally."""
         return compositions.reduce_max(self, axis, keepdims)
 
+    def min(self, axis: Any = None, keepdims: bool = False) -> "Tensor":
+        """The smallest value over ``axis``; ties share the gradient equally."""
+        return compositions.reduce_min(self, axis, keepdims)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
+        """The index of the largest value over ``axis`` (None: in the flat array)."""
+        axis = None if axis is None else one_axis_of(self, axis)
+        return Tensor(np.argmax(self._data, axis, keepdims=keepdims))
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
+        """The index of the smallest value over ``axis`` (None: in the flat array)."""
+        axis = None if axis is None else one_axis_of(self, axis)
+        return Tensor(np.argmin(self._data, axis, keepdims=keepdims))
+
+    def exp(self) -> "Tensor":
+        """``e^x``, elementwise."""
+        return ops.exp(self)
+
+    def log(self) -> "Tensor":
+        """The natural logarithm, elementwise."""
+        return ops.log(self)
+
+    def sqrt(self) -> "Tensor":
+        """The square root, elementwise."""
+        return ops.sqrt(self)
+
+    def abs(self) -> "Tensor":
+        """``|x|``, elementwise; slope 0 at 0."""
+        return ops.absolute(self)
+
+    def clip(self, low: float | None = None, high: float | None = None) -> "Tensor":
+        """The values limited to [low, high]; slope 1 inside and at the bounds."""
+        return compositions.clip(self, low, high)
+
     def reshape(self, *shape: Any) -> "Tensor":
         """The same values in another shape, in which one size may be -1."""
         shape = shape_with_blank_filled(self, one_shape(shape))
         return ops.reshape(self, shape=shape)
+
+    def flatten(self, start_axis: int = 0, end_axis: int = -1) -> "Tensor":
+        """One axis in place of those from ``start_axis`` to ``end_axis``."""
+        return compositions.flatten(self, start_axis, end_axis)
+
+    def ravel(self) -> "Tensor":
+        """All values along one axis."""
+        return compositions.flatten(self)
+
+    def squeeze(self, axis: Any = None) -> "Tensor":
+        """The tensor without its axes of length 1: those given, or all."""
+        return compositions.squeeze(self, axis)
+
+    def expand_dims(self, axis: Any) -> "Tensor":
+        """The tensor with new axes of length 1, numbered as in the result."""
+        return compositions.expand_dims(self, axis)
 
     def transpose(self, *axes: Any) -> "Tensor":
         """The tensor with its axes in the order given, or reversed."""
@@ -374,11 +439,12 @@ _PRIMITIVES: dict[Any, Callable[..., Any]] = {
     np.multiply: ops.mul,
     np.true_divide: ops.div,
     np.power: ops.power,
-    np.negative: lambda x: ops.mul(x, -1),
-    np.positive: lambda x: x,
+    np.negative: operator.neg,
+    np.positive: operator.pos,
     np.square: lambda x: ops.power(x, 2),
     np.reciprocal: lambda x: ops.div(1, x),
     np.maximum: ops.maximum,
+    np.minimum: ops.minimum,
     np.absolute: ops.absolute,
     np.sign: ops.sign,
     np.exp: ops.exp,
@@ -397,9 +463,12 @@ _WITHOUT_DERIVATIVE = {
 }  # fmt: skip
 _REMEDIES = {
     np.sum: "tensor.sum()", np.mean: "tensor.mean()", np.var: "tensor.var()",
-    np.max: "tensor.max()", np.amax: "tensor.max()", np.reshape: "tensor.reshape()",
-    np.transpose: "tensor.transpose()", np.concatenate: "tg.concatenate()",
-    np.stack: "tg.stack()", np.where: "tg.where()",
+    np.std: "tensor.std()", np.max: "tensor.max()", np.amax: "tensor.max()",
+    np.min: "tensor.min()", np.amin: "tensor.min()", np.clip: "tensor.clip()",
+    np.reshape: "tensor.reshape()", np.ravel: "tensor.ravel()",
+    np.transpose: "tensor.transpose()", np.squeeze: "tensor.squeeze()",
+    np.expand_dims: "tg.expand_dims()", np.broadcast_to: "tg.broadcast_to()",
+    np.concatenate: "tg.concatenate()", np.stack: "tg.stack()", np.where: "tg.where()",
 }  # fmt: skip
 
 

@@ -1,0 +1,289 @@
+"""Optimizer: the flat arrays of all parameters, their checks, and the state.
+
+    flat array        one array that holds all parameters one after the other; each
+                      ``parameter.data`` is a slice of it
+    gradient buffer   the slice of a second flat array that is ``parameter.grad``
+    attach            to move parameters into the flat arrays; a parameter belongs to
+                      the last optimizer that attached it
+    lr                the learning rate, which can be set at any time
+
+``parameter.grad`` is a gradient buffer, which the next backward pass overwrites after
+``zero_grad()``: copy it to keep it. A parameter that received no gradient since
+``zero_grad()`` counts as one whose gradient is zero: momentum and weight decay still
+move it (PyTorch skips it).
+
+An optimizer takes ``model.parameters()`` or ``model.named_parameters()``. With names,
+it finds its state by name when a checkpoint is loaded, in whatever order the layers
+were created; without names, only by position.
+
+This file comes after ``nn.py`` in the reading order; ``optim.py`` is next.
+
+Left out on purpose: parameter groups, and parameters of different dtypes in one
+optimizer.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from .errors import describe
+from .tape import clock
+from .tensor import Tensor
+
+Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+
+# Values per block. In float32, five such arrays fit into a cache of 1 MB.
+BLOCK = 32768
+
+
+class Optimizer:
+    """What all optimizers share: the flat buffers, their checks, and their state.
+
+    ``parameters``: tensors, or pairs of a name and a tensor.
+
+    Raises: ``ValueError`` for no parameters, one given twice, mixed dtypes, or a
+    setting out of range; ``TypeError`` for anything but leaves that require a gradient,
+    and for names that only some of them have.
+    """
+
+    def __init__(self, parameters: Parameters, lr: float, weight_decay: float):
+        self.names, self.parameters = names_and_tensors(type(self).__name__, parameters)
+        self._check_parameters()
+        self.lr = lr
+        self.weight_decay = at_least_zero("weight_decay", weight_decay)
+        size = sum(p.size for p in self.parameters)
+        self.data, self.grad = (
+            np.zeros(size, self.parameters[0].dtype) for _ in range(2)
+        )
+        # A step goes through its arrays several times. Block by block, they stay in the
+        # cache from one time to the next.
+        self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
+        self.scratch = np.empty_like(self.data[:BLOCK])
+        self._attach()
+
+    def _attach(self) -> None:
+        self._buffers = self._slices(self.grad)
+        for p, data, grad in zip(
+            self.parameters, self._slices(self.data), self._buffers
+        ):
+            p.move_to(data, grad)
+
+    def _slices(self, flat: np.ndarray) -> list[np.ndarray]:
+        """The part of a flat array that belongs to each parameter, in its shape."""
+        ends = np.cumsum([p.size for p in self.parameters])[:-1]
+        parts = np.split(flat, ends)
+        return [part.reshape(p.shape) for p, part in zip(self.parameters, parts)]
+
+    def __setstate__(self, state: dict) -> None:
+        """Attach the parameters again: the copy of a slice is no longer a slice."""
+        vars(self).update(state)
+        self._attach()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, at least 0."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = at_least_zero("lr", value)
+
+    def zero_grad(self) -> None:
+        """Clear the gradients of all parameters."""
+        for p in self.parameters:
+            p.grad = None
+
+    def step(self) -> None:
+        """Update the parameters from their gradients.
+
+        Raises: ``RuntimeError`` if another optimizer has attached one of them since.
+        """
+        self._gather()
+        g = self._decayed_gradient()
+        # First the timestamps: an interrupted update must not go unnoticed.
+        now = clock.tick()
+        for p in self.parameters:
+            p.timestamp = now
+        self._update(g)
+
+    def _decayed_gradient(self) -> np.ndarray:
+        """The gradient, with that of ``weight_decay * p^2 / 2`` added."""
+        if not self.weight_decay:
+            return self.grad
+        # Not in place: the gradients are the user's, and may stay for another step.
+        g = np.multiply(self.data, self.weight_decay, dtype=self.grad.dtype)
+        g += self.grad
+        return g
+
+    def _gather(self) -> None:
+        """Make sure that the flat array contains all gradients, 0 for missing ones."""
+        for p, buffer in zip(self.parameters, self._buffers):
+            if p.grad is not buffer:
+                if not p.uses_buffer(buffer):
+                    raise RuntimeError(
+                        f"{type(self).__name__}.step(): a parameter must belong to one "
+                        f"optimizer, but {self._called(p)} was attached to another "
+                        "one since. Use the newer optimizer only, or make a new one."
+                    )
+                buffer[...] = 0 if p.grad is None else p.grad
+
+    def _update(self, g: np.ndarray) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define _update().")
+
+    def _state(self) -> dict[str, np.ndarray]:
+        """The arrays that a checkpoint must keep, by name."""
+        raise NotImplementedError(f"{type(self).__name__} must define _state().")
+
+    def _state_by_parameter(self) -> dict[str, Any]:
+        """The state, with the slices of flat arrays by the names of the parameters."""
+        names = self.names
+        if names is None:
+            return dict(self._state())
+        return {
+            key: dict(zip(names, self._slices(a))) if a.shape == self.data.shape else a
+            for key, a in self._state().items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of what accumulated over the steps, and the learning rate.
+
+        With names, a dictionary by name takes the place of each flat array.
+        """
+        copies = {
+            key: {name: part.copy() for name, part in value.items()}
+            if isinstance(value, dict)
+            else value.copy()
+            for key, value in self._state_by_parameter().items()
+        }
+        return {"lr": self.lr, **copies}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the ``state_dict()`` of an optimizer for the same parameters.
+
+        What has names is matched by name, in any order, and the rest by position.
+
+        Raises: ``ValueError`` for entries that are missing, unexpected, or of another
+        shape or kind, and if either the state or the optimizer has names, but not both;
+        nothing is changed then.
+        """
+        method = f"{type(self).__name__}.load_state_dict"
+        state_has_names = any(isinstance(value, dict) for value in state.values())
+        if state_has_names != (self.names is not None):
+            source = "named_parameters()" if state_has_names else "parameters()"
+            raise ValueError(
+                f"{method}: the state and the optimizer must both have names, or "
+                "neither, but only the "
+                f"{'state' if state_has_names else 'optimizer'} has. Make the "
+                f"optimizer from module.{source}. Nothing was loaded."
+            )
+        here = {"lr": np.array(self.lr), **_flattened(self._state_by_parameter())}
+        values = {name: np.asarray(v) for name, v in _flattened(state).items()}
+        if wrong := _differences(here, values):
+            raise ValueError(
+                f"{method}: the entries must be those of this optimizer. Nothing was "
+                f"loaded. {'; '.join(wrong)}."
+            )
+        self.lr = values.pop("lr").item()
+        for name, value in values.items():
+            here[name][...] = value
+
+    def _called(self, p: Tensor) -> str:
+        """What an error calls a parameter: the name it was given with, if any."""
+        if self.names is None or not isinstance(p, Tensor):
+            return describe(p)
+        name = next(n for n, q in zip(self.names, self.parameters) if q is p)
+        return f"{name!r}{p.shape}"
+
+    def _check_parameters(self) -> None:
+        if not self.parameters:
+            raise ValueError(
+                f"{type(self).__name__}: at least one parameter must be given, "
+                "received none. Does the module hold its tensors as attributes, "
+                "with requires_grad=True?"
+            )
+        for p in self.parameters:
+            if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
+                raise TypeError(
+                    f"{type(self).__name__}: parameters must be leaves that require a "
+                    f"gradient, but {self._called(p)} is not. Pass module.parameters()."
+                )
+        for p, times in Counter(self.parameters).items():
+            if times > 1:
+                raise ValueError(
+                    f"{type(self).__name__}: each parameter must be given once, but "
+                    f"{self._called(p)} was given {times} times. Pass "
+                    "module.parameters()."
+                )
+        for name, times in Counter(self.names or ()).items():
+            if times > 1:
+                raise ValueError(
+                    f"{type(self).__name__}: each parameter must have its own name, "
+                    f"but {times} are called {name!r}. Pass module.named_parameters()."
+                )
+        if len(dtypes := {p.dtype.name for p in self.parameters}) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: all parameters must have one dtype, but "
+                f"{sorted(dtypes)} were received. Use one optimizer for each."
+            )
+
+
+def names_and_tensors(
+    function: str, parameters: Parameters
+) -> tuple[list[str] | None, list[Tensor]]:
+    """Separate the names, if there are any, from the tensors."""
+    if not isinstance(parameters, Iterable) or isinstance(parameters, Tensor):
+        raise TypeError(
+            f"{function}: parameters must be a list of tensors, but "
+            f"{type(parameters).__name__} was received. Pass module.parameters()."
+        )
+    given: list[Any] = list(parameters)
+    pairs = [p for p in given if isinstance(p, tuple) and len(p) == 2]
+    if not pairs:
+        return None, given
+    if len(pairs) < len(given) or not all(isinstance(name, str) for name, _ in pairs):
+        raise TypeError(
+            f"{function}: parameters must be all tensors, or all pairs of a name and a "
+            f"tensor, but {len(pairs)} of {len(given)} are pairs. Pass "
+            "module.parameters() or module.named_parameters()."
+        )
+    return [name for name, _ in pairs], [p for _, p in pairs]
+
+
+def _flattened(state: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a state, with those of inner dictionaries as ``key[name]``."""
+    flat: dict[str, Any] = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}[{name}]": part for name, part in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _differences(
+    here: dict[str, np.ndarray], there: dict[str, np.ndarray]
+) -> list[str]:
+    """What keeps the entries of one state from taking the place of another's."""
+    wrong = [f"missing: {name}" for name in here if name not in there]
+    wrong += [f"unexpected: {name}" for name in there if name not in here]
+    for name in here.keys() & there.keys():
+        expected, received = here[name], there[name]
+        fits = np.can_cast(received.dtype, expected.dtype, "same_kind")
+        if received.shape != expected.shape or not fits:
+            wrong.append(
+                f"{name}: expected {expected.shape} {expected.dtype}, "
+                f"received {received.shape} {received.dtype}"
+            )
+    return sorted(wrong)
+
+
+def at_least_zero(name: str, value: float) -> float:
+    if not (isinstance(value, Real) and 0 <= value < math.inf):
+        raise ValueError(
+            f"{name} must be a finite number of at least 0, but {value!r} was received."
+        )
+    return float(value)
