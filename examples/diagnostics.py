@@ -10,15 +10,16 @@ dead units, whose output is the same for every input: they get no gradient unles
 layers below them change.
 
 In this experiment, ReLU layers start with weights of half the right size, at a learning
-rate that is too high. Without batch norm, signals fade and units die. (With --lr 1 more
-of them die, or the loss overflows, depending on the seed.) With batch norm neither
-happens, because its output depends neither on the scale of the weights nor on a bias.
-Its gradients still grow a little toward the input: gradient_flow.py says why.
+rate that is too high, lr 0.6. Without batch norm, signals fade and units die. (With
+--lr 1 more of them die, or the loss overflows, depending on the seed.) With batch norm
+neither happens, because its output depends neither on the scale of the weights nor on a
+bias. Its gradients still grow a little toward the input: gradient_flow.py says why. A
+third network shows that batch norm is not the only remedy: with weights of the right
+size, Kaiming He's, and lr 0.1, it needs no batch norm.
 
 ``support.layers.layers`` and ``update_ratios`` work for any module.
 
-Not shown: that batch norm is the only remedy (the right scale and learning rate are
-others), and which ratio is best: with batch norm, the size of a weight means nothing by
+Not shown: which ratio is best. With batch norm, the size of a weight means nothing by
 itself.
 
 Source: Glorot & Bengio, AISTATS 2010, figures 6 and 7 for the histograms; Ioffe &
@@ -90,10 +91,11 @@ def watch(data, norm, gain, lr, seed, steps):
 
 
 def measure(data, seed, steps, gain=0.5, lr=0.6):
-    """The observations without and with batch norm."""
+    """The observations without and with batch norm, and without at a better start."""
     return {
         "without": watch(data, False, gain, lr, seed, steps),
         "batch norm": watch(data, True, gain, lr, seed, steps),
+        "He, lr 0.1": watch(data, False, 1.0, 0.1, seed, steps),
     }
 
 

@@ -6,8 +6,8 @@
 Because normalization alone can limit what a layer represents, and gamma and beta remove
 the limit: with gamma = sqrt(var + eps) and beta = mean, batch norm is the identity. The
 sigmoid of values with mean 0 and variance 1 is nearly a straight line. If the values
-are normal, 95 % of them lie in [-2, 2], and a linear fit explains 98.4 % of the
-variance of the sigmoid.
+are normal, 95 % of them lie in [-2, 2], and a linear fit explains 98 % of the variance
+of the sigmoid (the script computes the exact share).
 
 Here is a case in which this hurts, and by how much. Take one input, 8 sigmoid units
 behind batch norm, and a linear readout. Without gamma and beta, and with eps = 0,
@@ -19,7 +19,8 @@ the bump, the network learns the mean and nothing else.
 
 Not shown: that networks with many inputs suffer as much. There, x_hat differs from unit
 to unit, and much can be represented without gamma and beta. Nor does every seed reach a
-small error with them: sin 3x may stay above 0.005 for thousands of steps.
+small error with them: of 40 seeds, 4 stayed near 0.017 for sin 3x. The errors reached
+with gamma and beta are therefore reported as medians over seeds.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.
 """
@@ -46,6 +47,9 @@ TARGETS = {
 }
 # The normal distribution as 2001 values of equal probability.
 NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 2001) for i in range(2001)])
+# Points and weights of Gauss-Hermite quadrature, for expectations over N(0, 1).
+POINTS, WEIGHTS = np.polynomial.hermite_e.hermegauss(100)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
 def identity_error(seed):
@@ -59,6 +63,13 @@ def r_squared(std):
     """R² of a linear fit to sigmoid(z) for z ~ N(0, std^2)."""
     z = std * NORMAL
     return float(np.corrcoef(z, tg.sigmoid(z))[0, 1] ** 2)
+
+
+def r_squared_theory(std):
+    """The value of ``r_squared``: Cov[z, sigmoid(z)]^2 / (Var[z] Var[sigmoid(z)])."""
+    y = tg.sigmoid(std * POINTS)
+    covariance = WEIGHTS @ (POINTS * y)
+    return float(covariance**2 / (WEIGHTS @ y**2 - (WEIGHTS @ y) ** 2))
 
 
 def best_fit(target):
@@ -110,6 +121,7 @@ def measure(seed, steps, quick=False):
         "identity": [identity_error(s) for s in which],
         "within 2": float((np.abs(NORMAL) < 2).mean()),
         "r_squared": {std: r_squared(std) for std in (1, 4)},
+        "r_squared theory": {std: r_squared_theory(std) for std in (1, 4)},
         "line": np.polyfit(NORMAL, tg.sigmoid(NORMAL), 1),
         "x": X,
         "targets": TARGETS,

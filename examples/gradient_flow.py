@@ -3,37 +3,55 @@
     python examples/gradient_flow.py
     python examples/gradient_flow.py --mnist-dir FOLDER
 
-Batch norm makes the gradient independent of the scale of the initial weights, and so
-cures the vanishing in sigmoid networks. In deep ReLU networks it causes a mild
-explosion of its own, whereas He's initialization alone preserves the size of the
-gradient. A few steps of SGD undo this explosion; the larger the learning rate, the
-sooner.
-
-Let h be the output of a linear layer with weights from N(0, sigma^2 / fan_in), and phi
-the activation behind it. From layer to layer toward the input, |dL/dh|^2 is multiplied
-by
+At initialization it cures the vanishing, and brings a mild explosion of its own. On its
+way back through batch norm, a gradient is divided by the same standard deviation by
+which the data were divided on their way forward, and loses two directions of the batch,
+that of a bias and that of a scale. Make the weights of all layers ten times as large,
+and all these standard deviations are ten times as large: from layer to layer, the scale
+of the weights cancels. What is left is a constant of the activation. Let h be the
+output of a linear layer with weights from N(0, sigma^2 / fan_in), phi the activation
+behind it, and Z ~ N(0, 1). From layer to layer toward the input, |dL/dh|^2 is
+multiplied by
 
     sigma^2 E[phi'(h)^2]             without batch norm
-    E[phi'(Z)^2] / Var[phi(Z)]       with batch norm before phi, Z ~ N(0, 1)
+    E[phi'(Z)^2] / Var[phi(Z)]       with batch norm before phi, in large batches
 
-(``parts/gradient_flow/mean_field.py`` says why). Without batch norm, the factor is
-sigma^2 in linear and sigma^2 / 2 in ReLU networks, and depends on the variance of h in
-others. With batch norm, sigma cancels, because batch norm divides by the standard
-deviation of h. For ReLU the factor is pi / (pi - 1) = 1.47, which amounts to 10^5 in 30
-layers. Training undoes it: a layer with a large gradient soon has large weights, and
-therefore, behind batch norm, a small gradient (scale_invariance.py).
+(``parts/gradient_flow/mean_field.py`` says why). The second factor is never below 1,
+because Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian Poincare inequality). So
+a wide network with batch norm cannot vanish at initialization. All but linear ones
+explode mildly: for ReLU, the factor is pi / (pi - 1) = 1.47, which is 1.21 for the
+length of the gradient and amounts to 10^5 for its square in 30 layers. It is larger in
+small batches: 1.79 if 8 rows are normalized together. He's initialization without batch
+norm has a factor of 1.
 
-|dL/dW| would not show the effect. It is |dL/dh| times the input of the layer, and in
-linear and ReLU networks without batch norm one grows while the other shrinks.
+Skip connections make the growth polynomial instead of exponential
+(residual_networks.py). Training undoes it: a layer with a large gradient soon has large
+weights, and therefore, behind batch norm, a small gradient (scale_invariance.py). A few
+steps of SGD suffice; the larger the learning rate, the fewer. What batch norm buys in
+training is a wide range of learning rates and initial scales that work
+(learning_rates.py). It is not the only network that works: sigmoid networks of depth 5
+stay at chance level with sigma = 1, but with sigma = 4 they train as well without batch
+norm. At depth 20, ReLU networks with batch norm are ahead at lr 0.1 and behind at lr
+0.01; at the best rate of each, they are ahead by a few points.
 
-Not shown: other architectures (convolutions, skip connections around batch norm), or
-that only the size of the gradient matters. At depth 20, ReLU networks train better with
-batch norm in spite of their factor. Finite batches and widths change the factor by a
-few percent.
+"Does not depend on the scale" is a statement about the factor between two layers, if
+all layers have the same sigma, the output layer included. If the output layer is fixed,
+|dL/dh|^2 of the hidden layers goes as 1 / sigma^2. And the gradient of a layer's own
+weights, |dL/dW|, goes as 1 / |W|, with batch norm in front of it or not. Nor would
+|dL/dW| show the effect: it is |dL/dh| times the input of the layer, and in linear and
+ReLU networks without batch norm one grows while the other shrinks.
+
+Not shown: other architectures, such as convolutions. The theory is that of infinite
+width. For the batch there are two versions, of which one is exact for finite batches.
+Finite widths change the factor by a few percent.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.3; Yang et al., arXiv 1902.08129,
-theorem 3.10; Schoenholz et al., Deep Information Propagation, arXiv 1611.01232.
+theorem 3.10; Schoenholz et al., Deep Information Propagation, arXiv 1611.01232. The
+inequality: Chernoff, Annals of Probability 9 (1981).
 """
+
+import math
+from functools import partial
 
 import numpy as np
 
@@ -42,8 +60,9 @@ from parts.gradient_flow.plots import plot, report
 from support.command_line import add_image_options, experiment_options, images, parse
 from support.layers import layers
 from support.networks import HE, accuracy, linears, perceptron, train, training
+from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
-from tinygrad_bn import Tensor, nn, optim
+from tinygrad_bn import Tensor, grad, nn, optim
 
 # An empty sequence of modules is the identity.
 ACTIVATIONS = {
@@ -53,9 +72,12 @@ SIGMAS = (0.5, 1, HE, 2, 4)
 WIDTH, DEPTH, BATCH = 256, 30, 128
 # Layers 8 to 25: earlier ones depend on the data, later ones on the loss.
 FIRST, LAST = 7, 24
+BATCHES = (8, 16, 32, BATCH)
 RATES, EARLY_STEPS, DEPTHS = (0.01, 0.1, 0.5), 16, (3, 5, 10, 20)
 # Sigma and the learning rate; 1 is Glorot's initialization if layers are square.
 TRAINED = {"sigmoid": (1, 0.5), "ReLU": (HE, 0.1)}
+# The counter-examples: other sigmas at depth 5, other learning rates at depth 20.
+SIGMOID_SIGMAS, RELU_RATES = (1, 2, 4), (0.01, 0.03, 0.1, 0.3)
 
 
 def network(sizes, activation, bn, sigma, rng, dtype=np.float32, eps=1e-5):
@@ -88,12 +110,24 @@ def theory(activation, bn, sigma):
     return mean_field.factor(ACTIVATIONS[activation](), bn, sigma, FIRST, LAST)
 
 
-def gradient_profile(activation, bn, sigma, seed):
+def gradient_profile(activation, bn, sigma, seed, batch=BATCH):
     """|dL/dh|^2 of each of 30 layers, for random data and a random cotangent."""
     rng = np.random.default_rng(seed)
     model = network([WIDTH] * (DEPTH + 1), activation, bn, sigma, rng, float, eps=0)
-    x, g = rng.standard_normal((2, BATCH, WIDTH))
+    x, g = rng.standard_normal((2, batch, WIDTH))
     return squared_norms((model(Tensor(x)) * g).sum())
+
+
+def fixed_output(activation, sigma, seed):
+    """|dL/dh| and |dL/dW| of layer 10, if the output layer has sigma 1 regardless."""
+    rng = np.random.default_rng(seed)
+    model = network([WIDTH] * 13, activation, True, sigma, rng, float, eps=0)
+    *_, tenth, _, output = linears(model)
+    output.weight.data = output.weight.data / sigma
+    x, g = rng.standard_normal((2, BATCH, WIDTH))
+    loss = (model(Tensor(x)) * g).sum()
+    weight_gradient = grad(loss, tenth.weight).data
+    return math.sqrt(squared_norms(loss)[-3]), float(np.linalg.norm(weight_gradient))
 
 
 def early_factors(data, lr, steps, seed):
@@ -106,44 +140,71 @@ def early_factors(data, lr, steps, seed):
     return [factor(squared_norms(loss)) for loss in losses]
 
 
-def trained_accuracy(data, activation, bn, depth, steps, seed):
+def trained_accuracy(data, steps, seed, activation, bn, depth, sigma, lr):
     """The test accuracy after training layers of 100 units."""
     rng = np.random.default_rng(seed)
-    sigma, lr = TRAINED[activation]
     sizes = (data.train_x.shape[1], *[100] * depth, data.num_classes)
     model = network(sizes, activation, bn, sigma, rng)
     sgd = optim.SGD(model.parameters(), lr)
-    train(model, sgd, data, BATCH, steps, rng, f"{activation} x {depth}")
-    return accuracy(model, data)
+    # A loss that overflows ends in an accuracy of chance level.
+    with np.errstate(over="ignore", invalid="ignore"):
+        train(model, sgd, data, BATCH, steps, rng, f"{activation} x {depth}")
+        return accuracy(model, data)
 
 
-def measure(data, seed, steps, quick=False):
+def trained_cases(quick):
+    """(activation, bn, depth, sigma, lr) of all networks that are trained."""
+    depths = DEPTHS[1:2] if quick else DEPTHS
+    settings = [(a, depth, *TRAINED[a]) for a in TRAINED for depth in depths]
+    if not quick:
+        settings += [("sigmoid", 5, sigma, 0.5) for sigma in SIGMOID_SIGMAS]
+        settings += [("ReLU", 20, HE, lr) for lr in RELU_RATES]
+    return [(a, bn, *rest) for a, *rest in settings for bn in (False, True)]
+
+
+def measure(data, seed, steps, quick=False, jobs=1):
     """The factors and their theory, before and in training, and test accuracies."""
-    sigmas, depths, rates, early_steps = SIGMAS, DEPTHS, RATES, EARLY_STEPS
+    sigmas, batch_sizes, rates, early_steps = SIGMAS, BATCHES, RATES, EARLY_STEPS
     if quick:
-        sigmas, depths, rates, early_steps = SIGMAS[2:4], DEPTHS[1:2], RATES[-1:], 6
+        sigmas, rates, early_steps = SIGMAS[2:4], RATES[-1:], 6
+        batch_sizes = BATCHES[::3]
     cases = [(activation, bn) for activation in ACTIVATIONS for bn in (False, True)]
     profiles = {(*c, s): gradient_profile(*c, s, seed) for c in cases for s in sigmas}
+    trained = partial(trained_accuracy, data, steps, seed)
+    early = partial(early_factors, data)
     return {
         "sigmas": sigmas,
         "profiles": profiles,
         "factors": {c: [factor(profiles[(*c, s)]) for s in sigmas] for c in cases},
         "theory": {c: [theory(*c, s) for s in sigmas] for c in cases},
-        "early": {lr: early_factors(data, lr, early_steps, seed) for lr in rates},
-        "depths": depths,
-        "accuracy": {
-            c: [trained_accuracy(data, *c, depth, steps, seed) for depth in depths]
-            for c in cases
-            if c[0] in TRAINED
+        "batches": {
+            (a, b): factor(gradient_profile(a, True, 1, seed, b))
+            for a in ACTIVATIONS
+            for b in batch_sizes
         },
+        "batch theory": {
+            (a, b): mean_field.finite_batch_factor(ACTIVATIONS[a](), b)
+            for a in ACTIVATIONS
+            for b in batch_sizes
+        },
+        "fixed output": {s: fixed_output("ReLU", s, seed) for s in sigmas},
+        "early": {
+            lr: found
+            for (lr, *_), found in in_parallel(
+                early, [(lr, early_steps, seed) for lr in rates], jobs, "early"
+            ).items()
+        },
+        "accuracy": in_parallel(trained, trained_cases(quick), jobs, "training"),
     }
 
 
 def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=60)
     add_image_options(parser)
+    add_jobs_option(parser)
     given = parse(parser, arguments)
-    measured = measure(images(given), given.seed, given.steps, given.quick)
+    jobs = requested_jobs(given)
+    measured = measure(images(given), given.seed, given.steps, given.quick, jobs)
     save(lambda theme: plot(measured, theme), given, "gradient_flow")
     print(report(measured))
     return measured

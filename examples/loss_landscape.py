@@ -16,9 +16,11 @@ Smaller is better. The first two favor a shorter g. The third does not, and in i
 advantage of batch norm is small. In the first steps, all three favor the deep network
 without batch norm, whose gradient is then close to zero: a plateau is smooth.
 
-The account by "internal covariate shift" fails. Random shifts and scales behind each
-batch norm, drawn again in every step, make the inputs of the sigmoids move more than
-they do without batch norm, and yet the network learns as fast as with plain batch norm.
+The paper on batch norm explained its success by "internal covariate shift", the change
+in the distribution of a layer's inputs during training. This account fails. Random
+shifts and scales behind each batch norm, drawn again in every step, make the inputs of
+the sigmoids move more than they do without batch norm, and yet the network learns as
+fast as with plain batch norm.
 
 Not shown: why the loss is smoother, or that this is what makes training faster. Only
 sigmoid networks show that noise does no harm: ReLU and tanh networks of this size learn
@@ -26,7 +28,8 @@ without batch norm, too. And relative to its own small spread, the input of the 
 sigmoid layer moves most without batch norm: the table gives both units.
 
 Source: Santurkar et al., How Does Batch Normalization Help Optimization?,
-arXiv 1805.11604, sections 2.1, 2.2 and 3.1, appendix A.2.1.
+arXiv 1805.11604, section 3.2 for the measures, section 2.1 and appendix A.2.1 for the
+noise.
 """
 
 import numpy as np

@@ -6,8 +6,11 @@
 No, though a popular answer says so. Training normalizes by the mean and the variance of
 the mini-batch itself, inside the graph. The running statistics (the paper's "moving
 averages") are collected outside of the graph, for inference and for monitoring. If one
-trains with them, one treats the statistics as constants, with the result that
-``bias_blow_up.py`` shows: biases grow, and so does the loss.
+trains with them, one treats the statistics as constants, as ``bias_blow_up.py`` does:
+biases move that cannot change the loss. What this costs depends on the learning rate.
+At lr 1, statistics that follow quickly make the loss grow. At lr 0.5 the network
+learns, less well than with its own statistics. At lr 0.1, statistics that follow
+quickly are better than slow ones, which are out of date.
 
 Let p be the weight of the new batch: ``momentum`` here and in PyTorch; in Keras,
 momentum is 1 - p. The running statistic starts at a_0. After k batches with the same
@@ -20,18 +23,17 @@ that the running mean has standard deviation sqrt(p / (2 - p)) sigma / sqrt(N).
 
 If a network does not train and sees the same batch again and again, its output in
 evaluation mode approaches that in training mode, but a gap of about 1 / (2N) per layer
-remains: the running variance is unbiased, N / (N - 1) times that of the batch, and
-1 - sqrt((N - 1) / N) is nearly 1 / (2N).
+remains: the running variance is unbiased, N / (N - 1) times that of the batch. For a
+single layer, the gap is exactly 1 - sqrt(1 - 1 / N). For k layers, k / (2N) is only the
+leading order, since inputs of deep layers are not centered in evaluation mode, either.
 
-Not shown: that training with running statistics always fails. With p = 0.01 the network
-learns; it fails if the statistics follow quickly while the gradient ignores them. Nor
-is 1 / (2N) exact for deep layers, whose inputs are not centered in evaluation mode,
-either.
+Not shown: that training with running statistics always fails. It does not, as said.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.1 and Algorithm 2; on training
 with running statistics: Ioffe, Batch Renormalization, arXiv 1702.03275, section 2.
 """
 
+import math
 from functools import partial
 
 import numpy as np
@@ -46,6 +48,7 @@ from support.command_line import (
     seeds,
 )
 from support.networks import linears, perceptron, scaled
+from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import Tensor, batch_norm, nn, optim
 
@@ -65,6 +68,7 @@ NORMS = {
     "running statistics, p = 0.01": (RunningNorm, 0.01),
 }
 WEIGHTS = (0.5, 0.2, 0.1, 0.05, 0.02)  # p
+RATES = (0.1, 0.5, 1.0)
 GAPS = [(8, 1), (32, 1), (128, 1), (32, 2), (32, 3)]  # batch size, layers
 
 
@@ -111,7 +115,12 @@ def gap(seed, n, layers, updates=150):
     return np.array(found) / np.linalg.norm(in_training)
 
 
-def train(data, seed, case, steps):
+def gap_theory(n, layers):
+    """The last value of ``gap``: exact for one layer, leading order for more."""
+    return 1 - math.sqrt(1 - 1 / n) if layers == 1 else layers / (2 * n)
+
+
+def train(data, steps, case, lr, seed):
     """The losses of a sigmoid network, and the norm of its hidden biases at the end."""
     rng = np.random.default_rng(seed)
     norm, p = NORMS[case]
@@ -121,22 +130,27 @@ def train(data, seed, case, steps):
 
     sizes = (data.train_x.shape[1], 100, 100, 100, data.num_classes)
     model = perceptron(sizes, between, rng, weights=partial(scaled, 1))
-    sgd = optim.SGD(model.parameters(), lr=1)
+    sgd = optim.SGD(model.parameters(), lr)
     losses = networks.train(model, sgd, data, 128, steps, rng, case)
     biases = np.concatenate([layer.bias.data for layer in linears(model)[:-1]])
     return {"losses": np.array(losses), "b": float(np.linalg.norm(biases))}
 
 
-def measure(seed, steps, data, quick=False):
+def measure(seed, steps, data, quick=False, jobs=1):
     """The running statistics, and training with them, over three seeds or one."""
-    which = seeds(seed, quick)
+    which, rates = seeds(seed, quick), RATES[-1:] if quick else RATES
+    cases = [(case, lr, s) for case in NORMS for lr in rates for s in which]
+    trained = in_parallel(partial(train, data, steps), cases, jobs, "training")
     return {
         "same batch": [same_batch(s) for s in which],
         "spread": {p: [spread(s, p) for s in which] for p in WEIGHTS},
         "spread theory": {p: spread_theory(p) for p in WEIGHTS},
         "gap": {case: [gap(s, *case) for s in which] for case in GAPS},
+        "gap theory": {case: gap_theory(*case) for case in GAPS},
         "training": {
-            case: [train(data, s, case, steps) for s in which] for case in NORMS
+            (case, lr): [trained[case, lr, s] for s in which]
+            for case in NORMS
+            for lr in rates
         },
     }
 
@@ -144,8 +158,10 @@ def measure(seed, steps, data, quick=False):
 def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=80)
     add_image_options(parser)
+    add_jobs_option(parser)
     given = parse(parser, arguments)
-    measured = measure(given.seed, given.steps, images(given), given.quick)
+    jobs = requested_jobs(given)
+    measured = measure(given.seed, given.steps, images(given), given.quick, jobs)
     save(lambda theme: plot(measured, theme), given, "running_statistics")
     print(report(measured))
     return measured

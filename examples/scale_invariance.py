@@ -23,8 +23,8 @@ With eps > 0, let t stretch w. With v = Var[x] and s = sqrt(v + eps),
 So the gradient along w is as small as eps compared with v, and where the loss favors a
 larger |gamma|, it also favors larger weights.
 
-Not shown: weight decay, momentum and Adam, with which the size of weights behaves
-differently; or that a decaying learning rate is a good one.
+Not shown: weight decay (weight_decay.py), momentum and Adam, with which the size of
+weights behaves differently; or that a decaying learning rate is a good one.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.3; for the effective learning
 rate van Laarhoven, arXiv 1706.05350.

@@ -2,12 +2,21 @@
 
 Pictures and a checkpoint are saved in out/train_mlp/. After Ctrl-C, the checkpoint
 holds the last finished epoch, and --resume continues from it as if training had never
-stopped.
+stopped. Without --resume, a checkpoint that is already there is kept under another
+name.
 """
 
 import argparse
+import math
 import sys
+from itertools import pairwise
 from pathlib import Path
+
+if __name__ == "__main__":
+    # The imports below take a second, in which Ctrl-C needs no traceback.
+    from support.interrupts import end_with
+
+    end_with("Stopped before training began.")
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,6 +30,8 @@ from support.networks import perceptron
 from tinygrad_bn import Tensor, nn, optim
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+# With gradients and Adam's averages, these take about 2 GB.
+MOST_WEIGHTS = 10**8
 OPTIMIZERS = {"adam": (optim.Adam, 0.003), "sgd": (optim.SGD, 0.1)}
 
 
@@ -33,6 +44,11 @@ def network(args, data):
         yield ACTIVATIONS[args.activation]()
 
     sizes = (data.train_x.shape[1], *args.layers, data.num_classes)
+    if (weights := sum(map(math.prod, pairwise(sizes)))) > MOST_WEIGHTS:
+        raise ValueError(
+            f"--layers must make a network of at most {MOST_WEIGHTS:,} weights, but "
+            f"this one would have {weights:,}. Use fewer or smaller layers."
+        )
     rng = np.random.default_rng(args.seed)
     # Batch norm subtracts the mean, and any bias with it; beta takes the bias's place.
     bias = args.bn == "none"
@@ -82,7 +98,12 @@ def predict(model, x):
 def resume(args, model, optimizer):
     """Load the checkpoint into the model and the optimizer; return its history."""
     state = tg.load(path := args.out / "checkpoint.npz")
-    then = state.get("options", {})
+    if not {"options", "history", "model", "optimizer"} <= state.keys():
+        raise ValueError(
+            f"--resume must find a checkpoint of train_mlp.py, but {path} contains "
+            f"{sorted(state)}. Choose another folder with --out."
+        )
+    then = state["options"]
     if then != args.decisive:
         changed = dict(sorted(then.items() - args.decisive.items()))
         raise ValueError(
@@ -91,6 +112,27 @@ def resume(args, model, optimizer):
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["history"].tolist()
+
+
+def keep_checkpoint(folder):
+    """Rename a checkpoint that is already there, so that nothing replaces it."""
+    path = folder / "checkpoint.npz"
+    if not path.exists():
+        return
+    number = 1
+    while (kept := folder / f"checkpoint-{number}.npz").exists():
+        number += 1
+    path.rename(kept)
+    print(f"The checkpoint of an earlier run is now {kept}.")
+
+
+def refuse_single_row(args, data):
+    """Raise if batch norm would meet a batch that is one row, the only one."""
+    if args.bn != "none" and len(data.train_y) < 2:
+        raise ValueError(
+            f"{data.name} must have at least 2 training rows for batch norm, but has "
+            f"{len(data.train_y)}. Add rows, or train with --bn none."
+        )
 
 
 def layer_sizes(text):
@@ -127,18 +169,24 @@ def main(arguments=None):
     args = parse(arguments)
     try:
         data = load(args.data, args.dtype, args.mnist_dir)
+        refuse_single_row(args, data)
         args.out.mkdir(parents=True, exist_ok=True)
         model = network(args, data)
-        optimizer = OPTIMIZERS[args.optimizer][0](model.parameters(), lr=args.lr)
-        history = resume(args, model, optimizer) if args.resume else []
+        optimizer = OPTIMIZERS[args.optimizer][0](model.named_parameters(), lr=args.lr)
+        if args.resume:
+            history = resume(args, model, optimizer)
+        else:
+            history = []
+            keep_checkpoint(args.out)
+        train(args, data, model, optimizer, history)
+        draw_training(args.out, data, history, model, predict)
     except (OSError, ValueError) as error:
         sys.exit(f"train_mlp.py: error: {error}")
-    train(args, data, model, optimizer, history)
-    draw_training(args.out, data, history, model, predict)
     print("training accuracy {:.2%}, test accuracy {:.2%}".format(*history[-1][1:]))
 
 
 if __name__ == "__main__":
+    end_with(None)
     try:
         main()
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from gradient_flow import theory
 from parts.batch_noise.ghost_batches import GhostBatchNorm
 from parts.covariate_shift.plots import NORMAL_SPREAD, first_step
 from parts.covariate_shift.run import Run
+from parts.gradient_flow import mean_field
 from parts.scale_invariance.stretched_layer import Layer
 from support import data
 from support.measures import relative_error
@@ -80,7 +81,7 @@ def test_the_spread_is_the_difference_of_the_outer_percentiles():
 
 @pytest.mark.slow
 def test_inputs_of_sigmoids_spread_many_times_over_unless_they_are_normalized(quick):
-    without, with_bn = quick(covariate_shift)[0].values()
+    without, with_bn, *_ = quick(covariate_shift)[0].values()
     assert np.median(without.spread[0]) < 0.1
     assert np.median(without.growth) > 10
     assert np.median(with_bn.spread[0]) > 2
@@ -89,12 +90,19 @@ def test_inputs_of_sigmoids_spread_many_times_over_unless_they_are_normalized(qu
 
 @pytest.mark.slow
 def test_batch_norm_gains_speed_more_than_final_accuracy(quick):
-    without, with_bn = quick(covariate_shift)[0].values()
+    without, with_bn, *_ = quick(covariate_shift)[0].values()
     fifth = len(without.steps) // 5
     assert with_bn.accuracy[fifth] > without.accuracy[fifth] + 0.5
     gained = with_bn.accuracy[fifth] - without.accuracy[fifth]
     assert 0.02 < with_bn.accuracy[-1] - without.accuracy[-1] < gained
     assert first_step(with_bn, without.accuracy[-1]) < without.steps[-1] / 5
+
+
+@pytest.mark.slow
+def test_at_a_high_learning_rate_the_network_without_batch_norm_is_fast_too(quick):
+    runs = quick(covariate_shift)[0]
+    without, high = runs["without"], runs["without, high"]
+    assert first_step(high, 0.5) < first_step(without, 0.5)
 
 
 # --- gradient_flow --------------------------------------------------------------------
@@ -110,6 +118,32 @@ def test_the_theory_of_the_factor_has_its_closed_forms():
     assert theory("tanh", False, 0.1) == pytest.approx(0.01, rel=1e-6)
     assert theory("tanh", True, 1) == pytest.approx(1.1778, abs=1e-4)
     assert theory("sigmoid", True, 1) == pytest.approx(1.0336, abs=1e-4)
+
+
+def test_the_theory_for_finite_batches_has_its_closed_form_and_its_limit():
+    for batch in (4, 8, 128):
+        linear = mean_field.finite_batch_factor(nn.Sequential(), batch)
+        assert linear == pytest.approx((batch - 2) / (batch - 3), rel=1e-9)
+    for activation in (nn.ReLU(), nn.Tanh(), nn.Sigmoid()):
+        limit = mean_field.factor(activation, True, 1, 7, 24)
+        factors = [mean_field.finite_batch_factor(activation, 2**k) for k in (3, 7, 20)]
+        assert factors == sorted(factors, reverse=True)
+        assert factors[-1] == pytest.approx(limit, rel=1e-5)
+        assert min(factors) > 1
+
+
+@pytest.mark.slow
+def test_small_batches_explode_as_the_theory_for_finite_batches_says(quick):
+    measured = quick(gradient_flow)[0]
+    for case, expected in measured["batch theory"].items():
+        assert measured["batches"][case] == pytest.approx(expected, rel=0.04)
+    assert measured["batches"]["ReLU", 8] > 1.7
+
+
+def test_a_layer_before_a_fixed_output_has_a_gradient_that_depends_on_its_scale():
+    (h, w), (h_4, w_4) = (gradient_flow.fixed_output("ReLU", s, 0) for s in (1, 4))
+    assert h_4 == pytest.approx(h / 4, rel=1e-9)
+    assert w_4 == pytest.approx(w / 4, rel=1e-9)
 
 
 @pytest.mark.slow
@@ -152,9 +186,17 @@ def test_some_steps_of_training_undo_the_explosion(quick):
 @pytest.mark.slow
 def test_five_sigmoid_layers_learn_with_batch_norm_only_and_relu_layers_anyhow(quick):
     accuracy = quick(gradient_flow)[0]["accuracy"]
-    assert accuracy["sigmoid", False][0] < 0.2
-    for case in (("sigmoid", True), ("ReLU", False), ("ReLU", True)):
-        assert accuracy[case][0] > 0.8
+    assert accuracy["sigmoid", False, 5, 1, 0.5] < 0.2
+    assert accuracy["sigmoid", True, 5, 1, 0.5] > 0.8
+    for bn in (False, True):
+        assert accuracy["ReLU", bn, 5, HE, 0.1] > 0.8
+
+
+def test_all_trained_networks_come_with_batch_norm_and_without():
+    cases = gradient_flow.trained_cases(quick=False)
+    assert ("sigmoid", False, 5, 4, 0.5) in cases
+    assert ("ReLU", True, 20, HE, 0.01) in cases
+    assert {(a, not bn, *rest) for a, bn, *rest in cases} == set(cases)
 
 
 # --- scale_invariance -----------------------------------------------------------------
@@ -237,6 +279,14 @@ def test_a_batch_of_two_is_normalized_to_the_sign_of_the_difference(quick):
     np.testing.assert_allclose(pairs[1e-5], np.sign(d), atol=0.01)
 
 
+@pytest.mark.slow
+def test_of_the_gradient_of_a_batch_of_two_next_to_nothing_is_left(quick):
+    for eps, (left, expected) in quick(batch_noise)[0]["pair gradients"].items():
+        np.testing.assert_allclose(left, expected, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(expected, eps / (batch_noise.PAIRS**2 + eps))
+    assert np.median(batch_noise.gradient_of_pairs(1e-5)[0]) < 1e-4
+
+
 def test_groups_are_normalized_separately_and_a_single_group_is_the_batch():
     x = np.random.default_rng(0).normal(3, 2, (12, 5)).astype(np.float32)
     plain, whole = nn.BatchNorm(5), GhostBatchNorm(5, 12)
@@ -306,6 +356,6 @@ def test_a_batch_larger_than_the_training_data_is_an_error(digits):
 
 @pytest.mark.parametrize("steps", [5, 20, 30, 150])
 def test_all_steps_are_taken_and_observed_at_most_twenty_steps_apart(digits, steps):
-    run = covariate_shift.train(digits, True, 0, steps, 0.0)
+    run = covariate_shift.train(digits, 0, steps, True, 0.0)
     assert run.steps[-1] == steps
     assert max(np.diff(run.steps, prepend=0)) <= 20

@@ -10,10 +10,12 @@ import backward_by_hand
 import diagnostics
 import loss_landscape
 import tinygrad_bn as tg
+import two_definitions
 from parts.backward_by_hand import exercise
 from parts.backward_by_hand.plots import drawing
 from parts.diagnostics.plots import growth
 from parts.loss_landscape.noisy_batch_norm import Noise
+from parts.two_definitions import memory, second_order
 from support.layers import layers
 from support.networks import batches
 from tinygrad_bn import Tensor, nn, optim
@@ -179,7 +181,63 @@ def test_in_float32_one_pass_is_noise_and_centering_again_is_exact(by_hand):
     assert far["one pass"] > 100
     assert 1e-3 < far["two passes"] < 2e-2
     assert far["centered again"] < 1e-5
-    assert max(by_hand["float32"][1.0].values()) < 1e-5
+    methods = ("one pass", "two passes", "centered again")
+    assert max(by_hand["float32"][1.0][method] for method in methods) < 1e-5
+    # Where the variance is taken for 0, x_hat is (x - mean) / sqrt(eps).
+    assert 0.5 < far["one pass"] / far["ceiling"] < 1.01
+    assert far["ceiling"] == pytest.approx(4 / 1e-5**0.5, rel=0.2)
+
+
+# --- two_definitions.py ---------------------------------------------------------------
+
+
+def arrays_behind(batch_norm):
+    return memory.kept(two_definitions.of_shape(batch_norm, (60, 100), "float32"))
+
+
+def test_the_fused_operation_reads_again_its_centered_input_and_one_row():
+    kept = arrays_behind(tg.fused_batch_norm)
+    assert [(a.name, a.size) for a in kept if a.readers] == [
+        ("x - E[x]", 60 * 100 * 4), ("1 / sqrt(Var[x] + eps)", 100 * 4),
+    ]  # fmt: skip
+    assert [(a.name, a.size) for a in kept if not a.readers] == [
+        ("E[x]", 400), ("Var[x]", 400), ("y", 24000)
+    ]  # fmt: skip
+
+
+def test_the_graph_keeps_every_result_alive_and_reads_some_of_them_again():
+    kept = arrays_behind(tg.batch_norm)
+    assert len(kept) == 15
+    by_name = {a.name: a for a in kept}
+    assert by_name["sub"].readers == ["power", "mul"]
+    assert by_name["x_hat"].readers == ["mul"]
+    for name in ("E[x]", "Var[x]", "y"):
+        assert by_name[name].readers == []
+    # A broadcast row that is a view takes no memory of its own.
+    assert {a.size for a in kept if a.shape == (60, 100)} == {0, 24000}
+
+
+def test_where_gamma_is_0_recovering_x_hat_fails_and_both_definitions_work():
+    found = second_order.gamma_at_zero()
+    for d, d_d in (found["graph"], found["fused"]):
+        np.testing.assert_allclose(d, found["expected"][0], rtol=1e-12)
+        np.testing.assert_allclose(d_d, found["expected"][1], rtol=1e-12)
+        assert np.abs(d_d).min() > 0.01
+    assert np.isnan(found["x_hat = (y - beta) / gamma"]).all()
+
+
+def test_the_shape_option_lists_arrays_and_draws_nothing(tmp_path, capsys):
+    options = ["--shape", "60,100", "--dtype", "float32", "--out", str(tmp_path)]
+    two_definitions.main(options)
+    printed = capsys.readouterr().out
+    assert printed.count("read again, in all") == 2
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        two_definitions.main(["--shape", "60"])
+    assert capsys.readouterr().err.endswith(
+        "argument --shape: must be rows and features, such as 60,100, but '60' was "
+        "received\n"
+    )
 
 
 # --- The exercise ---------------------------------------------------------------------
@@ -343,7 +401,8 @@ def test_batch_norm_keeps_the_size_of_activations_that_fades_without(watched):
 
 
 def test_gradients_fade_toward_the_input_without_and_grow_a_little_with(watched):
-    without, norm = (1 / growth(watched[kind], "gradient") for kind in watched)
+    without, norm, he = (1 / growth(watched[kind], "gradient") for kind in watched)
+    assert he == pytest.approx(1, rel=0.2)
     assert without == pytest.approx(1 / 16, rel=0.2)
     # Per layer the squared size grows by pi / (pi - 1).
     assert norm == pytest.approx((np.pi / (np.pi - 1)) ** 2, rel=0.2)
@@ -354,6 +413,13 @@ def test_units_die_without_batch_norm_only(watched):
     assert watched["batch norm"]["dead"].max() == 0
     assert watched["without"]["loss"][-1] > 2
     assert watched["batch norm"]["loss"][-1] < 0.3
+
+
+def test_the_right_start_is_a_remedy_as_well(watched):
+    he = watched["He, lr 0.1"]
+    assert he["dead"][-1].mean() < watched["without"]["dead"][-1].mean() / 4
+    assert he["loss"][-1] < 0.5
+    assert growth(he, "values") == pytest.approx(1, rel=0.3)
 
 
 class Twice(nn.Module):

@@ -14,7 +14,7 @@ import make_gallery
 from make_gallery import EXAMPLES, EXPERIMENTS, GOLDEN, PICTURES
 from parts.covariate_shift.claims import claims as claims_of_covariate_shift
 from parts.covariate_shift.run import Run
-from support.claims import checked, claim
+from support.claims import checked, claim, derived
 
 DRAWINGS = make_gallery.drawings()
 
@@ -55,7 +55,7 @@ def test_every_experiment_is_in_the_gallery_with_numbers_and_pictures(name):
     )
     measured, statements = numbers.split("Checked, over seeds\n")
     assert re.search(r"\d", measured)
-    _, *statements = statements.removesuffix("```\n").splitlines()
+    _, *statements = statements.split("\n```\n")[0].splitlines()
     assert statements
     assert all(line.endswith("  yes") for line in statements)
     for suffix in ("", "-dark"):
@@ -63,11 +63,40 @@ def test_every_experiment_is_in_the_gallery_with_numbers_and_pictures(name):
         assert (PICTURES / f"{name}{suffix}.png").exists()
 
 
+def test_every_link_of_the_page_leads_somewhere():
+    page = make_gallery.PAGE.read_text(encoding="utf-8")
+    anchors = re.findall(r'<a id="(\w+)"></a>', page)
+    assert len(anchors) == len(set(anchors))
+    for target in re.findall(r"\]\(([^)]+)\)", page):
+        if target.startswith("#"):
+            assert target[1:] in anchors
+        elif not target.startswith("https://"):
+            assert (EXAMPLES / target).exists(), target
+
+
+def test_the_table_of_contents_lists_every_question():
+    page = make_gallery.PAGE.read_text(encoding="utf-8")
+    contents, rest = page.split('<a id="questions_answered"></a>')
+    listed = re.findall(r"^\| \[.*?\]\(#(\w+)\) \|", contents, re.MULTILINE)
+    sections = re.findall(r'<a id="(\w+)"></a>\n\n## .*\?\n', rest)
+    assert listed == sections
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_section_says_what_it_does_not_show_and_where_it_is_from(name):
+    page = make_gallery.PAGE.read_text(encoding="utf-8")
+    section = page.split(f'<a id="{name}"></a>')[1].split("<a id=")[0]
+    assert "What it does not show: " in section
+    assert "\nSource: " in section
+
+
 def test_new_numbers_replace_the_old_ones_of_their_experiment_only():
     marks = "<!-- numbers: {} -->\n{}<!-- end -->\n"
     page = marks.format("one", "old\n") + marks.format("two", "")
     new = make_gallery.with_numbers(page, "one", "1.5")
-    assert new == page.replace("old\n", "```text\n1.5\n```\n")
+    folded = "```text\n1.5\n```\n".join(make_gallery.FOLDED)
+    assert new == page.replace("old\n", folded)
+    assert make_gallery.with_numbers(new, "one", "1.5") == new
     with pytest.raises(ValueError) as error:
         make_gallery.with_numbers(page, "three", "3")
     assert str(error.value) == (
@@ -170,6 +199,29 @@ def test_a_claim_that_does_not_hold_is_an_error_that_shows_what_was_measured():
     )
 
 
+def test_derived_claims_have_a_table_of_their_own():
+    text = checked([claim("loss", [0.1], high=1), derived("law", [1e-16], high=1e-9)])
+    first, second = text.split("\n\n")
+    assert first.startswith("Derived, the same for every seed\n")
+    assert "  law " in first
+    assert second.startswith("Checked, over seeds\n")
+    with pytest.raises(AssertionError):
+        checked([derived("law", [1e-3], high=1e-9)])
+
+
+def test_unseen_seeds_are_counted_and_change_nothing(small_gallery, monkeypatch):
+    measured, page, picture = small_gallery
+    before = page.read_text(encoding="utf-8")
+    measured[0] = 0.5
+    text = make_gallery.check_unseen("small", 4)
+    assert text.splitlines()[0] == "small, over 4 unseen seeds or more"
+    assert text.splitlines()[-1].split() == ["it", "0.5", ">", "1", "0", "of", "4"]
+    measured[0] = 1.25
+    assert make_gallery.check_unseen("small", 4).endswith("4 of 4")
+    assert page.read_text(encoding="utf-8") == before
+    assert picture.read_text(encoding="utf-8") == "old"
+
+
 def shift(accuracies, spreads):
     """Observations of ``covariate_shift`` at the steps 1000 and 5000."""
     percentiles = np.array([[[0.0], [0.0], [spread]] for spread in spreads])
@@ -177,9 +229,19 @@ def shift(accuracies, spreads):
 
 
 def test_claims_hold_for_the_right_results_only():
-    right = {"without": shift([0.4, 0.9], [0.1, 3]), "with": shift([0.9, 0.95], [2, 3])}
+    right = {
+        "without": shift([0.4, 0.9], [0.1, 3]),
+        "with": shift([0.9, 0.95], [2, 3]),
+        "without, high": shift([0.9, 0.95], [0.1, 3]),
+        "with, high": shift([0.9, 0.95], [2, 3]),
+    }
     assert all(c.holds for c in claims_of_covariate_shift([right]))
-    exchanged = {"without": right["with"], "with": right["without"]}
+    exchanged = {
+        "without": right["with"],
+        "with": right["without"],
+        "without, high": shift([0.4, 0.5], [0.1, 3]),
+        "with, high": shift([0.9, 0.95], [2, 3]),
+    }
     assert not any(c.holds for c in claims_of_covariate_shift([right, exchanged]))
 
 

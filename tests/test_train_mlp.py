@@ -1,6 +1,8 @@
 """The main job: it learns, is reproducible, stops cleanly and resumes exactly."""
 
+import errno
 import io
+import os
 import re
 import signal
 import subprocess
@@ -34,11 +36,16 @@ def run(folder, *options):
 
 
 def assert_same_run(a, b):
-    for part in ("model", "optimizer"):
-        assert a[part].keys() == b[part].keys()
-        for name in a[part]:
-            np.testing.assert_array_equal(a[part][name], b[part][name])
-    np.testing.assert_array_equal(a["history"], b["history"])
+    assert_same_state({**a, "options": None}, {**b, "options": None})
+
+
+def assert_same_state(a, b):
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert_same_state(a[name], b[name])
+    else:
+        np.testing.assert_array_equal(a, b)
 
 
 # --- It learns ------------------------------------------------------------------------
@@ -223,6 +230,95 @@ def test_resuming_from_nothing_or_from_a_damaged_file_says_so(tmp_path):
         run(tmp_path, *SMALL, "--resume")
     expected = f"train_mlp.py: error: load: {checkpoint} must be a whole checkpoint"
     assert caught.value.code.startswith(expected)
+
+
+def test_a_new_run_keeps_the_checkpoint_of_an_earlier_one(tmp_path, capsys):
+    earlier = run(tmp_path, *SMALL, "--epochs", "3")
+    later = run(tmp_path, *SMALL, "--epochs", "1")
+    kept = tmp_path / "checkpoint-1.npz"
+    assert (
+        f"The checkpoint of an earlier run is now {kept}.\n" in capsys.readouterr().out
+    )
+    assert_same_run(tg.load(kept), earlier)
+    assert len(later["history"]) == 1
+    run(tmp_path, *SMALL, "--epochs", "1")
+    assert_same_run(tg.load(tmp_path / "checkpoint-2.npz"), later)
+    assert_same_run(tg.load(kept), earlier)
+
+
+def test_resuming_from_what_another_program_saved_says_so(tmp_path):
+    tg.save(tmp_path / "checkpoint.npz", weights={"w": np.ones(3)})
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL, "--resume")
+    assert caught.value.code == (
+        "train_mlp.py: error: --resume must find a checkpoint of train_mlp.py, but "
+        f"{tmp_path / 'checkpoint.npz'} contains ['weights']. Choose another folder "
+        "with --out."
+    )
+
+
+def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path):
+    folder = tmp_path / "checkpoint.npz"
+    folder.mkdir()
+    with pytest.raises(SystemExit, match=r"^train_mlp\.py: error: .*checkpoint\.npz"):
+        run(tmp_path, *SMALL, "--resume")
+    assert len(run(tmp_path, *SMALL, "--epochs", "1")["history"]) == 1
+    assert (tmp_path / "checkpoint-1.npz").is_dir()
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tg, "save", full)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL, "--epochs", "1")
+    assert caught.value.code.startswith("train_mlp.py: error: ")
+    assert "No space left on device" in caught.value.code
+
+
+def test_a_network_that_does_not_fit_into_memory_is_refused_at_once(tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, "--data", "moons", "--layers", "1000000000")
+    assert caught.value.code == (
+        "train_mlp.py: error: --layers must make a network of at most 100,000,000 "
+        "weights, but this one would have 4,000,000,000. Use fewer or smaller layers."
+    )
+
+
+def test_a_single_training_row_is_refused_if_there_is_batch_norm(tmp_path, monkeypatch):
+    moons = load("moons")
+    single = moons._replace(train_x=moons.train_x[:1], train_y=moons.train_y[:1])
+    monkeypatch.setattr(train_mlp, "load", lambda *_: single)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL)
+    assert caught.value.code == (
+        "train_mlp.py: error: moons must have at least 2 training rows for batch norm, "
+        "but has 1. Add rows, or train with --bn none."
+    )
+    assert len(run(tmp_path, *SMALL, "--bn", "none", "--epochs", "2")["history"]) == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
+    # A library that never finishes its import, found before the real one.
+    (tmp_path / "numpy.py").write_text(
+        "print('now', flush=True)\nimport time\ntime.sleep(60)"
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *SMALL],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    assert process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert out == "\nStopped before training began.\n"
 
 
 # --- What it prints -------------------------------------------------------------------

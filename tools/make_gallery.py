@@ -3,6 +3,8 @@
     python tools/make_gallery.py                        the drawings, in seconds
     python tools/make_gallery.py --experiments          all experiments, too, in minutes
     python tools/make_gallery.py --experiments NAME     one experiment
+    python tools/make_gallery.py --unseen 10 --experiments NAME
+                             check its claims over ten other seeds, and change nothing
 
 The drawings are those of every script in examples/ that defines ``drawings(theme)``.
 The experiments are the folders of examples/parts/ that contain a ``claims.py``, and
@@ -31,11 +33,18 @@ PAGE = EXAMPLES / "README.md"
 GOLDEN = ROOT / "tests" / "golden" / "gallery"
 EXPERIMENTS = sorted(path.parent.name for path in EXAMPLES.glob("parts/*/claims.py"))
 
+# The numbers are folded, since they are not for reading from top to bottom.
+FOLDED = (
+    "<details><summary>All numbers, and what was checked</summary>\n\n",
+    "\n</details>\n",
+)
+
 if str(EXAMPLES) not in sys.path:
     sys.path.insert(0, str(EXAMPLES))
 
-from support.claims import checked
+from support.claims import Claim, checked
 from support.command_line import THEMES, picture_name
+from support.tables import span, table
 
 
 def drawings() -> dict:
@@ -59,7 +68,7 @@ def with_numbers(page: str, name: str, numbers: str) -> str:
             f"{PAGE.name} must contain the marks {begin.strip()} and {end}: "
             f"put them where the numbers of {name} belong."
         )
-    block = f"{begin}```text\n{numbers}\n```\n{end}"
+    block = f"{begin}{FOLDED[0]}```text\n{numbers}\n```\n{FOLDED[1]}{end}"
     return marks.sub(lambda _: block, page)
 
 
@@ -85,6 +94,31 @@ def rebuild(name: str) -> None:
     print(f"{name}: {time.perf_counter() - began:.0f} s for {len(runs)} runs")
 
 
+def check_unseen(name: str, count: int) -> str:
+    """How often each claim of an experiment holds over seeds the gallery does not use.
+
+    A run that measures several seeds counts as that many.
+    """
+    script = importlib.import_module(name)
+    part = importlib.import_module(f"parts.{name}.claims")
+    seeds_per_run = 1 if len(part.SEEDS) > 1 else 3
+    found: dict[str, list[Claim]] = {}
+    with TemporaryDirectory() as ignored:
+        for seed in range(3, 3 + count, seeds_per_run):
+            measured, _ = run(script, ["--seed", str(seed), "--out", ignored])
+            for c in part.claims([measured]):
+                found.setdefault(c.statement, []).append(c)
+    rows = []
+    for statement, claims in found.items():
+        values = [value for c in claims for value in c.values]
+        passed = sum(c.number_within for c in claims)
+        rows.append(
+            (statement, span(values), claims[0].bounds, f"{passed} of {len(values)}")
+        )
+    title = f"{name}, over {count} unseen seeds or more"
+    return table(title, ("", "measured", "must be", "values that hold"), rows)
+
+
 def run(script, arguments: list[str]) -> tuple:
     """What an experiment returns, and what it prints except for paths of pictures."""
     printed = io.StringIO()
@@ -105,12 +139,22 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="NAME",
         help="also run these experiments, or all of them; requires $MNIST_DIR",
     )
+    parser.add_argument(
+        "--unseen",
+        type=int,
+        metavar="N",
+        help="check the claims over N other seeds, and change nothing",
+    )
     given = parser.parse_args(arguments)
     if given.experiments is not None and not os.environ.get("MNIST_DIR"):
         parser.error(
             "--experiments must run on MNIST, whose numbers the page shows: "
             "set MNIST_DIR"
         )
+    if given.unseen:
+        for name in given.experiments or EXPERIMENTS:
+            print(check_unseen(name, given.unseen), end="\n\n", flush=True)
+        return
     drawn = drawings()
     for name, drawing in drawn.items():
         drawing.save(PICTURES / f"{name}.svg")

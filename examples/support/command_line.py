@@ -37,7 +37,9 @@ def experiment_options(
             "--steps", type=whole_number(1), help=f"training steps (default {steps})"
         )
     parser.add_argument(
-        "--quick", action="store_true", help="seconds instead of minutes"
+        "--quick",
+        action="store_true",
+        help="seconds instead of minutes; numbers and orderings may differ",
     )
     parser.set_defaults(full_steps=steps, quick_steps=quick_steps)
     return parser
@@ -81,6 +83,10 @@ def parse(
     if "steps" in given and given.steps is None:
         given.steps = given.quick_steps if given.quick else given.full_steps
     threadpool_limits(1)
+    if getattr(given, "quick", False):
+        print(
+            "--quick: short runs, whose numbers and orderings may differ from full ones"
+        )
     return given
 
 

@@ -20,7 +20,8 @@ def x_hat_errors(mean, seed, eps, m=256, channels=64):
     """The largest error of x_hat by each method, for data with std 1 around ``mean``.
 
     The entry "negative variances" is the fraction of channels in which the one-pass
-    variance is negative.
+    variance is negative, and "ceiling" the largest |x - mean| / sqrt(eps), which is
+    x_hat if the variance is taken for 0.
     """
     x = np.random.default_rng(seed).normal(mean, 1, (m, channels)).astype(np.float32)
     one_pass = (x * x).mean(axis=0) - x.mean(axis=0) ** 2
@@ -32,4 +33,6 @@ def x_hat_errors(mean, seed, eps, m=256, channels=64):
     }
     exact = tg.batch_norm(x.astype(float), eps=eps).data
     errors = {method: largest(x_hat - exact) for method, x_hat in found.items()}
-    return errors | {"negative variances": float((one_pass < 0).mean())}
+    ceiling = largest(x - x.mean(axis=0)) / eps**0.5
+    negative = float((one_pass < 0).mean())
+    return errors | {"negative variances": negative, "ceiling": ceiling}

@@ -26,11 +26,22 @@ def drawing(tensors, g, hand, part, theme):
     )
 
 
+PARTS = {
+    "direct": "direct part", "mean": "part through E[x]",
+    "variance": "part through Var[x]", "total": "all of d_x",
+}  # fmt: skip
+METHODS = {
+    "one pass": "E[x²] − E[x]²", "two passes": "mean of (x − E[x])²",
+    "centered again": "the same, x − E[x] centered again",
+}  # fmt: skip
+
+
 def plot(found, theme):
     """The parts of d_x by row, what each part removes, and the errors in float32."""
-    fig, ((rows, geometry, errors),) = figure(theme, 1, 3, size=(3.8, 3.4))
+    fig, ((rows, geometry), (errors, rest)) = figure(theme, 2, 2)
     for i, (name, d) in enumerate(found["terms"].items()):
-        style = {"width": 1 / 5, "hatch": ("", "//", "xx", "..")[i], "label": name}
+        style = {"width": 1 / 5, "hatch": ("", "//", "xx", "..")[i]}
+        style["label"] = PARTS[name]
         at = (i - 1.5) / 5
         rows.bar(np.arange(len(d)) + at, d[:, 0], **style)
         components = [found[f"along {v}"][name][0] for v in ("ones", "x_hat")]
@@ -38,18 +49,37 @@ def plot(found, theme):
     rows.set_title("Three parts make d_x")
     rows.set(xlabel="row of the batch", ylabel="gradient of x, channel 0")
     # Make room for the legend, which belongs to both panels.
-    rows.set_ylim(top=1.4 * rows.get_ylim()[1])
+    rows.set_ylim(top=1.5 * rows.get_ylim()[1])
     rows.legend(loc="upper center", ncols=2)
     geometry.set_title("Each statistic removes a direction")
-    geometry.set_ylabel("sum over rows of part * direction")
-    geometry.set_xticks(range(2), ("direction: ones", "direction: x_hat"))
-    for method, marker in zip(("one pass", "two passes", "centered again"), "osD"):
-        largest = [by_method[method] for by_method in found["float32"].values()]
-        errors.plot(list(found["float32"]), largest, marker=marker, label=method)
-    errors.set(title="float32: center again", xscale="log", yscale="log")
-    errors.set(xlabel="mean / std of the data", ylabel="largest |error| of x_hat")
-    errors.legend()
+    geometry.set_ylabel("sum over rows of part · direction")
+    geometry.set_xticks(range(2), ("direction: ones", "direction: x̂"))
+    plot_errors(errors, found["float32"])
+    plot_negative(rest, found["float32"])
     return fig
+
+
+def plot_errors(axes, found):
+    for (method, label), marker in zip(METHODS.items(), "osD"):
+        largest = [by_method[method] for by_method in found.values()]
+        axes.plot(list(found), largest, marker=marker, label=label)
+    ceiling = [by_method["ceiling"] for by_method in found.values()]
+    style = {"color": "C4", "linestyle": ":", "linewidth": 1.2}
+    axes.plot(list(found), ceiling, label="ceiling: |x − E[x]| / √eps", **style)
+    axes.set(title="float32: how to compute the variance", xscale="log", yscale="log")
+    axes.set(xlabel="mean / std of the data", ylabel="largest |error| of x̂")
+    axes.set_ylim(top=1e8)
+    axes.legend(fontsize=8)
+
+
+def plot_negative(axes, found):
+    negative = [100 * by_method["negative variances"] for by_method in found.values()]
+    axes.plot(list(found), negative, marker="o", label="E[x²] − E[x]²")
+    axes.set(
+        title="In one pass, variances become negative", xscale="log", ylim=(-2, 100)
+    )
+    axes.set(xlabel="mean / std of the data", ylabel="channels with Var[x] < 0 (%)")
+    axes.legend()
 
 
 def report(found):

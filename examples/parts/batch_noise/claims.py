@@ -3,7 +3,7 @@
 import numpy as np
 
 from parts.batch_noise.ghost_batches import OPTIMIZERS
-from support.claims import claim
+from support.claims import claim, derived
 from support.measures import largest
 
 SEEDS = (0,)  # one run measures three seeds
@@ -16,9 +16,18 @@ def claims(runs):
     ratios = np.divide(run["shrinkages"], run["expected_shrinkage"])
     yield claim("(gamma / s) / (E[s_B] / s)", ratios.ravel(), 0.98, 1.02)
     yield claim("gamma / s", np.ravel(run["shrinkages"]), high=1)
+    for eps, (found, expected) in run["pair gradients"].items():
+        error = largest(found - expected)
+        name = (
+            f"batch of two, eps = {eps:g}: share of dL/dx left, error of eps/(d²+eps)"
+        )
+        yield derived(name, [error], high=1e-9)
     signs = run["pairs"][min(run["pairs"])]
     deviation = largest(signs - np.sign(run["d"]))
-    yield claim("x̂ in a batch of two: deviation from its sign", [deviation], high=0.01)
+    name = "batch of two, eps = 1e-05, |d| > 0.02: deviation of x̂ from its sign"
+    yield derived(name, [deviation], high=0.01)
+    ghosts = run["added_errors"]["SGD", 32], run["added_errors"]["Adam", 32]
+    yield claim("groups of 32: added test error", np.ravel(ghosts), -0.02, 0.02)
     for optimizer in OPTIMIZERS:
         for group in (2, 4):
             added = run["added_errors"][optimizer, group]

@@ -44,7 +44,7 @@ class GhostBatchNorm(nn.BatchNorm):
         return x_hat * self.gamma + self.beta
 
 
-def test_error(data, group, optimizer, steps, seed):
+def test_error(data, steps, optimizer, group, seed):
     """The test error after training on a few images, which the seed selects."""
     rng = np.random.default_rng(seed)
     few = rng.choice(len(data.train_y), IMAGES, replace=False)

@@ -20,11 +20,6 @@ def report(measured):
             measured["expected_shrinkage"],
         )
     ]
-    d = measured["d"]
-    deviation = max(
-        largest(x_hat - d / np.sqrt(d**2 + eps))
-        for eps, x_hat in measured["pairs"].items()
-    )
     ghosts = [
         (
             f"{optimizer}, groups of {group}",
@@ -42,7 +37,7 @@ def report(measured):
                 ("", "std of the batch mean", "gamma / s"),
                 units,
             ),
-            f"Batches of two: x_hat = d / sqrt(d^2 + eps), up to {deviation:.1g}",
+            report_pairs(measured),
             table(
                 f"Ghost batches: mean over {seeds} seeds, and the number of seeds\n"
                 "in which they are better or worse than groups of 128",
@@ -53,17 +48,40 @@ def report(measured):
     )
 
 
+def report_pairs(measured):
+    """How well the formulas for batches of two hold, and what they amount to."""
+    d, eps = measured["d"], min(measured["pairs"])
+    deviation = max(
+        largest(x_hat - d / np.sqrt(d**2 + eps))
+        for eps, x_hat in measured["pairs"].items()
+    )
+    left, _ = measured["pair gradients"][eps]
+    return (
+        f"Batches of two: x_hat = d / sqrt(d^2 + eps), up to {deviation:.1g}.\n"
+        "Of dL/dx, a share of eps / (d^2 + eps) is left: "
+        f"{np.median(left):.1g} at the median d, eps {eps:g}."
+    )
+
+
 def plot(measured, name, theme):
     """The error of the batch mean, shrinkage, batches of two, and ghost batches."""
-    fig, ((mean, shrink), (two, ghost)) = figure(theme, 2, 2)
+    fig, axes = figure(theme, 3, 2)
+    mean, shrink, two, left, ghost, noisiest = axes.flat
     plot_sizes(mean, shrink, measured)
     for eps, x_hat in measured["pairs"].items():
         two.plot(measured["d"], x_hat, label=f"eps = {eps:g}")
-    two.set(title="Of a batch of two, only a sign is left")
-    two.set(xlabel="d, half the difference of the two", ylabel="x_hat of the first")
-    two.legend()
-    plot_ghosts(ghost, measured)
-    ghost.set_ylabel(f"error / error without groups ({name})")
+        left.plot(
+            measured["d"], measured["pair gradients"][eps][0], label=f"eps = {eps:g}"
+        )
+    two.set(title="A batch of two: only a sign is left", ylabel="x̂ of the first row")
+    left.set(title="A batch of two: hardly a gradient")
+    left.set_ylabel("share of dL/dx that is left")
+    for axes in (two, left):
+        axes.set_xlabel("d, half the difference of the two rows")
+        axes.legend()
+    for axes, optimizer in ((ghost, "SGD"), (noisiest, "Adam")):
+        plot_ghosts(axes, measured, optimizer)
+        axes.set_ylabel(f"error / error without groups ({name})")
     return fig
 
 
@@ -85,22 +103,22 @@ def plot_sizes(mean, shrink, measured):
         axes.legend()
 
 
-def plot_ghosts(axes, measured):
+def plot_ghosts(axes, measured, optimizer):
+    """The error of smaller groups relative to that of the whole batch, by seed."""
     errors, (whole, *noisy) = measured["test_errors"], measured["groups"]
-    for optimizer, marker in (("SGD", "o"), ("Adam", "s")):
-        ratios = [
-            np.divide(errors[optimizer, group], errors[optimizer, whole])
-            for group in noisy
-        ]
-        (line,) = axes.plot(noisy, np.mean(ratios, axis=1), label=f"{optimizer}, mean")
-        style = {"color": line.get_color(), "fillstyle": "none"}
-        seeds, *_ = axes.plot(noisy, ratios, marker, **style)
-        seeds.set_label(f"{optimizer}, each seed")
+    ratios = [
+        np.divide(errors[optimizer, group], errors[optimizer, whole]) for group in noisy
+    ]
+    axes.plot(noisy, np.mean(ratios, axis=1), label="mean")
+    style = {"color": "C1", "fillstyle": "none"}
+    seeds, *_ = axes.plot(noisy, ratios, "o", **style)
+    seeds.set_label("each seed")
     axes.axhline(1, color="C4", linewidth=1, linestyle="-")
-    axes.set(title="Much noise makes classifiers worse", xscale="log", yscale="log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+    axes.set(title=f"{optimizer}: small ghost batches do harm")
+    axes.set(xscale="log", yscale="log", ylim=(0.8, 4.5))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(noisy, noisy)
     axes.minorticks_off()
-    axes.set_xlabel(f"samples normalized together, of {whole}")
+    axes.set_xlabel(f"rows normalized together, of {whole}")
     axes.legend()

@@ -48,19 +48,19 @@ class Network:
         return train(self.loss, optimizer, weights, biases, steps)
 
 
-def sigmoid_network(seed, case, steps):
+def sigmoid_network(seed, case, lr, steps):
     """Three hidden layers of 50; ``case`` says which statistics are constants."""
     constants = ("mean",) if case == BETA else CONSTANTS[case]
     norm = {"affine": case == BETA, "constants": constants}
     network = Network(seed, [50] * 3, nn.Sigmoid, norm)
-    return network.train(optim.SGD(network.model.parameters(), lr=2), steps)
+    return network.train(optim.SGD(network.model.parameters(), lr), steps)
 
 
-def relu_network(seed, case, steps):
+def relu_network(seed, case, lr, steps):
     """Eight hidden layers of 50: full batch norm, frozen statistics, or no norm."""
     norm = None if case == NO_NORM else {"affine": False, "momentum": 1}
     network = Network(seed, [50] * 8, nn.ReLU, norm)
-    optimizer = optim.SGD(network.model.parameters(), lr=0.5)
+    optimizer = optim.SGD(network.model.parameters(), lr)
     if case != FROZEN:
         return network.train(optimizer, steps)
     paths = []
@@ -72,6 +72,11 @@ def relu_network(seed, case, steps):
         if not math.isfinite(paths[-1].loss[-1]):
             break
     return Path(*map(np.concatenate, zip(*paths)))
+
+
+def blew_up(path: Path) -> bool:
+    """Whether the loss is not a finite number below 10, or weights grew tenfold."""
+    return not path.loss[-1] < 10 or path.growth > 10
 
 
 def refresh_statistics(network):

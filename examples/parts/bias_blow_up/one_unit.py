@@ -13,7 +13,9 @@ import tinygrad_bn as tg
 from parts.bias_blow_up.growth import BETA, FULL, MEAN, Path, train
 from tinygrad_bn import Tensor, nn, optim
 
-TAU, C, LR = 2.0, 1.0, 0.05
+# tau - 1 and c differ from 1 and from each other, so that a formula that misses one of
+# these factors does not pass.
+TAU, C, LR = 3.0, 2.0, 0.05
 MOMENTUM, ADAM = "E[x] constant, momentum 0.9", "E[x] constant, Adam"
 BALANCED = "E[x] constant, two balanced classes"
 
@@ -81,9 +83,21 @@ def square_root(seed, steps):
     return unit.train(optimizer, steps, constants=("mean", "var"))
 
 
+def recursion_theory(steps):
+    """The path of ``square_root``, exactly: a step adds lr (tau - 1) / |w| to |w|."""
+    w = [1.0]
+    for _ in range(steps - 1):
+        w.append(w[-1] + LR * (TAU - 1) / w[-1])
+    return _path_theory(np.array(w))
+
+
 def square_root_theory(steps):
-    """The path of ``square_root``."""
+    """The path of ``square_root``, to leading order in lr (tau - 1)."""
     return _path_theory(np.sqrt(1 + 2 * LR * (TAU - 1) * np.arange(steps)))
+
+
+# The largest relative error of the square-root law, to leading order.
+SQUARE_ROOT_ERROR = LR * (TAU - 1) / (4 * math.e)
 
 
 def exponential(seed, rounds=12, steps=40):

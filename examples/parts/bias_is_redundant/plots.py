@@ -23,6 +23,15 @@ def report(measured):
         )
         for case, runs in measured["pairs"].items()
     ]
+    pairs += [
+        (
+            f"{optimizer}, float32",
+            span(abs(np.subtract(*run["losses"])).max() for run in runs),
+            span(run["differences"].max() for run in runs),
+            "rounding",
+        )
+        for optimizer, runs in measured["float32 pairs"].items()
+    ]
     drifts = [
         (f"{optimizer}, {dtype}", span(run[-1] for run in runs))
         for (optimizer, dtype), runs in measured["drifts"].items()
@@ -34,7 +43,11 @@ def report(measured):
     head = ("", "losses", "parameters", "theory")
     return "\n\n".join(
         [
-            table("Largest differences, with b minus without b", head, pairs),
+            table(
+                "Largest differences in training, with b minus without b (float64)",
+                head,
+                pairs,
+            ),
             table(
                 "Largest |entry| of b after training, though its gradient is 0",
                 ("", "measured"),
@@ -52,7 +65,7 @@ def report(measured):
 def plot(measured, theme):
     """Training with and without b, the drift of b, and where b gets a gradient."""
     fig, ((a, b), (c, d)) = figure(theme, 2, 2)
-    a.set_title("With b or without: the same training")
+    a.set_title("In float64, the same with b and without")
     with_b, without = measured["pairs"]["Adam", True][0]["losses"]
     a.plot(with_b, label="with b")
     k = np.arange(0, len(without), len(without) // 20 + 1)
@@ -60,10 +73,14 @@ def plot(measured, theme):
     a.set(ylabel="cross-entropy of a batch (Adam)", yscale="log")
 
     b.set_title("They differ by rounding errors only")
-    for (optimizer, affine), runs in measured["pairs"].items():
-        if affine:
-            b.plot(runs[0]["differences"], label=optimizer)
-    b.set_ylabel("largest |difference| of a parameter")
+    for i, (optimizer, runs) in enumerate(measured["float32 pairs"].items()):
+        for precision, style, found in (
+            ("float32", "-", runs[0]),
+            ("float64", "--", measured["pairs"][optimizer, True][0]),
+        ):
+            label = f"{optimizer}, {precision}"
+            b.plot(found["differences"], style, color=f"C{i}", label=label)
+    b.set(ylabel="largest |difference| of a parameter", ylim=(1e-17, 1e7))
 
     c.set_title("Adam in float32 moves b by rounding")
     for (optimizer, dtype), runs in measured["drifts"].items():
@@ -74,7 +91,7 @@ def plot(measured, theme):
         axes.set_yscale("log", nonpositive="mask")
     for axes in (a, b, c):
         axes.set_xlabel("step")
-        axes.legend()
+        axes.legend(fontsize=8, ncols=2 if axes is b else 1)
     plot_gradient_left(d, measured["gradient left"][0])
     return fig
 

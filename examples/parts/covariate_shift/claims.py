@@ -10,7 +10,18 @@ SEEDS = (0, 1, 2)
 def claims(runs):
     for name, bounds in (("without", {"high": 0.65}), ("with", {"low": 0.88})):
         early = [run[name].accuracy[run[name].steps == 1000].item() for run in runs]
-        yield claim(f"{name} batch norm: test accuracy at step 1000", early, **bounds)
+        yield claim(
+            f"{name} batch norm, lr 0.1: test accuracy at step 1000", early, **bounds
+        )
+    high = [run["without, high"] for run in runs]
+    early = [run.accuracy[run.steps == 1000].item() for run in high]
+    yield claim("without batch norm, lr 2: test accuracy at step 1000", early, low=0.85)
+    ahead = [
+        run["with, high"].accuracy[-1] - run["without, high"].accuracy[-1]
+        for run in runs
+    ]
+    name = "test accuracy at step 5000, lr 2, with minus without"
+    yield claim(name, ahead, -0.02, 0.02)
     ahead = [run["with"].accuracy[-1] - run["without"].accuracy[-1] for run in runs]
     yield claim("test accuracy at step 5000, with minus without", ahead, low=0.02)
     for name, bounds in (("without", {"low": 10}), ("with", {"high": 2})):

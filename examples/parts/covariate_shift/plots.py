@@ -19,7 +19,7 @@ def first_step(run, accuracy):
 
 def report(measured):
     """The closing table: both networks, and the theory where there is one."""
-    runs = measured["without"], measured["with"]
+    runs = list(measured.values())
     steps = runs[0].steps
     fifth = len(steps) // 5 - 1
     lines = {
@@ -31,7 +31,7 @@ def report(measured):
         f"spread of inputs, end / start, unit {UNIT}": lambda run: run.growth[UNIT],
         "change of the median input": lambda run: np.median(run.shift),
     }
-    theory = {f"spread of inputs, step {steps[0]}": f"with: {NORMAL_SPREAD:.3g}"}
+    theory = {f"spread of inputs, step {steps[0]}": f"batch norm: {NORMAL_SPREAD:.3g}"}
     rows = [
         (name, *(f"{of(run):.3g}" for run in runs), theory.get(name, ""))
         for name, of in lines.items()
@@ -40,16 +40,25 @@ def report(measured):
     name = f"first step with test accuracy {last:.3g}"
     rows.append((name, *(first_step(run, last) for run in runs), ""))
     title = "Inputs: medians over the 100 units of the last hidden layer"
-    return table(title, ("", "without", "with batch norm", "theory"), rows)
+    head = (
+        "", "without", "batch norm", "without, lr 2", "batch norm, lr 2", "theory"
+    )  # fmt: skip
+    return table(title, head, rows)
 
 
 def plot(measured, name, theme):
     """The test accuracy, and the percentiles of one unit of both networks."""
     without, with_bn = measured["without"], measured["with"]
     fig, ((a, b, c),) = figure(theme, 1, 3, size=(3.4, 3.2))
-    a.plot(with_bn.steps, 100 * with_bn.accuracy, label="with batch norm")
-    a.plot(without.steps, 100 * without.accuracy, label="without")
-    a.set(title="a. Batch norm learns faster", ylabel=f"test accuracy (%), {name}")
+    a.plot(with_bn.steps, 100 * with_bn.accuracy, label="batch norm, lr 0.1")
+    a.plot(without.steps, 100 * without.accuracy, label="without, lr 0.1")
+    for case, label in (
+        ("with, high", "batch norm, lr 2"),
+        ("without, high", "without, lr 2"),
+    ):
+        high = measured[case]
+        a.plot(high.steps, 100 * high.accuracy, label=label, linewidth=1)
+    a.set(title="a. Test accuracy, two rates", ylabel=f"test accuracy (%), {name}")
     a.legend()
     c.sharey(b)
     for axes, run, title in (

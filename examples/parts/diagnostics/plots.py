@@ -23,49 +23,47 @@ def report(found):
         for name, seen in found.items()
     ]  # fmt: skip
     return table(
-        "First step: std of activations, layer 5 / 1, and of gradients, layer 1 / 5.\n"
+        "First step: std of activations, layer 5 / layer 1, and of gradients, 1 / 5.\n"
         "All steps: median |update| / |weight|. Last step: dead units and loss.",
-        ("", "activations", "gradients", "updates", "dead", "loss"),
+        ("", "activations", "gradients", "updates", "dead units", "loss"),
         rows,
     )
 
 
+LABELS = {
+    "without": "without", "batch norm": "with batch norm",
+    "He, lr 0.1": "without, He's weights, lr 0.1",
+}  # fmt: skip
+
+
 def plot(found, theme):
-    """Without batch norm on the left, with it on the right."""
-    fig, axes = figure(theme, 4, 2, size=(4.2, 2.4), sharex="row", sharey="row")
-    for (name, seen), column in zip(found.items(), axes.T):
-        plot_column(column, name, seen)
-    labels = (
-        "fraction of values per decade", "fraction of values per decade",
-        "|update| / |weight|", "dead units (%)",
-    )  # fmt: skip
-    for panel, label in zip(axes[:, 0], labels):
-        panel.set_ylabel(label)
-    axes[0, 1].legend(loc="upper left")
+    """Signals and gradients by layer, the updates of weights, and dead units."""
+    fig, ((values, gradients), (updates, dead)) = figure(theme, 2, 2)
+    for (name, seen), marker in zip(found.items(), "soD"):
+        style = {"marker": marker, "label": LABELS[name]}
+        layers = np.arange(1, 1 + len(seen["layers"]))
+        for axes, field in ((values, "values"), (gradients, "gradient")):
+            sizes = [getattr(layer, field).std() for layer in seen["layers"]]
+            axes.plot(layers, sizes, **style)
+        # The last weight belongs to the linear layer behind the ReLU layers.
+        ratios = seen["ratios"][:, : len(layers)]
+        low, middle, high = np.percentile(ratios, (10, 50, 90), axis=0)
+        updates.errorbar(
+            layers, middle, (middle - low, high - middle), capsize=3, **style
+        )
+        dead.plot(seen["step"], 100 * seen["dead"].mean(axis=1), label=LABELS[name])
+    values.set(title="First step: small weights, faint signals", yscale="log")
+    values.set_ylabel("std of activations")
+    gradients.set(title="First step: and faint gradients", yscale="log")
+    gradients.set_ylabel("std of dL/d(activation)")
+    updates.set(title="How far a step of SGD moves weights", yscale="log")
+    updates.set_ylim(top=1)
+    updates.set_ylabel("|update| / |weight|, 10 to 90 % of steps")
+    dead.set(title="Units die after a bad start without it", ylim=(-2, 100))
+    dead.set(xlabel="step of SGD", ylabel="dead units (%), all layers")
+    for axes in (values, gradients, updates):
+        axes.set_xlabel("layer, from the input")
+        axes.set_xticks(layers)
+    for axes in fig.axes:
+        axes.legend(fontsize=8)
     return fig
-
-
-def plot_column(column, name, seen):
-    values, gradients, updates, dead = column
-    layers = seen["layers"]
-    for i, layer in enumerate(layers, 1):
-        plot_sizes(values, layer.values, f"layer {i}")
-        plot_sizes(gradients, layer.gradient, f"layer {i}")
-    # The last weight belongs to the linear layer behind the ReLU layers.
-    updates.plot(seen["step"], seen["ratios"][:, : len(layers)])
-    dead.plot(seen["step"], 100 * seen["dead"])
-    up, down = growth(seen, "values"), 1 / growth(seen, "gradient")
-    values.set(title=f"{name}: std, layer 5 / layer 1 = {up:.2g}")
-    values.set(xlabel="log10 |activation| where not 0, first step")
-    gradients.set(title=f"{name}: std, layer 1 / layer 5 = {down:.2g}")
-    gradients.set(xlabel="log10 |gradient of activation| where not 0, first step")
-    updates.set(title=f"{name}: how far a step moves weights", xlabel="step of SGD")
-    updates.set(yscale="log")
-    dead.set(title=f"{name}: {seen['dead'][-1].mean():.0%} dead in the end")
-    dead.set(xlabel="step of SGD")
-
-
-def plot_sizes(panel, array, label):
-    """The histogram of the orders of magnitude in an array."""
-    density, edges = np.histogram(np.log10(np.abs(array[array != 0])), 40, density=True)
-    panel.plot((edges[1:] + edges[:-1]) / 2, density, label=label)

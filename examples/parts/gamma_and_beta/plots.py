@@ -11,7 +11,7 @@ from support.tables import span, table
 
 def report(measured):
     """The closing tables: measured numbers and the theory."""
-    r_squared, losses = measured["r_squared"], measured["losses"]
+    losses = measured["losses"]
     single = [
         ("batch norm as the identity: error", measured["identity"][0], "0"),
         (
@@ -19,14 +19,28 @@ def report(measured):
             measured["within 2"],
             math.erf(math.sqrt(2)),
         ),
-        ("R² of a linear fit to the sigmoid, std 1", r_squared[1], "0.984"),
-        ("R² of a linear fit to the sigmoid, std 4", r_squared[4], "0.84"),
+    ]
+    single += [
+        (
+            f"R² of a linear fit to the sigmoid, std {std}",
+            value,
+            measured["r_squared theory"][std],
+        )
+        for std, value in measured["r_squared"].items()
     ]
     fits = [
-        (name, floor, span(losses[name, False]), span(losses[name, True]))
+        (
+            name,
+            floor,
+            span(losses[name, False]),
+            span(losses[name, True]),
+            float(np.median(losses[name, True])),
+        )
         for name, floor in measured["floor"].items()
     ]
-    head = ("target", "floor", "without gamma and beta", "with gamma and beta")
+    head = (
+        "target", "floor", "without gamma and beta", "with gamma and beta", "median"
+    )  # fmt: skip
     return "\n\n".join(
         [
             table("Exact statements", ("", "measured", "expected"), single),
@@ -78,7 +92,7 @@ def plot_fits(axes, name, measured):
     """A target, the outputs of the first networks, and the best fit in their span."""
     x, target = measured["x"], measured["targets"][name]
     even = np.allclose(target, target[::-1])
-    axes.set_title(f"{name}: {'its mean' if even else 'one sigmoid'} without them")
+    axes.set_title(f"{name}: without, {'a constant' if even else 'one sigmoid'}")
     axes.plot(x, measured["fits"][name, True][0], label="with gamma and beta")
     axes.plot(x, measured["fits"][name, False][0], label="without")
     axes.plot(x, target, label="target")

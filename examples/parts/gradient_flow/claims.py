@@ -3,7 +3,8 @@
 import numpy as np
 
 from parts.gradient_flow.plots import named
-from support.claims import claim
+from support.claims import claim, derived
+from support.networks import HE
 
 SEEDS = (0, 1, 2)
 
@@ -15,16 +16,60 @@ def claims(runs):
         ratios = np.divide(found, [run["theory"][case] for run in runs])
         yield claim(f"{name}: factor / theory", ratios.ravel(), 0.95, 1.05)
         changes = [max(factors) / min(factors) - 1 for factors in found]
-        bounds = {"high": 1e-6} if bn else {"low": 1}
-        yield claim(f"{name}: relative change with sigma", changes, **bounds)
+        if bn:
+            yield derived(f"{name}: relative change with sigma", changes, high=1e-6)
+        else:
+            yield claim(f"{name}: relative change with sigma", changes, low=1)
+    yield from _of_batches(runs)
+    for column, what in ((0, "sigma |dL/dh|"), (1, "sigma |dL/dW|")):
+        scaled = [
+            [sigma * pair[column] for sigma, pair in run["fixed output"].items()]
+            for run in runs
+        ]
+        changes = [max(values) / min(values) - 1 for values in scaled]
+        name = f"output layer fixed: relative change of {what} with sigma"
+        yield derived(name, changes, high=1e-6)
     for rate, step in ((0.5, 2), (0.1, 15)):
         factors = [run["early"][rate][step] for run in runs]
         name = f"ReLU, batch norm, lr {rate}: factor after {step} steps"
         yield claim(name, factors, high=1.2)
-    depths = runs[0]["depths"]
+    yield from _of_training([run["accuracy"] for run in runs])
+
+
+def _of_batches(runs):
+    for activation in dict.fromkeys(a for a, _ in runs[0]["batches"]):
+        ratios = [
+            run["batches"][case] / expected
+            for run in runs
+            for case, expected in run["batch theory"].items()
+            if case[0] == activation
+        ]
+        name = f"{activation}, batch norm, 8 to 128 rows: factor / finite-batch theory"
+        yield claim(name, ratios, 0.95, 1.05)
+    factors = [run["batches"]["ReLU", 8] for run in runs]
+    yield claim("ReLU, batch norm, 8 rows: factor", factors, low=1.7)
+
+
+def _of_training(accuracies):
+    def found(*case):
+        return [accuracy[case] for accuracy in accuracies]
+
     for depth in (5, 10):
         for bn, bounds in ((False, {"high": 0.3}), (True, {"low": 0.85})):
-            i = depths.index(depth)
-            found = [run["accuracy"]["sigmoid", bn][i] for run in runs]
-            name = named(f"sigmoid, depth {depth}", bn)
-            yield claim(f"{name}: test accuracy", found, **bounds)
+            values = found("sigmoid", bn, depth, 1, 0.5)
+            name = named(f"sigmoid, depth {depth}, sigma 1, lr 0.5", bn)
+            yield claim(f"{name}: test accuracy", values, **bounds)
+    values = found("sigmoid", False, 5, 4, 0.5)
+    yield claim("sigmoid, depth 5, sigma 4, without: test accuracy", values, low=0.85)
+    for lr, bounds in ((0.01, {"high": -0.1}), (0.1, {"low": 0.1})):
+        ahead = np.subtract(*(found("ReLU", bn, 20, HE, lr) for bn in (True, False)))
+        name = f"ReLU, depth 20, lr {lr}: test accuracy, batch norm minus without"
+        yield claim(name, ahead, **bounds)
+    best = [
+        np.max([v for case, v in a.items() if case[:3] == ("ReLU", bn, 20)])
+        for a in accuracies
+        for bn in (True, False)
+    ]
+    ahead = np.subtract(best[::2], best[1::2])
+    name = "ReLU, depth 20, each at its best rate: batch norm minus without"
+    yield claim(name, ahead, 0, 0.15)

@@ -21,43 +21,90 @@ def report(measured):
         for case, found in measured["factors"].items()
         for expected in (measured["theory"][case],)
     ]
+    sizes = sorted({batch for _, batch in measured["batches"]})
+    batches = [
+        (
+            activation,
+            *(
+                f"{measured['batches'][activation, b]:.3f} "
+                f"({measured['batch theory'][activation, b]:.3f})"
+                for b in sizes
+            ),
+            f"({measured['theory'][activation, True][0]:.3f})",
+        )
+        for activation in dict.fromkeys(a for a, _ in measured["batches"])
+    ]
+    fixed = [
+        (f"sigma {sigma:.3g}", h, h * sigma, w * sigma)
+        for sigma, (h, w) in measured["fixed output"].items()
+    ]
     steps = min(map(len, measured["early"].values()))
     shown = [k for k in SHOWN_STEPS if k < steps]
     early = [
         (f"lr {lr}", *(f"{found[k]:.3f}" for k in shown))
         for lr, found in measured["early"].items()
     ]
-    depths = [f"depth {depth}" for depth in measured["depths"]]
-    accuracies = [
-        (named(*case), *(f"{value:.1%}" for value in found))
-        for case, found in measured["accuracy"].items()
-    ]
     return "\n\n".join(
         [
             table(
-                "Factor of |dL/dh|^2 per layer toward the input, measured (theory)",
+                "Factor of |dL/dh|^2 per layer toward the input, measured\n"
+                "(theory: infinite width; with batch norm, infinite batch)",
                 ("", *sigmas),
                 factors,
             ),
             table(
-                "The same factor of ReLU with batch norm, during training",
+                "The same with batch norm, by the rows normalized together, measured\n"
+                "(theory: infinite width, this batch)",
+                ("", *(f"{b} rows" for b in sizes), "infinitely many"),
+                batches,
+            ),
+            table(
+                "ReLU layer 10 of 12 with batch norm, if the output layer does not\n"
+                "scale with sigma (theory: the last two columns are constant)",
+                ("", "|dL/dh|", "sigma |dL/dh|", "sigma |dL/dW|"),
+                fixed,
+            ),
+            table(
+                "The factor of ReLU with batch norm, during training",
                 ("", *(f"step {k}" for k in shown)),
                 early,
             ),
-            table("Test accuracy after training", ("", *depths), accuracies),
+            report_accuracies(measured["accuracy"]),
         ]
     )
 
 
+def report_accuracies(accuracies):
+    """A row for each setting, with batch norm and without."""
+    settings = dict.fromkeys((a, *rest) for a, _, *rest in accuracies)
+    rows = [
+        (
+            f"{activation}, depth {depth}, sigma {sigma:.3g}, lr {lr}",
+            *(f"{accuracies[activation, bn, depth, sigma, lr]:.1%}" for bn in (0, 1)),
+        )
+        for activation, depth, sigma, lr in sorted(settings)
+    ]
+    title = "Test accuracy after training"
+    return table(title, ("", "without", "batch norm"), rows)
+
+
 def plot(measured, theme):
     """Gradients and factors at initialization, factors in training, and accuracies."""
-    fig, ((profile, without), (with_bn, early), accuracies) = figure(theme, 3, 2)
+    fig, axes = figure(theme, 4, 2)
+    profile, without, with_bn, batches, early, depth, sigma, rate = axes.flat
     plot_profiles(profile, measured["profiles"])
     plot_factors(without, measured, bn=False)
     plot_factors(with_bn, measured, bn=True)
+    plot_batches(batches, measured)
     plot_early(early, measured["early"], measured["theory"]["ReLU", True][0])
-    for axes, activation in zip(accuracies, ("sigmoid", "ReLU")):
-        plot_accuracies(axes, measured, activation)
+    accuracies = measured["accuracy"]
+    plot_accuracies(depth, accuracies, "sigmoid", sigma=1, lr=0.5)
+    depth.set(title="Sigmoids, sigma 1: only with batch norm", xlabel="hidden layers")
+    plot_accuracies(sigma, accuracies, "sigmoid", depth=5, lr=0.5)
+    sigma.set(title="… but with sigma 4, without as well")
+    sigma.set_xlabel("sigma, of weights N(0, sigma² / fan_in); depth 5")
+    plot_accuracies(rate, accuracies, "ReLU", depth=20, sigma=HE)
+    rate.set(title="ReLUs, depth 20: the rate decides", xlabel="learning rate")
     return fig
 
 
@@ -67,7 +114,7 @@ def plot_profiles(axes, profiles):
             found = profiles[activation, bn, HE]
             layers, label = np.arange(1, len(found) + 1), named(activation, bn)
             axes.plot(layers, found / found[-1], style, color=color, label=label)
-    axes.set(title="Batch norm: sigmoid stable, ReLU grows", yscale="log")
+    axes.set(title="Batch norm: sigmoid steady, ReLU grows", yscale="log")
     axes.set(xlabel="layer, from the input", ylabel="|dL/dh|² (last layer: 1)")
     axes.legend(title="sigma² = 2")
 
@@ -77,7 +124,7 @@ def plot_factors(axes, measured, bn):
     cases = [case for case in measured["factors"] if case[1] == bn]
     for i, (case, marker) in enumerate(zip(cases, "osD^")):
         found, expected = measured["factors"][case], measured["theory"][case]
-        axes.plot(sigmas, expected, color=f"C{i}", linewidth=1)
+        axes.plot(sigmas, expected, "-", color=f"C{i}", linewidth=1)
         axes.plot(sigmas, found, marker, color=f"C{i}", label=case[0])
     title = "With batch norm: independent of sigma" if bn else "Without: sigma decides"
     axes.set(title=title, xscale="log", yscale="linear" if bn else "log")
@@ -87,25 +134,52 @@ def plot_factors(axes, measured, bn):
     )
     axes.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
     axes.xaxis.minorticks_off()
-    axes.legend(title="lines: theory", loc=(0.7, 0.45) if bn else "best")
+    if bn:
+        axes.set_ylim(0.95, 1.95)
+    axes.legend(title="lines: theory", ncols=2 if bn else 1)
+
+
+def plot_batches(axes, measured):
+    sizes = sorted({batch for _, batch in measured["batches"]})
+    activations = dict.fromkeys(activation for activation, _ in measured["batches"])
+    for i, (activation, marker) in enumerate(zip(activations, "osD^")):
+        expected, found = (
+            [measured[key][activation, b] for b in sizes]
+            for key in ("batch theory", "batches")
+        )
+        axes.plot(sizes, expected, "-", color=f"C{i}", linewidth=1)
+        axes.plot(sizes, found, marker, color=f"C{i}", label=activation)
+    axes.set(title="Small batches explode faster", xscale="log", ylim=(0.95, 1.95))
+    axes.set(xlabel="rows normalized together", ylabel="factor of |dL/dh|² per layer")
+    axes.set_xticks(sizes, sizes)
+    axes.xaxis.minorticks_off()
+    axes.legend(title="lines: theory", ncols=2)
 
 
 def plot_early(axes, early, theory):
     for lr, found in early.items():
         axes.plot(found, label=f"lr {lr}")
-    axes.axhline(theory, color="C4", linewidth=1, linestyle=":")
+    axes.axhline(theory, color="C4", linewidth=1, linestyle=":", label="theory, step 0")
     axes.set(title="ReLU: training undoes the explosion", xlabel="step of SGD")
     axes.set_ylabel("factor of |dL/dh|² per layer")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(title="dotted: theory at step 0", loc=(0.46, 0.46))
+    axes.legend(loc=(0.55, 0.45))
 
 
-def plot_accuracies(axes, measured, activation):
-    depths = [str(depth) for depth in measured["depths"]]
+def plot_accuracies(axes, accuracies, activation, depth=None, sigma=None, lr=None):
+    """The test accuracy by depth, sigma or lr: by the one that is not given."""
+    given = (depth, sigma, lr)
+    varied = given.index(None)
     for bn, marker in ((True, "o"), (False, "s")):
-        found = 100 * np.array(measured["accuracy"][activation, bn])
-        axes.plot(depths, found, marker=marker, label=named(activation, bn))
-    verb = {"sigmoid": "need", "ReLU": "gain from"}[activation]
-    axes.set(title=f"Deep {activation} networks {verb} it", ylim=(0, 105))
-    axes.set(xlabel="hidden layers", ylabel="test accuracy (%)")
+        points = {
+            case[varied]: 100 * value
+            for (name, norm, *case), value in accuracies.items()
+            if (name, norm) == (activation, bn)
+            and all(g in (None, c) for g, c in zip(given, case))
+        }
+        x = sorted(points)
+        label = "with batch norm" if bn else "without"
+        y = [points[value] for value in x]
+        axes.plot([f"{value:g}" for value in x], y, marker=marker, label=label)
+    axes.set(ylim=(0, 105), ylabel="test accuracy (%)")
     axes.legend()

@@ -1,5 +1,7 @@
 """The tables and the picture of running_statistics.py."""
 
+import numpy as np
+
 from support.measures import final_loss
 from support.plotting import circles, figure
 from support.tables import span, table
@@ -17,16 +19,21 @@ def report(measured):
         for p, found in measured["spread"].items()
     ]
     rows += [
-        (f"eval-train gap, N = {n}, {layers} x BN", found[0][-1], layers / (2 * n))
+        (
+            f"evaluation minus training, N = {n}, {layers} x BN",
+            found[0][-1],
+            f"{measured['gap theory'][n, layers]:.4g}"
+            + (" (leading order)" if layers > 1 else ""),
+        )
         for (n, layers), found in measured["gap"].items()
     ]
     trained = [
         (
-            case,
+            f"{case}, lr {lr}",
             span(final_loss(run["losses"]) for run in runs),
             span(run["b"] for run in runs),
         )
-        for case, runs in measured["training"].items()
+        for (case, lr), runs in measured["training"].items()
     ]
     head = ("normalized by", "median loss, last quarter", "|b|")
     return "\n\n".join(
@@ -42,7 +49,7 @@ def plot(measured, theme):
     fig, ((a, b), (c, d)) = figure(theme, 2, 2)
     plot_same_batch(a, **measured["same batch"][0])
     plot_spread(b, measured["spread"], measured["spread theory"])
-    plot_gap(c, measured["gap"])
+    plot_gap(c, measured["gap"], measured["gap theory"])
     plot_losses(d, measured["training"])
     return fig
 
@@ -69,21 +76,30 @@ def plot_spread(axes, measured, theory):
     axes.legend()
 
 
-def plot_gap(axes, gaps):
+def plot_gap(axes, gaps, theory):
     for n in (8, 32, 128):
         (line,) = axes.plot(gaps[n, 1][0], label=f"N = {n}")
-        axes.axhline(1 / (2 * n), color=line.get_color(), linestyle=":", linewidth=1)
-    axes.set(title="Evaluation differs by 1 / (2N)", yscale="log")
+        axes.axhline(theory[n, 1], color=line.get_color(), linestyle=":", linewidth=1)
+    axes.set(title="Evaluation differs from training by 1 / (2N)", yscale="log")
     axes.set(
         xlabel="times the same batch was seen",
         ylabel="output: |eval - train| / |train|",
     )
-    axes.legend(title="dotted: 1 / (2N)")
+    axes.legend(title="dotted: 1 − √(1 − 1/N)")
 
 
 def plot_losses(axes, training):
-    for case, runs in training.items():
-        axes.plot(runs[0]["losses"], label=case)
-    axes.set(title="If they follow fast, training fails", ylim=(0, 10))
-    axes.set(xlabel="step of SGD", ylabel="training loss (cross-entropy)")
+    """The median over seeds of the final loss, by learning rate."""
+    cases = list(dict.fromkeys(case for case, _ in training))
+    for case, marker in zip(cases, "osD"):
+        rates = [lr for c, lr in training if c == case]
+        losses = [
+            np.median([final_loss(run["losses"]) for run in training[case, lr]])
+            for lr in rates
+        ]
+        axes.plot([f"{lr:g}" for lr in rates], losses, marker=marker, label=case)
+    axes.set(title="Training on fast ones fails at lr 1 only", yscale="log")
+    axes.set(xlabel="learning rate", ylabel="training loss in the end")
+    axes.set_yticks([0.3, 0.5, 1, 2, 3], ["0.3", "0.5", "1", "2", "3"])
+    axes.minorticks_off()
     axes.legend(title="normalized by")

@@ -1,0 +1,173 @@
+"""The picture, the tables and the JSON file of batch_or_layer.py."""
+
+import numpy as np
+
+from parts.batch_or_layer.variants import ACTIVATIONS, AFTER, BATCH, LAYER, NONE
+from support.networks import HE
+from support.plotting import circles, figure
+from support.tables import span, table
+
+NORMS = (NONE, BATCH, LAYER)
+COLORS = {BATCH: "C0", LAYER: "C1", NONE: "C4", AFTER: "C2"}
+STYLES = {BATCH: "-", LAYER: "--", NONE: ":", AFTER: "-."}
+
+
+def report(measured):
+    """The closing tables: factors with their theory, and the similarity of rows."""
+    factors, theory = measured["factors"], measured["theory"]
+    sigmas = measured["sigmas"]
+    by_norm = [
+        (
+            f"{activation}, {norm}",
+            span(factors[activation, norm, sigma, 0.0] for sigma in sigmas),
+            f"{theory[activation, norm, sigmas[0], 0.0]:.4g}",
+        )
+        for activation in ACTIVATIONS
+        for norm in (BATCH, LAYER)
+    ]
+    by_sigma = [
+        (
+            f"{activation}, {norm}",
+            *(
+                f"{factors[case]:.3g} ({theory[case]:.3g})"
+                for sigma in sigmas
+                for case in [(activation, norm, sigma, 0.0)]
+            ),
+        )
+        for activation, norm in [*((a, NONE) for a in ACTIVATIONS), ("tanh", AFTER)]
+    ]
+    by_beta = [
+        (f"beta {beta:g}", factors[case], theory[case])
+        for beta in measured["betas"]
+        for case in [("ReLU", BATCH, HE, beta)]
+    ]
+    alike = measured["similarity"]
+    depths = (1, 2, 5, 10, 20, 30)
+    rows = [
+        (
+            f"ReLU, {norm}",
+            *(f"{alike['ReLU', norm, HE, 0.0][d - 1]:.2f}" for d in depths),
+        )
+        for norm in (BATCH, LAYER)
+    ]
+    theory = [f"{measured['similarity theory'][d - 1]:.2f}" for d in depths]
+    rows.append(("ReLU, layer norm, wide-network theory", *theory))
+    return "\n\n".join(
+        [
+            table(
+                "Factor of |dL/dh|^2 per layer toward the input, the same for each\n"
+                "sigma (theory: leading order in 1/width and 1/batch)",
+                ("", "measured", "theory"),
+                by_norm,
+            ),
+            table(
+                "The same factor where it depends on sigma, measured (theory)",
+                ("", *(f"sigma {sigma:.3g}" for sigma in sigmas)),
+                by_sigma,
+            ),
+            table(
+                "The same factor of ReLU behind batch norm with a shift beta",
+                ("", "measured", "theory"),
+                by_beta,
+            ),
+            table(
+                "Mean cosine of two rows of h",
+                ("", *(f"layer {d}" for d in depths)),
+                rows,
+            ),
+        ]
+    )
+
+
+def numbers(measured):
+    """What --json saves: |dL/dh|^2 per layer, and the factors, of each network."""
+    return {
+        "quantity": "|dL/dh|^2 of each linear layer, from the input on",
+        "networks": [
+            {
+                "activation": activation, "norm": norm, "sigma": sigma, "beta": beta,
+                "squares": squares, "factor": measured["factors"][case],
+                "theory": measured["theory"][case],
+            }
+            for case, squares in measured["profiles"].items()
+            for activation, norm, sigma, beta in [case]
+        ],
+    }  # fmt: skip
+
+
+def plot(measured, theme):
+    """Gradients by layer, and what their factors depend on."""
+    fig, ((relu, sigmoid), (constant, after), (shift, alike)) = figure(theme, 3, 2)
+    plot_profiles(relu, measured, "ReLU", "ReLU: batch norm lets gradients grow")
+    plot_profiles(sigmoid, measured, "sigmoid", "Sigmoid: layer norm lets them vanish")
+    plot_constants(constant, measured)
+    plot_after(after, measured)
+    plot_shift(shift, measured)
+    plot_similarity(alike, measured)
+    return fig
+
+
+def plot_profiles(axes, measured, activation, title):
+    for norm in NORMS:
+        squares = measured["profiles"][activation, norm, HE, 0.0]
+        layers, style = np.arange(1, len(squares) + 1), STYLES[norm]
+        found = squares / squares[-1]
+        axes.plot(layers, found, style, color=COLORS[norm], label=norm)
+    axes.set(title=title, yscale="log", xlabel="layer, from the input")
+    axes.set_ylabel("|dL/dh|² (last layer: 1)")
+    axes.legend()
+
+
+def plot_constants(axes, measured):
+    for norm, marker, side in ((BATCH, "o", -0.12), (LAYER, "s", 0.12)):
+        cases = [(a, norm, HE, 0.0) for a in ACTIVATIONS]
+        positions = np.arange(len(cases)) + side
+        theory = [measured["theory"][case] for case in cases]
+        axes.bar(positions, theory, 0.2, color=COLORS[norm], alpha=0.35)
+        found = [measured["factors"][case] for case in cases]
+        axes.plot(positions, found, marker, color=COLORS[norm], label=norm)
+    axes.axhline(1, color="C4", linewidth=1, linestyle=":")
+    axes.set_xticks(range(len(ACTIVATIONS)), list(ACTIVATIONS))
+    axes.set(title="Each norm and activation has its factor", ylim=(0, 1.9))
+    axes.set_ylabel("factor of |dL/dh|² per layer")
+    axes.legend(title="dots: measured; bars: theory", ncols=2)
+
+
+def plot_after(axes, measured):
+    sigmas = measured["sigmas"]
+    for norm, label in ((BATCH, "before tanh"), (AFTER, "after tanh")):
+        cases = [("tanh", norm, sigma, 0.0) for sigma in sigmas]
+        found = [measured["factors"][case] for case in cases]
+        axes.plot(sigmas, found, STYLES[norm], color=COLORS[norm], label=label)
+        theory = [measured["theory"][case] for case in cases]
+        circles(axes, sigmas, theory, "theory" if norm == AFTER else None)
+    axes.set(title="Batch norm after tanh: sigma matters", xscale="log")
+    axes.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
+    axes.minorticks_off()
+    axes.set(xlabel="sigma, of weights N(0, sigma² / fan_in)")
+    axes.set_ylabel("factor of |dL/dh|² per layer")
+    axes.legend(title="batch norm")
+
+
+def plot_shift(axes, measured):
+    betas = measured["betas"]
+    cases = [("ReLU", BATCH, HE, beta) for beta in betas]
+    found = [measured["factors"][case] for case in cases]
+    axes.plot(betas, found, marker="o", color=COLORS[BATCH], label="measured")
+    theory = [measured["theory"][case] for case in cases]
+    circles(axes, betas, theory, "theory")
+    axes.axhline(1, color="C4", linewidth=1, linestyle=":")
+    axes.set(title="A shift in front of ReLU reduces the growth")
+    axes.set(xlabel="beta of batch norm", ylabel="factor of |dL/dh|² per layer")
+    axes.legend()
+
+
+def plot_similarity(axes, measured):
+    for norm in (BATCH, LAYER):
+        found = measured["similarity"]["ReLU", norm, HE, 0.0]
+        layers, style = np.arange(1, len(found) + 1), STYLES[norm]
+        axes.plot(layers, found, style, color=COLORS[norm], label=norm)
+    circles(axes, layers, measured["similarity theory"], "theory of layer norm")
+    axes.set(title="With layer norm, rows become alike", ylim=(-0.05, 1.05))
+    axes.set(xlabel="layer, from the input", ylabel="mean cosine of two rows of h")
+    axes.legend(loc="center right")

@@ -1,0 +1,36 @@
+"""Measured numbers as a JSON file, for readers that are programs.
+
+The numbers are rounded to four significant digits, and what is not a finite number is
+``null``, so that every JSON parser can read the file.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """The option of experiments whose numbers a program may want: --json."""
+    parser.add_argument("--json", type=Path, help="file for the measured numbers")
+
+
+def save_json(numbers: Any, given: argparse.Namespace) -> None:
+    """Save dictionaries, lists, arrays and numbers, if --json names a file."""
+    if given.json:
+        text = json.dumps(_plain(numbers), separators=(",", ":"), allow_nan=False)
+        # One line per entry of the outermost lists, for people who compare versions.
+        given.json.write_text(text.replace("},{", "},\n{") + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, range, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.4g}") if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
