@@ -3,8 +3,8 @@
     python examples/gradient_flow.py
     python examples/gradient_flow.py --mnist-dir FOLDER
 
-At initialization it cures the vanishing, and brings a mild explosion of its own. On its
-way back through batch norm, a gradient is divided by the same standard deviation by
+At initialization, batch norm in front of every activation cures the vanishing, and
+brings a mild explosion of its own. On its way back through batch norm, a gradient is divided by the same standard deviation by
 which the data were divided on their way forward, and loses two directions of the batch,
 that of a bias and that of a scale. Make the weights of all layers ten times as large,
 and all these standard deviations are ten times as large: from layer to layer, the scale
