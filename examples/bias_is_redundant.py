@@ -8,9 +8,9 @@ moves E[x] by the same amount. Two networks that start with the same weights, on
 any b and one without, stay equal throughout training, with any optimizer, up to
 rounding errors. Hence b cannot overfit, either. How far rounding errors spread depends
 on the precision. In float64, parameters agree to 1e-9 after 200 steps. In float32,
-losses agree to 1e-6 in most runs with SGD and momentum (19 of 24); in the others, a
-ReLU has switched for one row, and single losses differ by up to 0.06. With Adam, which
-amplifies rounding errors, they differ by 0.1 to 0.2 in all runs, in either direction.
+losses agree to 1e-6 in most runs with SGD and momentum (19 of 24); in the others,
+single losses differ by up to 0.06. With Adam, which amplifies rounding errors, they
+differ by 0.1 to 0.2 in all runs, in either direction.
 
 The subtraction of the mean is the reason, with or without gamma and beta; beta takes
 over the job of b.
