@@ -1,16 +1,17 @@
-"""How do residual networks survive the explosion that batch norm causes?
+"""How do residual networks cope with the explosion that batch norm causes?
 
     python examples/residual_networks.py
 
-In a ReLU network with batch norm, the gradient grows by a factor of 1.47 per layer
-toward the input (gradient_flow.py): in 64 layers, |dL/dh|^2 grows 10^10-fold. A
-residual block x + W relu(norm(x)) adds its output to its input. Then the growth is
-polynomial in the number of blocks, not exponential.
+By adding the output of each block to its input. In a ReLU network with batch norm,
+|dL/dh|^2 grows by a factor of 1.47 per layer toward the input (gradient_flow.py), which
+amounts to 10^10 in 64 layers. In a chain of residual blocks x + W relu(norm(x)), the
+growth is polynomial in the number of blocks, not exponential.
 
 Why. Let q_l be the variance of x_l over the batch, q_0 = 1, and let the weights be from
-N(0, sigma^2 / width). Forward, each block adds to the variance what its branch returns:
+N(0, sigma^2 / width). Forward, each block adds the variance of its branch. This is
 v = sigma^2 Var[relu(Z)], Z ~ N(0, 1), whatever q_l is, because batch norm divides by
-sqrt(q_l). Backward, the branch is divided by sqrt(q_l) too:
+sqrt(q_l). Backward, the gradient that comes through the branch is divided by sqrt(q_l),
+too:
 
     q_l = 1 + l v        |dL/dx_l|^2 = (1 + sigma^2 E[relu'(Z)^2] / q_l) |dL/dx_l+1|^2
 
@@ -20,9 +21,8 @@ For large l that is 1 + 1.47 / l: the same constant, divided by the number of th
 The product over n blocks grows like n^1.47 instead of 1.47^n.
 
 Layer norm divides by E[relu(Z)^2] instead, so that q_l = 1 + l and the product of
-(1 + 1 / q_l) over n blocks is n + 1. Without any norm, both the variance and the
-gradient double in each block, 2^n: a skip connection alone is no remedy. And without
-the skip connection, batch norm makes 1.47^n of it.
+(1 + 1 / q_l) over n blocks is n + 1. A skip connection alone is no remedy: without any
+norm, both the variance and |dL/dx|^2 double in each block.
 
 Not shown: training; blocks with several layers, in which batch norm stands behind the
 weights; other remedies, such as scaling the branch by a small number. The theory is

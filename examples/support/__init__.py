@@ -4,7 +4,6 @@
 command_line      the options of the scripts, and the data they request
 data              the data sets, and minibatches
 networks          perceptrons: building, training and testing them
-parallel          runs for several seeds and settings at the same time
 layers            what each module of a network computed, and its gradient
 parallel          runs for several seeds and settings at the same time
 interrupts        what Ctrl-C does while a script imports its libraries
