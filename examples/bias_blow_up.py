@@ -47,7 +47,6 @@ Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 2.
 """
 
 import numpy as np
-from tqdm import tqdm
 
 import tinygrad_bn as tg
 from parts.bias_blow_up.growth import BETA, BOTH, CONSTANTS, FULL, MEAN, VAR
@@ -71,6 +70,7 @@ from parts.bias_blow_up.one_unit import (
 )
 from parts.bias_blow_up.plots import plot_networks, plot_unit, report
 from support.command_line import experiment_options, parse, seeds
+from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 
 SIGMOID_RATES, RELU_RATES = (0.1, 0.5, 2.0), (0.1, 0.2, 0.5)
@@ -94,14 +94,16 @@ def measure_unit(seed, steps):
     }
 
 
-def measure(seed, steps, quick=False):
+def measure(seed, steps, quick=False, jobs=1):
     """The unit with its theory, and the networks, over three seeds or one."""
     which = seeds(seed, quick)
 
     def over_seeds(network, cases, rates, steps):
+        runs = [(s, case, lr, steps) for case in cases for lr in rates for s in which]
+        found = in_parallel(network, runs, jobs, network.__name__)
         return {
-            (case, lr): [network(s, case, lr, steps) for s in which]
-            for case in tqdm(cases, network.__name__, disable=None)
+            (case, lr): [found[s, case, lr, steps] for s in which]
+            for case in cases
             for lr in rates
         }
 
@@ -127,8 +129,11 @@ def measure(seed, steps, quick=False):
 
 
 def main(arguments=None):
-    given = parse(experiment_options(__doc__, 200, quick_steps=40), arguments)
-    measured = measure(given.seed, given.steps, given.quick)
+    parser = experiment_options(__doc__, 200, quick_steps=40)
+    add_jobs_option(parser)
+    given = parse(parser, arguments)
+    jobs = requested_jobs(given)
+    measured = measure(given.seed, given.steps, given.quick, jobs)
     save(lambda theme: plot_unit(measured, theme), given, "bias_blow_up")
     save(lambda theme: plot_networks(measured, theme), given, "bias_blow_up_networks")
     print(report(measured))

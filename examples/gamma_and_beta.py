@@ -26,15 +26,16 @@ Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.
 """
 
 import math
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
-from tqdm import tqdm
 
 import tinygrad_bn as tg
 from parts.gamma_and_beta.plots import plot, report
 from support.command_line import experiment_options, parse, seeds
 from support.measures import largest
+from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import Tensor, nn, optim
 
@@ -79,7 +80,7 @@ def best_fit(target):
     return basis @ np.linalg.lstsq(basis, target)[0]
 
 
-def trained_fit(target, affine, seed, steps):
+def trained_fit(steps, name, affine, seed):
     """The output of the network after training, with gamma and beta or without."""
     rng = np.random.default_rng(seed)
     readout = nn.Linear(8, 1, rng=rng, dtype=np.float64)
@@ -93,7 +94,7 @@ def trained_fit(target, affine, seed, steps):
     optimizer = optim.Adam(model.parameters(), lr=0.02)
     x = Tensor(X)
     for _ in range(steps):
-        loss = nn.mse_loss(model(x), target)
+        loss = nn.mse_loss(model(x), TARGETS[name])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -105,18 +106,14 @@ def mse(fit, target):
     return float(((fit - target) ** 2).mean())
 
 
-def measure(seed, steps, quick=False):
+def measure(seed, steps, quick=False, jobs=1):
     """The identity, the linear fit to the sigmoid, and the fits of all targets."""
     which = seeds(seed, quick)
     best = {name: best_fit(target) for name, target in TARGETS.items()}
-    fits = {
-        (name, affine): [
-            trained_fit(target, affine, s, steps)
-            for s in tqdm(which, desc=name, disable=None)
-        ]
-        for name, target in TARGETS.items()
-        for affine in (False, True)
-    }
+    cases = [(name, affine) for name in TARGETS for affine in (False, True)]
+    runs = [(*case, s) for case in cases for s in which]
+    found = in_parallel(partial(trained_fit, steps), runs, jobs, "training")
+    fits = {case: [found[(*case, s)] for s in which] for case in cases}
     return {
         "identity": [identity_error(s) for s in which],
         "within 2": float((np.abs(NORMAL) < 2).mean()),
@@ -136,8 +133,10 @@ def measure(seed, steps, quick=False):
 
 
 def main(arguments=None):
-    given = parse(experiment_options(__doc__, 3000, quick_steps=200), arguments)
-    measured = measure(given.seed, given.steps, given.quick)
+    parser = experiment_options(__doc__, 3000, quick_steps=200)
+    add_jobs_option(parser)
+    given = parse(parser, arguments)
+    measured = measure(given.seed, given.steps, given.quick, requested_jobs(given))
     save(lambda theme: plot(measured, theme), given, "gamma_and_beta")
     print(report(measured))
     return measured

@@ -32,6 +32,8 @@ arXiv 1805.11604, section 3.2 for the measures, section 2.1 and appendix A.2.1 f
 noise.
 """
 
+from functools import partial
+
 import numpy as np
 
 from parts.loss_landscape.noisy_batch_norm import KINDS, network, with_noise
@@ -44,6 +46,7 @@ from support.command_line import (
     seeds,
 )
 from support.networks import batches
+from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import nn, optim
 
@@ -123,9 +126,11 @@ def measure(data, seed, steps):
 def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=100)
     add_image_options(parser)
+    add_jobs_option(parser)
     given = parse(parser, arguments)
-    data = images(given)
-    runs = [measure(data, s, given.steps) for s in seeds(given.seed, given.quick)]
+    one_seed = partial(measure, images(given), steps=given.steps)
+    cases = [(s,) for s in seeds(given.seed, given.quick)]
+    runs = list(in_parallel(one_seed, cases, requested_jobs(given), "seeds").values())
     save(lambda theme: plot(runs, theme), given, "loss_landscape")
     print(report(runs))
     return runs

@@ -122,7 +122,7 @@ def plot_networks(measured, theme):
     plot_rates(c, sigmoid, measured["chance"])
     c.set_title("Sigmoids: at low rates, nothing fails")
     plot_rates(d, measured["relu"], measured["chance"])
-    d.set_title("ReLUs: frozen statistics overflow")
+    d.set_title("ReLUs: frozen statistics fail at 0.5")
     a.legend(fontsize=8, loc="center right")
     c.legend(fontsize=8)
     d.set_ylim(bottom=1e-4)
