@@ -371,7 +371,7 @@ def test_a_name_alone_opens_and_an_unknown_one_is_refused():
     assert str(error.value) == (
         "draw(open=): modules, composites or fused operations of the graph must be "
         "named, but ['bn1'] is not among ['0', '1', '2', '3', 'Sequential', "
-        "'batch_norm', 'linear', 'mean', 'softmax_cross_entropy']."
+        "'batch_norm', 'linear', 'log_softmax', 'mean', 'softmax_cross_entropy']."
     )
 
 

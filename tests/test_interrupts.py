@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, nn, optim
+from tinygrad_bn import Tensor, nn, optim, optimizer
 from tinygrad_bn.scopes import state
 
 PACKAGE = str(Path(tg.__file__).parent)
@@ -118,7 +118,7 @@ OPTIMIZERS = {
 
 @pytest.fixture(params=OPTIMIZERS)
 def make_optimizer(request, monkeypatch):
-    monkeypatch.setattr(optim, "BLOCK", 5)
+    monkeypatch.setattr(optimizer, "BLOCK", 5)
     return OPTIMIZERS[request.param]
 
 

@@ -121,7 +121,7 @@ def test_the_user_program_runs(tmp_path):
     # The loss, the sum of its gradient, and twice the loss.
     assert user_program.operators() == 28.75 + 15.5 + 57.5
     assert user_program.network()[1] < 0.5
-    assert "via E[x]" in user_program.inspection(tmp_path)
+    assert "via 1.norm.E[x]" in user_program.inspection(tmp_path)
     x = np.array([[1.0, 2.0], [3.0, 5.0]])
     expected = np.logaddexp(x - x.mean(axis=0), 0)
     np.testing.assert_allclose(

@@ -147,7 +147,7 @@ def grad(
 def grad(
     y: Node, wrt: Sequence["Tensor"], gradient: Any = None, create_graph: bool = False
 ) -> list["Tensor"]: ...
-def grad(y, wrt, gradient=None, create_graph=False):
+def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> Any:
     """The gradient of ``y`` with respect to ``wrt``, a tensor or a sequence of tensors.
 
     Returns a tensor for a tensor and a list for a sequence, with zeros for what ``y``
