@@ -108,7 +108,7 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
     )
     title = "Batch norm, defined twice"
     return {
-        "two_definitions": tg.side_by_side(graph, by_hand, opened, title=title),
+        "two_definitions": tg.side_by_side(graph, opened, by_hand, title=title),
         "gradient_graph": gradient,
     }
 

@@ -19,7 +19,7 @@ from support.claims import checked, claim, derived
 DRAWINGS = make_gallery.drawings()
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize("name", [n for n in DRAWINGS if not n.endswith("-dark")])
 def test_a_drawing_of_the_gallery_is_the_one_that_was_reviewed(name):
     golden = (GOLDEN / f"{name}.dot").read_text(encoding="utf-8")
     assert DRAWINGS[name].source == golden, "review it, then run tools/make_gallery.py"

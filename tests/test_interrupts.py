@@ -215,7 +215,6 @@ def test_after_an_interrupted_assignment_older_graphs_are_stale():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="scopes are appended before the try statement", strict=True)
 @pytest.mark.parametrize("fused", [True, False])
 def test_after_an_interrupted_forward_pass_everything_goes_on(fused):
     def prepare():
@@ -226,7 +225,6 @@ def test_after_an_interrupted_forward_pass_everything_goes_on(fused):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="scopes are appended before the try statement", strict=True)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_after_an_interrupted_pass_of_second_order_everything_goes_on():
     def prepare():

@@ -233,9 +233,10 @@ class Fused(Operation):
 
     def unfold(self, y: Node) -> Node:
         """The output ``y`` of this operation again, computed by the definition."""
-        state.scopes.append(y.scope)
+        depth = len(state.scopes)
         try:
+            state.scopes.append(y.scope)
             with recording():
                 return self.definition(*y.inputs, **y.params)
         finally:
-            state.scopes.pop()
+            del state.scopes[depth:]

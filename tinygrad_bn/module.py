@@ -44,11 +44,12 @@ class Module:
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         scopes = state.scopes
-        scopes.append(Scope(None, self, scopes[-1]))
+        depth = len(scopes)
         try:
+            scopes.append(Scope(None, self, scopes[-1]))
             return self.forward(*inputs, **params)
         finally:
-            scopes.pop()
+            del scopes[depth:]
 
     # --- Members ----------------------------------------------------------------------
 

@@ -75,11 +75,13 @@ def composite(function: Function) -> Function:
     @functools.wraps(function)
     def recorded_under_its_name(*inputs, **params):
         scopes = state.scopes
-        scopes.append(Scope(name, None, scopes[-1]))
+        depth = len(scopes)
         try:
+            scopes.append(Scope(name, None, scopes[-1]))
             return function(*inputs, **params)
         finally:
-            scopes.pop()
+            # Not pop(), because an interrupt may come before the scope was added.
+            del scopes[depth:]
 
     return recorded_under_its_name  # type: ignore[return-value]
 
@@ -101,8 +103,8 @@ def _recording(wanted: bool) -> Iterator[None]:
     # Generators may leave their contexts in another order than they entered them. Each
     # context therefore withdraws its own request; it does not restore what it found.
     request = object()
-    state.requests[request] = state.recording = wanted
     try:
+        state.requests[request] = state.recording = wanted
         yield
     finally:
         state.requests.pop(request, None)

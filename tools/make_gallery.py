@@ -158,7 +158,8 @@ def main(arguments: list[str] | None = None) -> None:
     drawn = drawings()
     for name, drawing in drawn.items():
         drawing.save(PICTURES / f"{name}.svg")
-        drawing.save(GOLDEN / f"{name}.dot")
+        if not name.endswith("-dark"):
+            drawing.save(GOLDEN / f"{name}.dot")
     print(f"drawings: {len(drawn)}")
     if given.experiments is not None:
         for name in given.experiments or EXPERIMENTS:
