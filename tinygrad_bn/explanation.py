@@ -1,11 +1,9 @@
 """How the routes of a gradient are shown: a table, as text and in notebooks.
 
-==================  ====================================================================
-row                 the routes with the same gates, and the sum of what they bring
-around              the row of routes that pass no batch norm, where others do
-shown               a gradient with 0 in place of what is only rounding
-residue             the largest entry that is shown as 0
-==================  ====================================================================
+    row       the routes with the same gates, and the sum of what they bring
+    around    the row of routes that pass no batch norm, where others do
+    shown     a gradient with 0 in place of what is only rounding
+    residue   the largest entry that is shown as 0
 
 ``routes.py`` computes what is shown here.
 """

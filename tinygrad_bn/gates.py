@@ -1,11 +1,9 @@
 """Which tensors identify routes: the gates.
 
-==================  ====================================================================
-gate                a named tensor that some routes pass and others do not
-statistic           E[x] or Var[x] inside a call of batch norm
-last batch norm     of a route: the call of batch norm nearest to the leaf
-key                 what identifies the routes that one cotangent stands for
-==================  ====================================================================
+    gate              a named tensor that some routes pass and others do not
+    statistic         E[x] or Var[x] inside a call of batch norm
+    last batch norm   of a route: the call of batch norm nearest to the leaf
+    key               what identifies the routes that one cotangent stands for
 
 By default, the gates are the statistics of each last batch norm, and the tensors that
 the user named outside of batch norm. A cotangent that enters another call of batch norm

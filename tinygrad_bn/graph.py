@@ -1,10 +1,8 @@
 """The graph behind a tensor, looked at twice: unfolded, and in another precision.
 
-==================  ====================================================================
-unfolded            with the definitions of fused operations in place of these
-replay              the same operations on the same leaves, usually in float64
-twin                what a tensor has become in a replay
-==================  ====================================================================
+    unfolded   with the definitions of fused operations in place of these
+    replay     the same operations on the same leaves, usually in float64
+    twin       what a tensor has become in a replay
 
 A replay decides which gradients are zero and which are only small. Nothing in the
 backward pass alone could: rounding in the forward pass dominates. In float32, at a mean

@@ -1,12 +1,10 @@
 """The state of a module with PyTorch's names and layout, and ``.safetensors`` files.
 
-==================  ====================================================================
-layout              the order of a matrix's axes: the weight of a linear layer is
-                    (in_features, out_features) here and its transpose in PyTorch
-PyTorch's names     ``weight``, ``bias`` and ``num_batches_tracked`` of batch norm for
-                    ``gamma``, ``beta`` and ``updates``
-entry               a tensor or an array of a module's state, with both of its names
-==================  ====================================================================
+    layout            the order of a matrix's axes: the weight of a linear layer is
+                      (in_features, out_features) here and its transpose in PyTorch
+    PyTorch's names   ``weight``, ``bias`` and ``num_batches_tracked`` of batch norm for
+                      ``gamma``, ``beta`` and ``updates``
+    entry             a tensor or an array of a module's state, with both of its names
 
 A square matrix does not show its layout. So the values say where they come from: what
 ``tg.load`` reads from a ``.safetensors`` file is a ``PyTorchArray``, and

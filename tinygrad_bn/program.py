@@ -1,13 +1,11 @@
 """What a ``forward`` of PyTorch does, as data that can run on this engine.
 
-==================  ====================================================================
-program             the steps of a ``forward``, in order, and the names of its inputs
-step                one call: of a module, a function or a method
-stand-in            what ``torch.fx`` passes to a ``forward`` in place of tensors; it
+    program         the steps of a ``forward``, in order, and the names of its inputs
+    step            one call: of a module, a function or a method
+    stand-in        what ``torch.fx`` passes to a ``forward`` in place of tensors; it
                     records what is done with it
-in place            as in ``h += x`` and ``relu_``: the result overwrites an input
-shared memory       as in ``view``: the result is an input, looked at in another way
-==================  ====================================================================
+    in place        as in ``h += x`` and ``relu_``: the result overwrites an input
+    shared memory   as in ``view``: the result is an input, looked at in another way
 
 Here, an operation never overwrites anything and shares no memory. So a program with
 steps in place runs differently if a value is read after it was overwritten;

@@ -1,10 +1,8 @@
 """A bridge to PyTorch: its networks run on this engine, and those of this engine there.
 
-==================  ====================================================================
-counterpart         the module of the other side that computes the same
-theirs, ours        a module or tensor of PyTorch, and its counterpart in this engine
-traced module       the counterpart of a module whose ``forward`` is its user's own
-==================  ====================================================================
+    counterpart     the module of the other side that computes the same
+    theirs, ours    a module or tensor of PyTorch, and its counterpart in this engine
+    traced module   the counterpart of a module whose ``forward`` is its user's own
 
 Two tables say which modules have a counterpart: ``FROM_TORCH`` by PyTorch's names, and
 ``TO_TORCH`` by the classes of this engine. Any other module of PyTorch is converted if

@@ -5,12 +5,10 @@ cotangent: a gate adds its name to the routes that pass it. This is exact for ev
 graph, and the routes of a leaf sum to its gradient. For a bias in front of batch norm
 they show why that sum is zero: what arrives directly is taken back via E[x].
 
-==================  ====================================================================
-route               a path of the gradient from the loss to a leaf, identified by the
-                    gates that it passes
-gate                a named tensor that some routes pass and others do not
-cut                 a route that ``stop_gradient`` interrupts: nothing arrives by it
-==================  ====================================================================
+    route   a path of the gradient from the loss to a leaf, identified by the gates that
+            it passes
+    gate    a named tensor that some routes pass and others do not
+    cut     a route that ``stop_gradient`` interrupts: nothing arrives by it
 
 By default, the last batch norm before the leaf identifies a route, and what is nearer
 to the loss is summed. So a bias under twenty batch norms has the same four rows as a

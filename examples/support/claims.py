@@ -12,10 +12,8 @@ claim     The value depends on the seed. The bounds leave room for other seeds a
 
 Each experiment lists its claims in ``parts/<experiment>/claims.py``:
 
-========  ============================================================================
-SEEDS     the values of --seed for which the experiment is run
-claims    from what ``main`` returned for each of these seeds to the claims
-========  ============================================================================
+    SEEDS    the values of --seed for which the experiment is run
+    claims   from what ``main`` returned for each of these seeds to the claims
 
 ``python tools/make_gallery.py --experiments`` runs the experiments and checks them.
 """

@@ -1,11 +1,9 @@
 """The data sets of the examples, and minibatches.
 
-====================  ================================================================
-digits                1,797 handwritten digits of 8x8 pixels; part of scikit-learn
-mnist                 70,000 handwritten digits of 28x28 pixels; local files or OpenML
-moons, spirals        points in the plane that no straight line separates
-IDX                   the file format of MNIST: a magic number, the sizes, the bytes
-====================  ================================================================
+    digits           1,797 handwritten digits of 8x8 pixels; part of scikit-learn
+    mnist            70,000 handwritten digits of 28x28 pixels; local files or OpenML
+    moons, spirals   points in the plane that no straight line separates
+    IDX              the file format of MNIST: a magic number, the sizes, the bytes
 
 The data, and their split into training and test sets, do not depend on the seed of an
 example.

@@ -1,9 +1,7 @@
 """Runs of an experiment for several seeds and settings, at the same time.
 
-====  ==================================================================
-case  the arguments of one run, for example (learning rate, seed)
-job   a process that computes one case after another
-====  ==================================================================
+    case   the arguments of one run, for example (learning rate, seed)
+    job    a process that computes one case after another
 
 The number of jobs has no influence on the results, bit for bit: a run gets its seed
 as an argument and makes its own random generator from it, and matrices are multiplied

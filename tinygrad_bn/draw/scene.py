@@ -1,15 +1,13 @@
 """What a drawing shows, as data: boxes, arrows, and the gradients along the arrows.
 
-==================  ====================================================================
-box                 a tensor with what it absorbed, or a folded call of a module
-absorbed            an unnamed operation drawn as part of its only consumer's formula
-arrow               data going forward from one box to another
-stream              the gradient that goes back along an arrow, one per group of routes
-group               the routes that share their first gate: ``direct``, ``E[x]``, ...
-ledger              value, one row per group, balance and total of a trainable leaf
-alarm               where NaN or infinity first appears
-frame               a call of a composite or module that is drawn open, around its boxes
-==================  ====================================================================
+    box        a tensor with what it absorbed, or a folded call of a module
+    absorbed   an unnamed operation drawn as part of its only consumer's formula
+    arrow      data going forward from one box to another
+    stream     the gradient that goes back along an arrow, one per group of routes
+    group      the routes that share their first gate: ``direct``, ``E[x]``, ...
+    ledger     value, one row per group, balance and total of a trainable leaf
+    alarm      where NaN or infinity first appears
+    frame      a call of a composite or module that is drawn open, around its boxes
 
 This file knows nothing of Graphviz: ``dot.py`` turns a scene into DOT text.
 """

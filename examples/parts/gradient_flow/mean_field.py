@@ -1,11 +1,9 @@
 """The theory of how the gradient grows from layer to layer in a deep random network.
 
-=========  =========================================================================
-h          the output of a linear layer with weights from N(0, sigma^2 / fan_in)
-q          the variance of h, over units and rows
-phi        the activation behind h (and behind batch norm, if there is any)
-factor     by which |dL/dh|^2 is multiplied from a layer to the one before it
-=========  =========================================================================
+    h        the output of a linear layer with weights from N(0, sigma^2 / fan_in)
+    q        the variance of h, over units and rows
+    phi      the activation behind h (and behind batch norm, if there is any)
+    factor   by which |dL/dh|^2 is multiplied from a layer to the one before it
 
 In a wide network, each h is a sum of many small independent terms and hence normal, so
 that q describes a layer completely. The weights sum the squares of their inputs:

@@ -1,9 +1,7 @@
 """Which arrays stay in memory behind an output, and which of them backward reads again.
 
-=======  ===========================================================================
-alive    the tape refers to the array, so that its memory cannot be freed
-read     the backward pass needs the values of the array
-=======  ===========================================================================
+    alive   the tape refers to the array, so that its memory cannot be freed
+    read    the backward pass needs the values of the array
 
 An array is read if a gradient changes when the values of the array are replaced by NaN.
 A broadcast view, whose rows are one and the same row, takes the memory of that row.
