@@ -1,10 +1,10 @@
 """The backward pass: one loop over the tape, from the newest operation to the oldest.
 
-The output of an operation is newer than the outputs that it was computed from. So the
-tape, sorted by timestamp, is in topological order, and when the loop reaches a node,
-everything that was computed from that node has already added its share to the
-cotangent. (A leaf may be newer, if it has changed since. Leaves are not in the loop,
-and ``refuse_changed_leaves`` raises.)
+The output of an operation is newer than every input that is itself the output of an
+operation. So the tape, sorted by timestamp, is in topological order, and when the loop
+reaches a node, everything that was computed from that node has already added its share
+to the cotangent. (A leaf may be newer, if it has changed since. Leaves are not in the
+loop, and ``refuse_changed_leaves`` raises.)
 
     backward pass   carries the cotangent of an output back to leaves, or to other nodes
                     that were asked for
@@ -76,10 +76,11 @@ def backward_pass(
     cotangents = {y: g}
     for node in nodes:
         if node not in cotangents:
-            continue
+            continue  # It does not lead to a wanted node.
         g = cotangents[node]
         if wanted is None or node not in wanted:
-            # Leaves and wanted nodes stay: they are the result.
+            # It is complete and used up. What stays is the result: the cotangents of
+            # wanted nodes, and of leaves, which are not in this loop.
             del cotangents[node]
         refuse_changed_leaves(node)
         needs = [
@@ -171,7 +172,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
     g: Any = initial_cotangent(y, gradient)
     if create_graph:
         # With a node as cotangent, every pullback runs on nodes and is recorded, also
-        # for a caller inside no_grad. Nothing else differs from the ordinary pass.
+        # for a caller inside no_grad. The loop is the same; only a fused operation does
+        # something else (see Fused.apply_pullbacks). A given node keeps its history.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
         with recording():
             cotangents = backward_pass(y, g, set(wanted))
@@ -219,8 +221,9 @@ class Fused(Operation):
     ) -> Iterable[tuple[Node, Any]]:
         if isinstance(g, Node):
             # What was saved are arrays without history. So the definition runs again on
-            # the same inputs, and its graph is differentiated as far as those inputs,
-            # each of which counts as independent even if one was computed from another.
+            # the same inputs, and its graph is differentiated as far as those inputs.
+            # What lies behind them is left to the loop that called this. To go on here
+            # would count it twice if one input was computed from another.
             wanted = set(itertools.compress(y.inputs, needs))
             inputs = {x for x in y.inputs if isinstance(x, Node)}
             cotangents = backward_pass(self.unfold(y), g, wanted, boundary=inputs)

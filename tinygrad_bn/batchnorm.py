@@ -11,9 +11,10 @@ Geometry first. In each channel, the m values of a batch are one vector x. Batch
 removes from x its component along the vector of ones (it subtracts the mean), scales
 the rest to length sqrt(m) (for eps = 0), and then stretches by gamma and shifts by
 beta. The result does not change when a constant is added to x, nor, as eps -> 0, when
-x is stretched by a positive factor. As x is a sum of a constant and a multiple of
-x_hat, the gradient has no component along the ones and none along x_hat. The
-derivation below shows more:
+x is stretched by a positive factor. Along a direction in which the result does not
+change, the slope of the loss L is zero. So d_x is orthogonal to the ones and, as
+eps -> 0, to x. It is then orthogonal to x_hat, too, because x is a constant plus a
+multiple of x_hat. The derivation below shows more:
 
     the backward pass removes from the cotangent g its component along the ones and,
     as eps -> 0, along x_hat, and rescales the rest.
@@ -45,6 +46,7 @@ Then the variance. The derivative of inv_std with respect to var is
 x_c reaches x_hat directly and through the variance, whose derivative is (2/m) x_c:
 
     d_x_c     = inv_std * d_x_hat + d_var * (2/m) x_c
+              = inv_std * d_x_hat - inv_std^2 * x_c * mean(d_x_hat * x_hat)
               = inv_std * (d_x_hat - x_hat * mean(d_x_hat * x_hat))
 
 x reaches x_c directly and through the mean. The mean is subtracted from every value, so
@@ -300,7 +302,8 @@ def _checked(name, values, x, axes):
 def _broadcastable(values, x, axes):
     """One value per channel, shaped so that it broadcasts along ``axes``."""
     leading = axes == tuple(range(len(axes)))
-    if values.ndim == x.ndim or leading:  # It broadcasts as it is.
+    # With the axes of x, or with channels that are the last axes, it already does.
+    if values.ndim == x.ndim or leading:
         return values
     return reshape(values, shape=shape_with_ones(x, axes))
 

@@ -133,7 +133,10 @@ concatenate = Concatenate(
 
 
 class Elementwise(Primitive):
-    """A primitive whose inputs are first broadcast to one shape."""
+    """A primitive that first broadcasts, on the tape, what needs a gradient.
+
+    NumPy stretches the other inputs by itself.
+    """
 
     def prepare(self, inputs):
         shapes = {
@@ -148,7 +151,7 @@ class Elementwise(Primitive):
         except ValueError:
             raise self.refusal(inputs, ValueError(_BROADCASTABLE)) from None
         if not state.recording:
-            return inputs
+            return inputs  # No gradient will flow.
         return tuple(
             broadcast_to(x, shape=shape)
             if isinstance(x, Node) and x._requires_grad and x.shape != shape
@@ -279,7 +282,7 @@ tanh = Primitive(
 relu = Primitive(
     "relu",
     kernels.relu,
-    lambda g, y, x: g * sign(y),
+    lambda g, y, x: g * sign(y),  # y >= 0, so this is 1 where x > 0, and else 0
     doc="``max(x, 0)``, elementwise; slope 0 at 0.",
 )
 
@@ -300,8 +303,7 @@ stop_gradient = Primitive(
 
 # --- Products and maxima -------------------------------------------------------------
 
-# compositions.matmul sees to it that both inputs have the same axes before the last
-# two.
+# compositions.matmul first broadcasts the axes before the last two to equal lengths.
 matmul = Primitive(
     "matmul",
     np.matmul,

@@ -2,7 +2,8 @@
 
     node              a value on the tape: an array and how it was made. ``Tensor`` is
                       the node that users see, with operators and methods
-    leaf              a node that the user created, not an operation
+    leaf              a node without a recorded operation: created by the user, or
+                      computed while nothing was recorded
     tape              the graph behind a node. It is not a list: each node keeps the
                       operation, inputs and params that made it, as plain data
     primitive         an operation with one pullback per input; the pullbacks are
@@ -21,8 +22,9 @@ recorded like any other product.
 
 Start reading here; ``backward.py`` comes next.
 
-Left out on purpose: devices, hooks, in-place operations, complex numbers, forward mode,
-and graphs shared between threads.
+Left out on purpose: devices, hooks, operations in place (only the values of a leaf can
+be replaced, as an optimizer does), complex numbers, forward mode, and graphs shared
+between threads.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -149,15 +151,15 @@ class Operation:
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None
-        # needs_grad: a gradient flows back through the output. recorded: the output
-        # keeps its history, also behind a stop_gradient, so that pictures show it.
-        needs_grad = recorded = has_raw_data = False
+        # needs_grad: a gradient flows back through the output. has_history: the output
+        # keeps its history, also behind a stop_gradient, which pictures show.
+        needs_grad = has_history = has_raw_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
                 node_type = type(x)
                 arrays.append(x._data)
                 needs_grad = needs_grad or (x._requires_grad and self.differentiates(i))
-                recorded = recorded or x._requires_grad or x.op is not None
+                has_history = has_history or x._requires_grad or x.op is not None
             elif isinstance(x, _AS_THEY_ARE):
                 arrays.append(x)
             else:
@@ -173,8 +175,8 @@ class Operation:
         if node_type is None:
             return data
         data = self._output(data)
-        y = node_type.__new__(node_type)
-        if not (recorded and state.recording):
+        y = node_type.__new__(node_type)  # The constructor would copy the array.
+        if not (has_history and state.recording):
             return y._fill(data, saved=saved)
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.
@@ -198,6 +200,8 @@ class Operation:
         """The result as a read-only array that shares no memory with a leaf."""
         if type(data) is not np.ndarray or data.base is not None:
             data = np.asarray(data)
+            # A view of a writable array may be one of a leaf, which can change. Outputs
+            # of operations are read-only, and a view of them is safe.
             if data.base is not None and data.base.flags.writeable:
                 data = data.copy()
         if data.dtype.kind not in "fbiu":  # float, bool, int, unsigned
@@ -279,7 +283,7 @@ def contains_nodes(data: Any) -> bool:
 
 
 def private_copy(value: Any) -> Any:
-    """A param, such as an index, as nobody else can change it."""
+    """A param, such as an index, in a form that nobody else can change."""
     if isinstance(value, tuple):
         return tuple(map(private_copy, value))
     if isinstance(value, list):

@@ -1,12 +1,12 @@
 """Which tensors share a box: operations are absorbed, folded, opened, or shown.
 
-    place       what a box stands for: a tensor, a folded call, or a ``Rest``
-    call        a scope: one call of a module or composite
-    near        the calls of batch norm next to the leaf that is explained
-    formula     what a box says that absorbs what is computed on the way to it;
-                elsewhere each operation has a box of its own
-    container   a module with modules inside, which are drawn instead of it
-    rest        neighboring places, folded into one because the picture is too large
+place       what a box stands for: a tensor, a folded call, or a ``Rest``
+call        a scope: one call of a module or composite
+near        the calls of batch norm next to the leaf that is explained
+formula     what a box says that absorbs what is computed on the way to it;
+            elsewhere each operation has a box of its own
+container   a module with modules inside, which are drawn instead of it
+rest        neighboring places, folded into one because the picture is too large
 """
 
 from collections import defaultdict
