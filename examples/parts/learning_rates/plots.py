@@ -56,7 +56,7 @@ def plot(measured, theme):
         plot_map(axes, measured, bn, THEMES[theme])
     plot_section(rates, "rates", measured, {"scale": HE})
     rates.set(title="He's weights: a wider range of rates", xlabel="learning rate")
-    rates.legend(loc="center right")
+    rates.legend(loc="lower left")
     plot_section(scales, "scales", measured, {"rate": RATE})
     scales.set(title=f"Learning rate {RATE}: a wider range of scales")
     scales.legend(loc="center left")
