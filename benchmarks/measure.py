@@ -21,6 +21,11 @@ from .cases import Case
 DISCARDED_SECONDS, DISCARDED_STEPS = 0.05, 3
 BATCHES = 16
 
+# For the environment of a process whose BLAS should use a single thread.
+ONE_THREAD = {
+    f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM")
+}
+
 # Seconds per step: for each contestant, one list per round.
 Times = dict[str, list[list[float]]]
 

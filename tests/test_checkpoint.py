@@ -1,15 +1,20 @@
 """Checkpoints: what was saved comes back, whole or not at all."""
 
+import json
 import math
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, nn, optim
+from tinygrad_bn import Tensor, checkpoint, nn, optim
 
 STATE = {
     "model": {
@@ -194,6 +199,7 @@ def test_the_new_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypat
         (1j, "a complex: 1j"),
         (np.array([None]), "a ndarray: array([None], dtype=object)"),
         (np.ma.masked_array([1], [True]), "a MaskedArray: masked_array("),
+        (np.zeros(1, "V2"), "a ndarray: array([b'\\x00\\x00'], dtype='|V2')"),
     ],
 )
 def test_what_cannot_be_saved_is_refused_by_name_before_anything_is_written(
@@ -210,7 +216,7 @@ def test_what_cannot_be_saved_is_refused_by_name_before_anything_is_written(
     assert_old_checkpoint_is_whole_and_alone(path)
 
 
-@pytest.mark.parametrize("key", ["a/b", "a\\b", "a\nb", "a\0b", 3])
+@pytest.mark.parametrize("key", ["a/b", "a\\b", "a\nb", "a\0b", "", ".", "..", 3])
 def test_a_key_that_would_be_mistaken_for_another_place_is_refused(tmp_path, key):
     with pytest.raises(ValueError) as caught:
         tg.save(tmp_path / "a.npz", model={key: 1})
@@ -228,6 +234,122 @@ def test_saving_into_a_folder_that_does_not_exist_says_so(tmp_path):
     assert str(caught.value) == (
         f"save: {path} must be in a folder that exists. Make it with os.makedirs()."
     )
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(IsADirectoryError) as caught:
+        tg.save(tmp_path, epoch=1)
+    assert str(caught.value) == (
+        f"save: a file must be named, but {tmp_path} is a folder. Add a file name."
+    )
+    assert not os.listdir(tmp_path)
+
+
+def test_the_next_save_removes_what_a_killed_one_left_behind(tmp_path):
+    path = tmp_path / "a.npz"
+    tg.save(path, **STATE)
+    program = (
+        "import os, signal, sys, tinygrad_bn as tg\n"
+        "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "tg.save(sys.argv[1], epoch=4)\n"
+    )
+    for _ in range(2):
+        died = subprocess.run([sys.executable, "-c", program, path], check=False)
+        assert died.returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 2
+    assert_same(tg.load(path), STATE)
+    tg.save(path, **STATE)
+    assert_old_checkpoint_is_whole_and_alone(path)
+
+
+def test_only_abandoned_files_of_the_same_checkpoint_are_removed(tmp_path):
+    mine, parent = os.getpid(), os.getppid()
+    abandoned = f".a.npz.{mine}-0123abcd.unfinished"
+    others = {
+        f".a.npz.{parent}-0123abcd.unfinished",  # a running process
+        f".a.npz.b.{mine}-0123abcd.unfinished",  # another checkpoint
+        f".aXnpz.{mine}-0123abcd.unfinished",
+        f".a.npz.{mine}-notes.unfinished",
+        f".a.npz.{mine}-0123abcd.unfinished.txt",
+    }
+    for name in {abandoned, *others}:
+        (tmp_path / name).touch()
+    tg.save(tmp_path / "a.npz", epoch=1)
+    assert {*os.listdir(tmp_path)} == {"a.npz", *others}
+
+
+def test_files_of_other_users_processes_are_left_alone(tmp_path, monkeypatch):
+    def refuse(process, number):
+        assert (process, number) == (4321, 0)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    name = ".a.npz.4321-0123abcd.unfinished"
+    (tmp_path / name).touch()
+    tg.save(tmp_path / "a.npz", epoch=1)
+    assert {*os.listdir(tmp_path)} == {"a.npz", name}
+
+
+def test_on_windows_no_process_is_asked_whether_it_is_running(monkeypatch):
+    # There, os.kill(process, 0) would interrupt it.
+    monkeypatch.setattr(os, "kill", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        assert checkpoint._is_another(os.getpid() + 1)
+        assert not checkpoint._is_another(os.getpid())
+
+
+def test_two_saves_to_one_path_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
+    path, fsync = tmp_path / "a.npz", os.fsync
+
+    def save_another_first(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        tg.save(path, epoch=1)
+        assert tg.load(path) == {"epoch": 1}
+
+    monkeypatch.setattr(os, "fsync", save_another_first)
+    tg.save(path, **STATE)
+    assert_old_checkpoint_is_whole_and_alone(path)
+
+
+def test_a_symbolic_link_is_followed(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / "link.npz"
+    link.symlink_to(elsewhere / "a.npz")
+    for epoch in 1, 2:
+        tg.save(link, epoch=epoch)
+        assert link.is_symlink()
+        assert os.listdir(elsewhere) == ["a.npz"]
+        assert tg.load(elsewhere / "a.npz") == tg.load(link) == {"epoch": epoch}
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_a_checkpoint_keeps_its_permissions(tmp_path, mode):
+    path = tmp_path / "a.npz"
+    tg.save(path, epoch=1)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    path.chmod(mode)
+    tg.save(path, epoch=2)
+    assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_no_file_stays_open(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    before = len(os.listdir("/proc/self/fd"))
+    tg.save(tmp_path / "a.npz", **STATE)
+    tg.load(tmp_path / "a.npz")
+    (tmp_path / "b.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError):
+        tg.load(tmp_path / "b.npz")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        tg.save(tmp_path / "c.npz", **STATE)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # --- Loading that fails ---------------------------------------------------------------
@@ -273,6 +395,112 @@ def test_a_file_that_save_did_not_write_is_refused(tmp_path, write, what):
         f"load: {path} must be a whole checkpoint, written by tg.save, but reading it "
         f"failed: {what}. Use another one."
     )
+
+
+NPY = (
+    b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': %s, }"
+)
+
+
+def npy(shape):
+    return (NPY % shape).ljust(127) + b"\n" + bytes(8)
+
+
+def forged(path, contents, arrays=(), compression=zipfile.ZIP_STORED):
+    """A file like one of ``save``, with these contents and members."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("tinygrad_bn.json", json.dumps(contents))
+        for place, data in arrays:
+            archive.writestr(f"{place}.npy", data)
+
+
+ONE = {"plain": {}, "arrays": ["a"]}
+
+
+def test_a_file_written_before_there_were_formats_can_be_read(tmp_path):
+    forged(tmp_path / "a.npz", ONE, [("a", npy(b"(1,)"))])
+    assert_same(tg.load(tmp_path / "a.npz"), {"a": np.zeros(1)})
+    tg.save(tmp_path / "b.npz", epoch=1)
+    with zipfile.ZipFile(tmp_path / "b.npz") as archive:
+        contents = json.loads(archive.read("tinygrad_bn.json"))
+    assert contents == {"format": 1, "plain": {"epoch": 1}, "arrays": []}
+
+
+@pytest.mark.parametrize(
+    ("contents", "arrays", "what"),
+    [
+        ({"format": 2, **ONE}, [], "its format is 2, but this version of tinygrad_bn"),
+        (ONE, [("a", npy(b"(10000000000000,)"))], "'a.npy' has another size than its"),
+        (ONE, [("a", npy(b"(2,)"))], "'a.npy' has another size than its array"),
+        (ONE, [("a", npy(b"(0,)"))], "'a.npy' has another size than its array"),
+        (ONE, [("a", npy(b"(-1,)"))], "'a.npy' has another size than its array"),
+        (ONE, [("a", npy(b"(1,)").replace(b"\1", b"\2", 1))], "an array has the unkn"),
+        (ONE, [("a", b"hello")], "EOF: reading magic string"),
+        (ONE, [], '"There is no item named'),
+        ([], [], "'list' object has no attribute 'get'"),
+        ({"arrays": []}, [], "'plain'"),
+        ({"plain": {}}, [], "'arrays'"),
+        ({"plain": {"a": [1]}, "arrays": []}, [], "save: values must be dictionaries"),
+        ({"plain": {"../a": 1}, "arrays": []}, [], "save: keys must be printable str"),
+        ({"plain": {"a": 1, "a/b": 2}, "arrays": []}, [], "'int' object does not"),
+        (
+            {"plain": {"a/b": 1, "a": 2}, "arrays": []},
+            [],
+            "its places contradict each other",
+        ),
+        (
+            {"plain": {"a/b": 1, "a": {}}, "arrays": []},
+            [],
+            "its places contradict each other",
+        ),
+        (
+            {"plain": {"a": {"b": 1}}, "arrays": []},
+            [],
+            "its places contradict each other",
+        ),
+    ],
+)
+def test_a_forged_file_is_refused_by_name(tmp_path, contents, arrays, what):
+    path = tmp_path / "a.npz"
+    forged(path, contents, arrays)
+    with pytest.raises(ValueError) as caught:
+        tg.load(path)
+    expected = f"load: {path} must be a whole checkpoint, written by tg.save, but readi"
+    assert str(caught.value).startswith(expected)
+    assert f"failed: {what}" in str(caught.value)
+
+
+def test_a_compressed_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    forged(path, ONE, [("a", npy(b"(1,)"))], zipfile.ZIP_DEFLATED)
+    monkeypatch.delattr(zipfile.ZipFile, "read")
+    with pytest.raises(ValueError, match="reading it failed: it is compressed"):
+        tg.load(path)
+
+
+def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_read(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "a.npz"
+    forged(path, ONE, [("a", npy(b"(1,)"))])
+    whole = path.read_bytes()
+    size = len(npy(b"(1,)")).to_bytes(4, "little")
+    assert whole.count(size * 2) == 2
+    path.write_bytes(whole.replace(size * 2, (2**31).to_bytes(4, "little") * 2))
+    monkeypatch.delattr(zipfile.ZipFile, "read")
+    with pytest.raises(ValueError, match="it claims to contain more than its size"):
+        tg.load(path)
+
+
+def test_running_out_of_memory_is_not_called_damage(tmp_path, monkeypatch):
+    tg.save(tmp_path / "a.npz", **STATE)
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np.lib.format, "read_array", fail)
+    with pytest.raises(MemoryError):
+        tg.load(tmp_path / "a.npz")
 
 
 def test_no_truncated_checkpoint_is_taken_for_a_whole_one(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from conftest import draw, leaf
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, compositions
+from tinygrad_bn import Tensor, compositions, nn
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +231,14 @@ def test_averages_of_float16_do_not_overflow():
     np.testing.assert_array_equal(d_x.data, np.float16(1e-3))
 
 
+def test_losses_of_many_float16_values_are_accurate():
+    logits = Tensor(np.zeros((100_000, 3)), dtype=np.float16)
+    loss = nn.cross_entropy(logits, np.zeros(100_000, int))
+    assert (loss.item(), loss.dtype) == (np.float16(np.log(3)), np.float16)
+    loss = nn.mse_loss(logits, logits.data + np.float16(2))
+    assert (loss.item(), loss.dtype) == (4.0, np.float16)
+
+
 @pytest.mark.parametrize("function", [tg.batch_norm, tg.fused_batch_norm])
 def test_batch_norm_of_many_float16_values_is_that_of_float64(function):
     x = (draw(100_000, 2) * 3 + 100).astype(np.float16)
@@ -296,6 +304,13 @@ def test_negation_of_unsigned_integers_wraps_around_as_in_numpy():
     x = np.array([0, 1, 200], np.uint8)
     np.testing.assert_array_equal((-Tensor(x)).data, -x)
     np.testing.assert_array_equal(np.negative(Tensor(x)).data, -x)
+
+
+def test_losses_take_lists():
+    logits = [[1.0, 2.0], [0.5, -1.0]]
+    expected = nn.cross_entropy(Tensor(logits), [1, 0]).item()
+    assert nn.cross_entropy(logits, [1, 0]).item() == expected
+    assert nn.mse_loss([1.0, 2.0], [3.0, 5.0]).item() == 6.5
 
 
 # --- Errors ---------------------------------------------------------------------------

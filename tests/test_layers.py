@@ -53,6 +53,7 @@ def assert_agrees_with_pytorch(torch, rng, ours, theirs, x, parameters):
 FUSED = pytest.mark.parametrize("fused", [True, False])
 
 
+@pytest.mark.slow
 @FUSED
 @pytest.mark.parametrize("tracked", [True, False])
 @pytest.mark.parametrize("training", [True, False])
@@ -167,6 +168,7 @@ def test_the_text_of_batch_norm_shows_what_is_left_out():
 # --- Layer norm -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(4,), (6, 4), (2, 3, 4)])
@@ -274,6 +276,7 @@ def test_dropout_has_no_state():
 # --- Flatten, Identity, ModuleList ----------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(), (0,), (1,), (1, 2), (0, -1), (-2, -1), (2, 2)])
 def test_flatten_is_that_of_pytorch(torch, rng, axes):
     x = rng.standard_normal((2, 3, 4, 5))

@@ -745,7 +745,7 @@ def test_a_wrong_state_is_refused_with_a_list_of_all_that_is_wrong():
     assert str(error.value) == (
         "load_state_dict: the entries must be those of this Sequential. "
         "Nothing was loaded. 0.bias: expected (3,) float32, received (3,) float64; "
-        "0.weight: expected (2, 3) float32, received (3, 2) float32; "
+        "0.weight: expected (2, 3) float32, received (3, 2) float32, its transpose; "
         "missing: 1.running_var; unexpected: 2.weight."
     )
     for name, array in model.state_dict().items():

@@ -839,3 +839,20 @@ def test_a_ragged_list_is_refused_by_the_operation_that_received_it():
 def test_an_error_of_numpy_is_not_taken_for_one_of_shapes():
     with pytest.raises(ValueError, match="power: Integers to negative integer powers"):
         Tensor([1, 2]) ** -1
+
+
+# --- Inputs that an operation refuses -------------------------------------------------
+
+
+def test_a_masked_array_is_refused_because_its_mask_would_get_lost():
+    masked = np.ma.masked_array([1.0, 2.0], mask=[False, True])
+    for use in (tg.exp, lambda x: Tensor([1.0, 2.0]) * x, Tensor):
+        with pytest.raises(TypeError, match="mask"):
+            use(masked)
+
+
+def test_a_number_too_large_for_its_dtype_is_a_clear_error():
+    with pytest.raises(
+        OverflowError, match=r"mul: int too large .* tensor\(1,\), 1000"
+    ):
+        Tensor([1.0]) * 10**400

@@ -598,6 +598,7 @@ def test_clipping_scales_all_gradients_to_the_norm(attached):
     np.testing.assert_allclose(w.grad, before[0] * 1.5 / norm, rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_clipping_is_that_of_pytorch():
     torch = pytest.importorskip("torch")
     parameters = make_parameters()
@@ -644,6 +645,7 @@ def test_gradients_that_are_not_finite_are_not_clipped(value):
 # --- Schedules ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schedule", "name", "settings"),
     [

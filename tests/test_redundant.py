@@ -1,6 +1,7 @@
 """``check_redundant``: which parameters cannot learn, and the right reason for each."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def linear(in_features, out_features, bias=True, seed=1):
 
 
 def shares(text):
-    """The direct share and the share through a gate that a line tells."""
+    """The direct share and the share through a gate that a line reports."""
     direct, through = re.search(
         r"direct ([+-]\d+\.\d+), via .* ([+-]\d+\.\d+);", text
     ).groups()
@@ -40,7 +41,7 @@ def parameter(*values):
     return Tensor(np.array(values, np.float32), requires_grad=True)
 
 
-def test_a_bias_in_front_of_batch_norm_is_told_in_one_line():
+def test_a_bias_in_front_of_batch_norm_is_reported_in_one_line():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU(), linear(4, 2))
     findings = tg.check_redundant(model, X)
     assert [finding.name for finding in findings] == ["0.bias"]
@@ -68,19 +69,153 @@ def test_the_shares_are_those_of_the_largest_entry_of_the_gradient():
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "checked"),
     [
-        nn.Sequential(linear(3, 4, bias=False), nn.BatchNorm(4), linear(4, 2)),
-        nn.Sequential(linear(3, 4), nn.ReLU(), nn.BatchNorm(4)),
-        nn.Sequential(linear(3, 4), nn.Tanh(), linear(4, 2)),
-        nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU()).eval(),
-        nn.Sequential(linear(3, 4), nn.BatchNorm(4, constants=("mean",)), linear(4, 2)),
+        (nn.Sequential(linear(3, 4, bias=False), nn.BatchNorm(4), linear(4, 2)), 5),
+        (nn.Sequential(linear(3, 4), nn.ReLU(), nn.BatchNorm(4)), 4),
+        (nn.Sequential(linear(3, 4), nn.Tanh(), linear(4, 2)), 4),
+        (nn.Sequential(linear(3, 4), nn.BatchNorm(4, constants=("mean",))), 4),
+        (nn.Sequential(linear(3, 4, bias=False)), 1),
     ],
-    ids=["no bias", "relu between", "no batch norm", "eval", "mean constant"],
-)  # fmt: skip
-def test_nothing_is_said_of_parameters_that_learn(model):
+    ids=["no bias", "relu between", "no batch norm", "mean constant", "one"],
+)
+def test_of_parameters_that_learn_only_the_number_is_given(model, checked):
     findings = tg.check_redundant(model, X)
-    assert findings == () and str(findings) == ""
+    assert findings == () and findings.checked == checked
+    plural = "" if checked == 1 else "s"
+    assert str(findings) == f"{checked} parameter{plural} checked, none redundant"
+
+
+def test_evaluation_mode_is_refused_because_no_bias_is_redundant_in_it():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU()).eval()
+    with pytest.raises(ValueError) as error:
+        tg.check_redundant(model, X)
+    assert str(error.value) == (
+        "check_redundant(model, x): the model must be in training mode. In evaluation "
+        "mode, batch norm subtracts its running mean, which does not depend on the "
+        "parameters, so no bias is redundant. Call model.train()."
+    )
+
+
+def test_modules_keep_their_own_modes():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), linear(4, 4), nn.BatchNorm(4))
+    model[1].eval()
+    assert [f.name for f in tg.check_redundant(model, X)] == [
+        "0.bias", "1.beta", "2.bias"
+    ]  # fmt: skip
+    switched = Net(
+        lambda net, x: net.norm(net.first(x)) if net.training else net.first(x),
+        first=linear(3, 4), norm=nn.BatchNorm(4),
+    )  # fmt: skip
+    assert [f.name for f in tg.check_redundant(switched, X)] == ["first.bias"]
+    assert not model[1].training and switched.training
+
+
+def test_a_cell_used_three_times_is_reported_once():
+    cell = nn.Sequential(linear(3, 3), nn.BatchNorm(3), nn.ReLU())
+    model = Net(lambda net, x: net.cell(net.cell(net.cell(x))), cell=cell)
+    text = str(tg.check_redundant(model, X))
+    direct, through = shares(text)
+    assert text.startswith("`cell.0.bias` feeds batch norm `cell.1`: direct ")
+    assert direct == -through != 0
+
+
+def test_a_bias_in_front_of_two_batch_norms_names_both():
+    model = Net(
+        lambda net, x: net.a(h := net.first(x)) * net.b(h),
+        first=linear(3, 4), a=nn.BatchNorm(4), b=nn.BatchNorm(4),
+    )  # fmt: skip
+    (finding,) = tg.check_redundant(model, X)
+    number = r"([+-]\d+\.\d{3})"
+    found = re.fullmatch(
+        rf"feeds batch norms `a` and `b`: direct {number}, via a\.E\[x\] {number}, "
+        rf"via b\.E\[x\] {number}; use bias=False",
+        finding.reason,
+    )
+    assert abs(sum(map(float, found.groups()))) < 2e-3
+
+
+def test_a_shared_module_is_named_by_its_first_place():
+    shared = linear(3, 3)
+    model = nn.Sequential(shared, nn.BatchNorm(3), nn.ReLU(), shared, nn.BatchNorm(3))
+    (finding,) = [f for f in tg.check_redundant(model, X) if f.name == "0.bias"]
+    assert finding.reason.startswith("feeds batch norms `1` and `4`: direct ")
+
+
+def test_a_constant_batch_is_the_cause_and_not_the_parameters():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), nn.ReLU(), linear(4, 2))
+    for batch in (np.ones((8, 3)), np.full((8, 3), 1 / 3), np.zeros((8, 3))):
+        findings = tg.check_redundant(model, batch)
+        assert {"0.weight", "0.bias"} <= {finding.name for finding in findings}
+        (reason,) = {finding.reason for finding in findings}
+        assert reason == (
+            "cannot be judged by this batch, which gives batch norm `1` the same input "
+            "in every row: pass another batch"
+        )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_input_that_is_not_finite_is_refused(bad):
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4))
+    with pytest.raises(ValueError) as error, np.errstate(invalid="ignore"):
+        tg.check_redundant(model, np.where(X > 1, bad, X))
+    assert str(error.value) == (
+        "check_redundant(model, x): x must be finite, but it contains nan or infinity. "
+        "tg.find_nonfinite(loss) says where these come from."
+    )
+    model[0].weight.data = model[0].weight.data * np.float32(np.nan)
+    with pytest.raises(ValueError, match="the output must be finite"):
+        tg.check_redundant(model, X)
+
+
+def test_a_gradient_that_is_not_finite_is_a_finding():
+    model = Net(
+        lambda net, x: tg.sqrt(tg.relu(x * net.scale - 9)), scale=parameter(1, 1, 1)
+    )
+    with np.errstate(all="ignore"):
+        (finding,) = tg.check_redundant(model, X)
+    assert (
+        finding.reason == "receives nan or infinity: tg.find_nonfinite says where from"
+    )
+
+
+def test_a_bias_behind_another_dead_end_is_found():
+    model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, affine=False), nn.BatchNorm(4))
+    (finding,) = tg.check_redundant(model, X)
+    direct, through = shares(str(finding))
+    assert finding.name == "0.bias" and direct == -through and abs(direct) > 0.1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_large_mean_does_not_hide_a_bias(dtype):
+    model = nn.Sequential(
+        nn.Linear(3, 4, rng=1, dtype=dtype), nn.BatchNorm(4, dtype=dtype)
+    )
+    (finding,) = tg.check_redundant(model, (X + 1e4).astype(dtype))
+    assert finding.name == "0.bias" and "feeds batch norm `1`" in finding.reason
+
+
+def test_a_model_that_keeps_its_activations_can_be_checked():
+    model = Net(
+        lambda net, x: vars(net).update(last=[net.body(x)]) or net.last[0],
+        body=nn.Sequential(*[f for i in range(80) for f in (linear(3, 3), nn.Tanh())]),
+    )
+    kept = model(Tensor(X, dtype=np.float32))
+    assert tg.check_redundant(model, X).checked == 160
+    assert model.last[0] is kept
+
+
+def test_sixty_blocks_are_checked_in_about_a_second():
+    layers = [
+        layer
+        for i in range(60)
+        for layer in (linear(8, 8, seed=i), nn.BatchNorm(8), nn.ReLU())
+    ]
+    batch = np.random.default_rng(0).standard_normal((32, 8))
+    start = time.process_time()
+    findings = tg.check_redundant(nn.Sequential(*layers), batch)
+    assert time.process_time() - start < 2
+    assert [f.name for f in findings] == [f"{3 * i}.bias" for i in range(60)]
 
 
 def test_layer_norm_and_a_skip_connection_keep_the_bias_alive():
@@ -103,7 +238,7 @@ def test_the_mean_alone_decides(settings):
     assert finding.name == "0.bias" and direct == -through and abs(direct) > 0.05
 
 
-def test_in_a_chain_of_batch_norms_every_bias_and_the_inner_beta_are_told():
+def test_in_a_chain_of_batch_norms_every_bias_and_the_inner_beta_are_found():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4), linear(4, 5), nn.BatchNorm(5))
     findings = {f.name: str(f) for f in tg.check_redundant(model, X)}
     assert list(findings) == ["0.bias", "1.beta", "2.bias"]
@@ -112,7 +247,7 @@ def test_in_a_chain_of_batch_norms_every_bias_and_the_inner_beta_are_told():
         advice = "use bias=False" if name.endswith("bias") else "leave it out"
         assert findings[name].endswith(advice)
         direct, through = shares(findings[name])
-        # Shares of 0.000 would be rounding noise told as a reason.
+        # Shares of 0.000 would be rounding noise given as a reason.
         assert direct == -through and abs(direct) > 0.01
 
 
@@ -134,13 +269,13 @@ def test_what_a_dead_relu_cuts_off_receives_exactly_zero():
         lambda net, x: net.second(tg.relu(net.first(x) - 1000)),
         first=linear(3, 4), second=linear(4, 2),
     )  # fmt: skip
-    words = "receives exactly 0 from this batch: every way to it is switched off"
+    words = "receives exactly 0 from this batch: every route to it is switched off"
     assert str(tg.check_redundant(model, X)) == "\n".join(
         f"`{name}` {words}" for name in ("first.weight", "first.bias", "second.weight")
     )
 
 
-def test_a_parameter_without_connection_is_told_apart_from_one_that_cancels():
+def test_a_parameter_without_connection_differs_from_one_that_cancels():
     model = Net(
         lambda net, x: x @ net.used, used=parameter([1], [2], [3]), spare=parameter(1)
     )

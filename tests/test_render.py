@@ -1,10 +1,11 @@
 """Rendering: by pygraphviz, by ``dot``, and by neither."""
 
-import builtins
+import os
 import re
 import shutil
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -86,16 +87,16 @@ def test_both_renderers_keep_the_order_of_panels(renderer):
     assert x["zebra"] < x["apple"]
 
 
-def test_without_a_renderer_the_error_names_the_ways_out(no_renderer):
+def test_without_a_renderer_the_error_says_how_to_get_one(no_renderer):
     with pytest.raises(NoRenderer) as error:
         drawing().svg()
     assert str(error.value) == (
-        "to render a drawing, Graphviz must be there, but neither the Python package "
-        "pygraphviz nor the program dot was found. Any of these will do: on every "
-        "system 'python -m pip install pygraphviz' (its wheels contain Graphviz); on "
-        "Debian or Ubuntu 'apt install graphviz'; on macOS 'brew install graphviz'; on "
-        "Windows 'winget install graphviz'. The DOT text needs none of them: "
-        "drawing.source, or drawing.save('picture.dot')."
+        "rendering a drawing needs Graphviz, but neither the Python package pygraphviz "
+        "nor the program dot was found. Install one of them: on every system 'python "
+        "-m pip install pygraphviz' (its wheels contain Graphviz); on Debian or Ubuntu "
+        "'apt install graphviz'; on macOS 'brew install graphviz'; on Windows 'winget "
+        "install graphviz'. Without it, drawing.source is the DOT text, and "
+        "drawing.save('picture.dot') saves it."
     )
 
 
@@ -107,7 +108,7 @@ def test_without_a_renderer_nothing_is_written(no_renderer, kind, tmp_path):
     assert not path.parent.exists()
 
 
-def test_without_a_renderer_the_dot_text_is_still_to_be_had(no_renderer, tmp_path):
+def test_without_a_renderer_the_dot_text_is_still_available(no_renderer, tmp_path):
     picture = drawing()
     assert picture.source.startswith("digraph tinygrad_bn {")
     assert picture.dot.source == picture.source
@@ -115,14 +116,14 @@ def test_without_a_renderer_the_dot_text_is_still_to_be_had(no_renderer, tmp_pat
     assert path.read_text(encoding="utf-8") == picture.source
 
 
-def test_without_a_renderer_a_notebook_shows_the_dot_text(no_renderer):
+def test_without_a_renderer_a_notebook_shows_one_short_message(no_renderer):
     picture = drawing()
     bundle = picture._repr_mimebundle_()
     assert bundle.keys() == {"text/plain"}
-    first, reason, *_ = bundle["text/plain"].split("\n")
+    first, reason = bundle["text/plain"].split("\n")
     assert first == repr(picture) == "<Drawing '': 3 boxes, 3 arrows>"
-    assert reason.startswith("to render a drawing, Graphviz must be there")
-    assert bundle["text/plain"].endswith(picture.source)
+    assert reason.startswith("rendering a drawing needs Graphviz")
+    assert len(bundle["text/plain"]) < 600
 
 
 def test_a_notebook_shows_the_svg(renderer):
@@ -131,25 +132,19 @@ def test_a_notebook_shows_the_svg(renderer):
     assert bundle == {"image/svg+xml": picture.svg(), "text/plain": repr(picture)}
 
 
-def test_a_broken_renderer_does_not_break_a_notebook(monkeypatch):
-    real = builtins.__import__
-
-    def fails(name, *rest):
-        if name == "pygraphviz":
-            raise OSError("libgvc.so: cannot open")
-        return real(name, *rest)
-
-    monkeypatch.delitem(sys.modules, "pygraphviz", raising=False)
-    monkeypatch.setattr(builtins, "__import__", fails)
-    assert "text/plain" in drawing()._repr_mimebundle_()
+def test_a_broken_renderer_does_not_break_a_notebook(stub):
+    stub.does("echo 'libgvc.so: cannot open' >&2; exit 127")
+    bundle = drawing()._repr_mimebundle_()
+    assert bundle.keys() == {"text/plain"}
+    assert "libgvc.so: cannot open" in bundle["text/plain"]
 
 
-def test_an_unknown_ending_is_refused(tmp_path):
+def test_an_unknown_extension_is_refused(tmp_path):
     with pytest.raises(ValueError) as error:
         drawing().save(tmp_path / "picture.jpeg")
     assert str(error.value) == (
-        "drawing.save(path): the ending must be one of svg, png, pdf, dot, html, but "
-        "'picture.jpeg' was received."
+        "drawing.save(path): the extension must be one of svg, png, pdf, dot, html, "
+        "but 'picture.jpeg' was received."
     )
     with pytest.raises(ValueError, match="but 'picture' was received"):
         drawing().save(tmp_path / "picture")
@@ -235,14 +230,151 @@ def test_with_fonts_or_for_an_svg_nothing_is_warned_of(tmp_path, monkeypatch):
         drawing().save(tmp_path / "picture.png")
 
 
-def test_dot_that_refuses_a_source_is_an_error_that_quotes_it(monkeypatch):
-    if shutil.which("dot") is None:
-        pytest.skip("dot is not installed")
-    without_pygraphviz(monkeypatch)
+def test_a_source_that_graphviz_refuses_is_an_error_that_quotes_it(
+    renderer, monkeypatch
+):
     picture = drawing()
     monkeypatch.setattr(type(picture), "source", "digraph { a -> }")
     with pytest.raises(RuntimeError, match="Graphviz cannot draw this: .*syntax"):
         picture.svg()
+
+
+# --- Renderers that fail --------------------------------------------------------------
+
+
+class Stub:
+    """A program ``dot`` that does as the given shell commands say."""
+
+    def __init__(self, folder, monkeypatch):
+        self.program = folder / "bin" / "dot"
+        self.program.parent.mkdir()
+        without_pygraphviz(monkeypatch)
+        monkeypatch.setenv("PATH", str(self.program.parent))
+
+    def does(self, commands):
+        self.program.write_text(f"#!/bin/sh\n{commands}\n")
+        self.program.chmod(0o755)
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    if sys.platform == "win32":
+        pytest.skip("the stand-in is a shell script")
+    return Stub(tmp_path, monkeypatch)
+
+
+FAILURES = {
+    "an error": "echo 'Error: no layout' >&2; exit 1",
+    "a crash": "kill -SEGV $$",
+    "nothing": "exit 0",
+    "no picture": "echo hello",
+    "half a picture": "printf '<?xml version=\"1.0\"?><svg>'",
+    "a picture and an error": "printf '<?xml?><svg></svg>'; echo 'Error: bad' >&2",
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_renderer_that_fails_leaves_the_old_file_alone(failure, stub, tmp_path):
+    path = tmp_path / "picture.svg"
+    path.write_text("old")
+    stub.does(FAILURES[failure])
+    with pytest.raises(RuntimeError, match="Graphviz cannot draw this"):
+        drawing().save(path)
+    assert path.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bin", "picture.svg"]
+
+
+def test_a_renderer_that_fails_is_replaced_by_another(tmp_path, monkeypatch):
+    if shutil.which("sh") is None:
+        pytest.skip("the stand-in is a shell script")
+    pytest.importorskip("pygraphviz")
+    program = tmp_path / "dot"
+    picture = f'<?xml version="1.0"?><svg xmlns="{SVG[1:-1]}">by dot</svg>'
+    program.write_text(f"#!/bin/sh\nprintf '{picture}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    module = sys.modules["tinygrad_bn.draw.render"]
+    monkeypatch.setattr(module, "_BY_PYGRAPHVIZ", "raise SystemExit(3)")
+    assert "by dot" in drawing().svg()
+
+
+def test_a_disk_that_is_full_leaves_the_old_file_alone(renderer, tmp_path, monkeypatch):
+    path = tmp_path / "picture.svg"
+    path.write_text("old")
+
+    def fails(self, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(path), "write_bytes", fails)
+    with pytest.raises(OSError, match="No space left"):
+        drawing().save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["picture.svg"]
+    assert path.read_text() == "old"
+
+
+def test_rendering_in_threads_disturbs_no_stream(renderer, tmp_path, capfd):
+    pictures = [drawing(title=f"number {i}") for i in range(6)]
+
+    def save(i):
+        print(f"out {i}", file=sys.stderr)
+        return pictures[i].save(tmp_path / f"{i}.svg")
+
+    before = os.fstat(2).st_ino
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(save, range(6)))
+    assert os.fstat(2).st_ino == before
+    for i, path in enumerate(paths):
+        assert f"number {i}" in path.read_text(encoding="utf-8")
+    lines = capfd.readouterr().err.splitlines()
+    assert sorted(lines) == [f"out {i}" for i in range(6)]
+
+
+# --- Sizes, screens and notebooks -----------------------------------------------------
+
+
+def png_size(path):
+    header = path.read_bytes()[16:24]
+    return int.from_bytes(header[:4], "big"), int.from_bytes(header[4:], "big")
+
+
+@pytest.mark.filterwarnings("ignore:a p.. needs a font")
+def test_scale_multiplies_the_pixels_of_a_png(renderer, tmp_path):
+    path, picture = tmp_path / "picture.png", drawing()
+    once, twice, default = (
+        png_size(picture.save(path, **scale))
+        for scale in ({"scale": 1}, {"scale": 2}, {})
+    )
+    assert default == twice
+    for a, b in zip(once, twice):
+        assert abs(2 * a - b) <= 2
+    with pytest.raises(ValueError, match="the scale must be positive, but 0 was"):
+        picture.save(path, scale=0)
+
+
+def test_a_wide_picture_shrinks_with_the_cell_or_page_around_it(renderer):
+    root = ElementTree.fromstring(drawing().svg())
+    assert "max-width: 100%" in root.get("style") and root.get("viewBox")
+
+
+def test_show_opens_the_picture(renderer, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(uri) or True)
+    path = drawing(title="t").show()
+    assert opened == [path.as_uri()] and "<svg" in path.read_text(encoding="utf-8")
+    assert capsys.readouterr().out == ""
+    path.unlink()
+
+
+def test_show_says_where_the_picture_is_if_nothing_can_open_it(
+    renderer, monkeypatch, capsys
+):
+    monkeypatch.setattr("webbrowser.open", lambda uri: False)
+    path = drawing().show()
+    assert capsys.readouterr().out == (
+        f"found no program to show the picture, which is saved as {path}\n"
+    )
+    path.unlink()
 
 
 def test_repr_counts_what_is_drawn():

@@ -13,9 +13,10 @@ from conftest import draw, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, ops, optim
+from tinygrad_bn.clock import clock
 from tinygrad_bn.errors import describe
 from tinygrad_bn.scopes import state
-from tinygrad_bn.tape import clock, frozen
+from tinygrad_bn.tape import private_copy
 
 
 @pytest.fixture
@@ -1222,10 +1223,10 @@ def test_params_that_change_later_do_not_change_the_graph():
         np.testing.assert_array_equal(tg.grad(y.sum(), x).data, expected)
 
 
-def test_frozen_copies_everything_that_can_change():
+def test_a_private_copy_copies_everything_that_can_change():
     array = np.array([1, 2])
     value = (slice(array[0], np.array(4)), [array, [array]], Tensor(array), None, "ij")
-    copied = frozen(value)
+    copied = private_copy(value)
     arrays = [copied[0].stop, copied[1][0], copied[1][1][0], copied[2]]
     assert all(type(a) is np.ndarray for a in arrays)
     assert not any(np.shares_memory(a, array) for a in arrays)

@@ -60,10 +60,14 @@ def operators() -> float:
 
     assert_type(tg.relu(x), Tensor)
     assert_type(tg.exp(x) + tg.log(x * x) + tg.tanh(tg.sigmoid(x)), Tensor)
+    assert_type(tg.softmax(x) + tg.minimum(x, 1.0) + tg.clip(x, 0, 1), Tensor)
+    assert_type(tg.squeeze(x.std(axis=0, keepdims=True)).exp().flatten(), Tensor)
+    assert_type(x.argmax(axis=1), Tensor)
+    probabilities: np.ndarray = tg.softmax(values)
     assert_type(tg.concatenate([x, w]), Tensor)
     assert_type(tg.stack([x, w], axis=1), Tensor)
     assert_type(tg.stop_gradient(x), Tensor)
-    array: np.ndarray = tg.relu(values)
+    array: np.ndarray = tg.relu(values) + 0 * probabilities
 
     loss = y.sum()
     loss.backward()
@@ -92,10 +96,13 @@ def network(seed: int = 0) -> tuple[nn.Sequential, float]:
     loss = nn.cross_entropy(model(Tensor(images)), labels)
     for step in range(10):
         if step == 5:
-            optimizer = optim.Adam(model.parameters(), lr=1e-2)
+            optimizer = optim.Adam(model.named_parameters(), lr=1e-2)
         optimizer.zero_grad()
         loss = nn.cross_entropy(model(Tensor(images)), labels)
         loss.backward()
+        norm: float = optim.clip_grad_norm(model.parameters(), 10.0)
+        assert norm > 0
+        optimizer.lr = optim.cosine_lr(step, 20, lr=optimizer.lr)
         optimizer.step()
     assert_type(loss, Tensor)
     names: list[str] = [name for name, parameter in model.named_parameters()]

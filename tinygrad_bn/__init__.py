@@ -1,7 +1,8 @@
 """What batch normalization does to gradients: a small autodiff engine in NumPy.
 
-The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``;
-then ``functional.py``, ``nn.py`` and ``optim.py``; then ``routes.py`` and ``draw/``.
+The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``,
+``batchnorm.py``; then ``functional.py``, ``module.py``, ``nn.py``, ``optimizer.py``
+and ``optim.py``; then ``routes.py`` and ``draw/``.
 """
 
 from . import nn, optim
@@ -22,6 +23,7 @@ from .compositions import (
     stack,
 )
 from .draw import Drawing, NoRenderer, draw, draw_routes, side_by_side
+from .nonfinite import find_nonfinite
 from .ops import (
     absolute,
     exp,
@@ -35,9 +37,11 @@ from .ops import (
     tanh,
     where,
 )
+from .pytorch import from_torch, to_torch
 from .redundant import check_redundant
 from .routes import explain
 from .scopes import composite, no_grad
+from .summary import summary
 from .tape import Primitive
 from .tensor import Tensor
 
@@ -60,6 +64,8 @@ __all__ = [
     "exp",
     "expand_dims",
     "explain",
+    "find_nonfinite",
+    "from_torch",
     "fused_batch_norm",
     "grad",
     "load",
@@ -81,8 +87,10 @@ __all__ = [
     "squeeze",
     "stack",
     "stop_gradient",
+    "summary",
     "tanh",
     "tape",
+    "to_torch",
     "where",
 ]
 __version__ = "0.1.0"

@@ -6,8 +6,9 @@ All functions accept arrays and tensors: they only read ``x.ndim`` and ``x.shape
 import functools
 import math
 import operator
-from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from . import errors
 
@@ -22,16 +23,19 @@ def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
     """
     if axis is None:
         return tuple(range(x.ndim))
-    # An array of no axes can be iterated by its type, but not in fact.
-    several = isinstance(axis, Iterable) and getattr(axis, "ndim", 1) > 0
+    axes = axis
+    if isinstance(axis, int):
+        axes = (axis,)
+    elif not isinstance(axis, tuple):
+        axes = np.asarray(axis).ravel().tolist()
     try:
-        numbers = tuple(map(operator.index, axis if several else (axis,)))
+        numbers = tuple(map(operator.index, axes))
     except TypeError:
         raise errors.axis_refused(axis, x, added) from None
-    axes = _sorted_axes(x.ndim + added, numbers)
-    if axes is None:
+    found = _sorted_axes(x.ndim + added, numbers)
+    if found is None:
         raise errors.axis_refused(axis, x, added)
-    return axes
+    return found
 
 
 @functools.cache

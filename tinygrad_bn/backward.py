@@ -1,16 +1,18 @@
 """The backward pass: one loop over the tape, from the newest operation to the oldest.
 
-An operation is newer than its inputs. So the tape, sorted by timestamp, is in
-topological order, and when the loop reaches a node, everything that was computed from
-that node has already added its share to the cotangent.
+The output of an operation is newer than the outputs that it was computed from. So the
+tape, sorted by timestamp, is in topological order, and when the loop reaches a node,
+everything that was computed from that node has already added its share to the
+cotangent. (A leaf may be newer, if it has changed since. Leaves are not in the loop,
+and ``refuse_changed_leaves`` raises.)
 
-    backward pass     carries the cotangent of an output back to leaves, or to other
-                      nodes that somebody wants
-    fused             a hand-written forward and backward, paired with its
-                      ``definition``, a composite that computes the same
-    boundary          nodes at which a walk stops, as if they were leaves
-    gradient buffer   the slice of an optimizer's flat array that holds one parameter's
-                      gradient
+    backward pass   carries the cotangent of an output back to leaves, or to other nodes
+                    that were asked for
+    composite       a function whose operations are recorded under its name (scopes.py)
+    fused           a hand-written forward and backward, paired with its ``definition``,
+                    a composite that computes the same
+    boundary        nodes at which the search through the tape stops, as if they were
+                    leaves
 
 This file comes after ``tape.py`` in the reading order, and before ``ops.py``.
 
@@ -20,13 +22,13 @@ outputs in one pass.
 
 import itertools
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from . import errors
-from .scopes import always_recorded, state
+from .scopes import recording, state
 from .tape import Node, Operation, values_of
 
 if TYPE_CHECKING:
@@ -36,10 +38,11 @@ if TYPE_CHECKING:
 def tape(
     y: Node, boundary: Collection[Node] = frozenset(), through_cuts: bool = False
 ) -> list[Node]:
-    """The operations' outputs that a gradient of ``y`` passes through, newest first.
+    """The recorded nodes that the gradient of ``y`` passes through, newest first.
 
-    Each has ``.op``, ``.inputs`` and ``.params``. The walk stops at the ``boundary``.
-    With ``through_cuts`` it goes on where ``stop_gradient`` stops the gradient.
+    Each has ``.op``, ``.inputs`` and ``.params``; leaves are not among them. The search
+    stops at the ``boundary``. With ``through_cuts``, which drawings use, it goes on
+    where ``stop_gradient`` stops the gradient.
     """
     nodes, found, waiting = [], {y}, [y]
     while waiting:
@@ -76,6 +79,7 @@ def backward_pass(
             continue
         g = cotangents[node]
         if wanted is None or node not in wanted:
+            # Leaves and wanted nodes stay: they are the result.
             del cotangents[node]
         refuse_changed_leaves(node)
         needs = [
@@ -86,6 +90,7 @@ def backward_pass(
         for x, d_x in node.op.apply_pullbacks(g, node, needs):
             if getattr(d_x, "shape", None) != x._data.shape:
                 raise errors.pullback_misshapen(node, x, d_x)
+            # Not +=, because pullbacks share arrays: those of add return g itself.
             cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
     return cotangents
 
@@ -107,7 +112,7 @@ def refuse_changed_leaves(node: Node) -> None:
 
 
 def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
-    """The cotangent with which a backward pass from ``y`` starts: 1 by default."""
+    """The cotangent to start from; by default 1, for a ``y`` of one element."""
     if gradient is None:
         if y.size != 1:
             raise errors.cotangent_missing(y)
@@ -128,6 +133,8 @@ def backward(y: Node, gradient: Any = None) -> None:
         elif leaf._grad_buffer is None:
             leaf._grad = np.array(g, dtype=leaf.dtype)
         else:
+            # An optimizer keeps the gradients of all its parameters in one flat array;
+            # the gradient buffer is this leaf's slice of it.
             leaf._grad_buffer[...] = g
             leaf._grad = leaf._grad_buffer
 
@@ -140,13 +147,14 @@ def grad(
 def grad(
     y: Node, wrt: Sequence["Tensor"], gradient: Any = None, create_graph: bool = False
 ) -> list["Tensor"]: ...
-def grad(y, wrt, gradient=None, create_graph=False):
+def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> Any:
     """The gradient of ``y`` with respect to ``wrt``, a tensor or a sequence of tensors.
 
     Returns a tensor for a tensor and a list for a sequence, with zeros for what ``y``
-    does not depend on. Changes nothing. ``gradient`` is the cotangent to start from,
-    shaped like ``y``; a ``y`` of one element does not need it. With ``create_graph``
-    the result is recorded, so that it can be differentiated, explained and drawn.
+    does not depend on. No ``.grad`` is changed. ``gradient`` is the cotangent to start
+    from, shaped like ``y``; a ``y`` of one element does not need it. With
+    ``create_graph`` the result is recorded, so that it can be differentiated, explained
+    and drawn.
 
     Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
     that does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
@@ -162,8 +170,11 @@ def grad(y, wrt, gradient=None, create_graph=False):
             raise errors.wrt_requires_no_gradient(x)
     g: Any = initial_cotangent(y, gradient)
     if create_graph:
+        # With a node as cotangent, every pullback runs on nodes and is recorded, also
+        # for a caller inside no_grad. Nothing else differs from the ordinary pass.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
-        cotangents = always_recorded(backward_pass)(y, g, set(wanted))
+        with recording():
+            cotangents = backward_pass(y, g, set(wanted))
     else:
         cotangents = backward_pass(y, g, set(wanted))
     gradients = [_as_tensor_like(x, cotangents.get(x)) for x in wanted]
@@ -171,6 +182,7 @@ def grad(y, wrt, gradient=None, create_graph=False):
 
 
 def _as_tensor_like(x: Any, g: Any) -> Any:
+    """``g`` as a tensor with the dtype of ``x``; zeros for None."""
     if isinstance(g, type(x)):
         return g if g.dtype == x.dtype else g.astype(x.dtype)
     return type(x)(np.zeros(x.shape) if g is None else g, dtype=x.dtype)
@@ -184,8 +196,8 @@ class Fused(Operation):
     ``needs`` says which inputs need a gradient; ``gradients`` has one entry per input,
     which is ignored where none is needed. Neither may write into ``g`` or ``saved``.
 
-    ``definition(*inputs, **params)`` computes the same from tensors. Derivatives of
-    higher order are left to it, and therefore right by construction.
+    ``definition(*inputs, **params)`` computes the same from tensors. Higher derivatives
+    are computed from it and need no hand-written formula.
     """
 
     saves = True
@@ -202,8 +214,13 @@ class Fused(Operation):
         super().__init__(name, demands, doc)
         self.forward, self.backward, self.definition = forward, backward, definition
 
-    def apply_pullbacks(self, g, y, needs):
+    def apply_pullbacks(
+        self, g: Any, y: Node, needs: Sequence[bool]
+    ) -> Iterable[tuple[Node, Any]]:
         if isinstance(g, Node):
+            # What was saved are arrays without history. So the definition runs again on
+            # the same inputs, and its graph is differentiated as far as those inputs,
+            # each of which counts as independent even if one was computed from another.
             wanted = set(itertools.compress(y.inputs, needs))
             inputs = {x for x in y.inputs if isinstance(x, Node)}
             cotangents = backward_pass(self.unfold(y), g, wanted, boundary=inputs)
@@ -214,11 +231,11 @@ class Fused(Operation):
             raise errors.fused_gradients_missing(self, len(needs), len(gradients))
         return itertools.compress(zip(y.inputs, gradients), needs)
 
-    @always_recorded
     def unfold(self, y: Node) -> Node:
         """The output ``y`` of this operation again, computed by the definition."""
         state.scopes.append(y.scope)
         try:
-            return self.definition(*y.inputs, **y.params)
+            with recording():
+                return self.definition(*y.inputs, **y.params)
         finally:
             state.scopes.pop()

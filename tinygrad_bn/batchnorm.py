@@ -1,16 +1,26 @@
 """Batch normalization, defined twice: as a graph of primitives, and fused by hand.
 
+    N, C                 the batch size, and the number of channels (features)
+    axes                 the axes averaged over; the other ones are the channels
+    m                    the number of values averaged per channel, N for ``axes=(0,)``
+    g, d_z               dL/dy, and dL/dz for any other z
+    running statistics   exponential averages of mean and var over batches, for
+                         evaluation
+
 Geometry first. In each channel, the m values of a batch are one vector x. Batch norm
 removes from x its component along the vector of ones (it subtracts the mean), scales
-the rest to length sqrt(m), and then stretches by gamma and shifts by beta. The result
-does not change when a constant is added to x, nor, as eps -> 0, when x is stretched by
-a positive factor. So the gradient has no component in those two directions:
+the rest to length sqrt(m) (for eps = 0), and then stretches by gamma and shifts by
+beta. The result does not change when a constant is added to x, nor, as eps -> 0, when
+x is stretched by a positive factor. As x is a sum of a constant and a multiple of
+x_hat, the gradient has no component along the ones and none along x_hat. The
+derivation below shows more:
 
     the backward pass removes from the cotangent g its component along the ones and,
     as eps -> 0, along x_hat, and rescales the rest.
 
-Hence sum(d_x) = 0 over the batch. That sum is the gradient of a bias in front of batch
-norm, and this is why such a bias learns nothing.
+Hence sum(d_x) = 0 over the batch. A bias in front of batch norm is added to every value
+of its channel, so its gradient is the sum of theirs. That sum is zero, and the bias
+learns nothing. (In evaluation mode nothing depends on the batch, and it does learn.)
 
 The derivation. Forward, with m values per channel:
 
@@ -19,37 +29,32 @@ The derivation. Forward, with m values per channel:
     x_hat = inv_std * x_c
     y     = gamma * x_hat + beta
 
-Backward, from g = dL/dy. First the parameters, and d_x_hat:
+Backward. First the parameters, and x_hat:
 
-    d_beta  = sum(g)
-    d_gamma = sum(g * x_hat)
-    d_x_hat = gamma * g
+    d_beta    = sum(g)
+    d_gamma   = sum(g * x_hat)
+    d_x_hat   = gamma * g
 
-Then the variance. The derivative of inv_std is -(1/2) (var + eps)^(-3/2), and
-(var + eps)^(-3/2) = inv_std^3, so
+Then the variance. The derivative of inv_std with respect to var is
+-(1/2) (var + eps)^(-3/2) = -(1/2) inv_std^3, so
 
-    d_var   = -(1/2) inv_std^3 * sum(d_x_hat * x_c)
-            = -(1/2) inv_std^2 * sum(d_x_hat * x_hat)
+    d_inv_std = sum(d_x_hat * x_c)
+    d_var     = -(1/2) inv_std^3 * d_inv_std
+              = -(1/2) inv_std^2 * sum(d_x_hat * x_hat)
 
-x_c reaches x_hat directly and through the variance, where d var / d x_c = (2/m) x_c:
+x_c reaches x_hat directly and through the variance, whose derivative is (2/m) x_c:
 
-    d_x_c   = inv_std * d_x_hat + d_var * (2/m) x_c
-            = inv_std * (d_x_hat - x_hat * mean(d_x_hat * x_hat))
+    d_x_c     = inv_std * d_x_hat + d_var * (2/m) x_c
+              = inv_std * (d_x_hat - x_hat * mean(d_x_hat * x_hat))
 
-x reaches x_c directly and through the mean. The mean is subtracted from every row, so
-d_mean = -sum(d_x_c), and each row of x receives 1/m of that:
+x reaches x_c directly and through the mean. The mean is subtracted from every value, so
+d_mean = -sum(d_x_c), and each value of x receives 1/m of that:
 
-    d_x     = d_x_c - mean(d_x_c)
-            = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
+    d_x       = d_x_c - mean(d_x_c)
+              = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
 The last line holds because sum(x_hat) = 0. In it, ``g`` is the direct route,
 ``- mean(g)`` came through E[x], and the last term through Var[x].
-
-    N, C                 the batch size, and the number of channels (features)
-    axes                 the axes averaged over; the other ones are the channels
-    m                    the number of values averaged per channel, N for ``axes=(0,)``
-    running statistics   exponential averages of mean and var over batches, for
-                         evaluation
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``.
@@ -76,7 +81,7 @@ from .tensor import Tensor
 
 
 @composite
-@in_single_precision
+@in_single_precision  # Sums of float16 would overflow.
 def batch_norm(
     x: Any,
     gamma: Any = None,
@@ -93,25 +98,26 @@ def batch_norm(
 
     ``mean`` and ``var``, if given, replace those of the batch: this is evaluation mode.
     ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward
-    pass treats as constants: the mistake described in section 2 of the paper, on
-    purpose. ``running``, if given, is updated with the batch statistics.
+    pass treats as constants. This is the mistake that section 2 of the paper warns of:
+    a bias in front drifts forever while the output never changes. ``running`` is
+    updated with the batch statistics, unless ``mean`` or ``var`` is given.
 
     Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over (None: all
     but axis 1); gamma, beta, mean and var one value per channel, (C,); the result like
     x. eps >= 0 is added to the variance.
 
-    Raises: ``ValueError`` for eps < 0, one value per channel, an unknown constant, and
-    a gamma, beta, mean or var that is not one value per channel.
+    Raises: ``ValueError`` for eps < 0, for an unknown constant, for a batch with a
+    single value per channel, and for a gamma, beta, mean or var of another shape.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1, and 2 for evaluation.
     """
     x = as_tensor(x)
     axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps, constants)
-    gamma = _per_channel("gamma", gamma, x, axes)
-    beta = _per_channel("beta", beta, x, axes)
-    given_mean = _per_channel("mean", mean, x, axes)
-    given_var = _per_channel("var", var, x, axes)
+    gamma = _checked("gamma", gamma, x, axes)
+    beta = _checked("beta", beta, x, axes)
+    given_mean = _checked("mean", mean, x, axes)
+    given_var = _checked("var", var, x, axes)
     if given_mean is None or given_var is None:
         _check_batch(x, axes)
 
@@ -139,7 +145,6 @@ def batch_norm(
     return y
 
 
-@in_single_precision
 def fused_batch_norm(
     x: Any,
     gamma: Any = None,
@@ -153,36 +158,38 @@ def fused_batch_norm(
 ) -> Tensor:
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
 
-    It is faster, it saves only x_c and a few numbers per channel for the backward pass,
-    and it measures values from the first row, so that x_hat stays accurate when the
-    mean is large compared with the standard deviation. Evaluation mode (``mean`` or
-    ``var`` given) and derivatives of second order are left to the definition.
+    It is faster. It saves only x_c and a few numbers per channel for the backward pass.
+    It stays accurate when the mean is large compared with the standard deviation.
+    Evaluation mode (``mean`` or ``var`` given), float16, and derivatives of second
+    order are left to ``batch_norm``.
 
     Shapes, errors: as for ``batch_norm``.
 
     Source: the derivation at the top of this file.
     """
-    if mean is not None or var is not None:
-        return batch_norm(x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var)
     x = as_tensor(x)
+    if mean is not None or var is not None or x.dtype == np.float16:
+        given = {"mean": mean, "var": var, "running": running}
+        return batch_norm(x, gamma, beta, axes=axes, eps=eps, **given)
     axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps)
-    gamma = _per_channel("gamma", gamma, x, axes)
-    beta = _per_channel("beta", beta, x, axes)
+    gamma = _checked("gamma", gamma, x, axes)
+    beta = _checked("beta", beta, x, axes)
     _check_batch(x, axes)
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
+        # The forward pass has computed the statistics already.
         _, _, mean, var = y.saved
         running.update(mean, var, count(x, axes))
     if y.op is None:
-        y.saved = None  # Nobody will go backward.
+        y.saved = None  # No backward pass will read it.
     return y
 
 
 def _forward(x, gamma, beta, *, axes, eps):
     rows = as_floats(_as_rows(x, axes))
-    # Values are measured from the first row. Otherwise, in float32, rounding would
-    # change a mean of 1e4 by up to 1e-3.
+    # The first row is subtracted before averaging. The numbers are then small, and the
+    # float32 mean of values near 1e4 is not off by up to 1e-3.
     first = rows[0]
     x_c = rows - first
     shift = mean_of_rows(x_c)
@@ -198,13 +205,15 @@ def _forward(x, gamma, beta, *, axes, eps):
 def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     x_c, inv_std, _, _ = saved
     g = _as_rows(g, axes)
-    d_beta, d_gamma, d_x = sum_of_rows(g), sum_of_rows(g * x_c) * inv_std, None
+    m, d_x = len(g), None
+    d_beta = sum_of_rows(g)
+    d_gamma = sum_of_rows(g * x_c) * inv_std
     if needs[0]:
-        # The last line of the derivation. x_hat * mean(g * x_hat) is computed as x_c
-        # times a number per channel, so that x_hat is never stored.
-        d_x = x_c * (d_gamma * inv_std / -len(g))
+        # The last line of the derivation, with x_hat = inv_std * x_c:
+        # d_x = gamma * inv_std * (g - d_beta / m - x_c * inv_std * d_gamma / m)
+        d_x = x_c * (inv_std * d_gamma / -m)
         d_x += g
-        d_x -= d_beta / len(g)
+        d_x -= d_beta / m
         d_x *= inv_std if gamma is None else gamma.reshape(-1) * inv_std
         d_x = _from_rows(d_x, x, axes)
     return (
@@ -223,8 +232,8 @@ class RunningStatistics:
     ``momentum`` is the weight of the *new* batch, as in PyTorch (in Keras it is the
     weight of the old ones): ``running = (1 - momentum) * running + momentum * batch``.
     None gives all batches the same weight. A batch is normalized by its own variance,
-    which divides by m; the running variance averages the unbiased one, which is
-    m / (m - 1) times as large.
+    which divides by m; the running variance averages the unbiased estimate, which
+    is m / (m - 1) times as large.
 
     ``mean`` starts at 0 and ``var`` at 1, both (C,); ``updates`` counts the batches.
 
@@ -276,8 +285,8 @@ def _from_rows(rows, x, axes):
     return rows.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
 
 
-def _per_channel(name, values, x, axes):
-    """``values`` as a tensor or array, if it has one value per channel of ``x``."""
+def _checked(name, values, x, axes):
+    """``values`` as a tensor or array. Raises unless it has one value per channel."""
     if values is None:
         return None
     if not isinstance(values, Tensor):
@@ -291,7 +300,7 @@ def _per_channel(name, values, x, axes):
 def _broadcastable(values, x, axes):
     """One value per channel, shaped so that it broadcasts along ``axes``."""
     leading = axes == tuple(range(len(axes)))
-    if values.ndim == x.ndim or leading:
+    if values.ndim == x.ndim or leading:  # It broadcasts as it is.
         return values
     return reshape(values, shape=shape_with_ones(x, axes))
 

@@ -22,13 +22,13 @@ import numpy as np
 
 from .backward import grad
 from .errors import describe
-from .scopes import always_recorded
+from .scopes import recording
 from .tensor import Tensor
 
 SEED = list(b"check_gradients")
 
 
-@always_recorded
+@recording()
 def check_gradients(
     f: Callable,
     *inputs: Any,

@@ -1,92 +1,199 @@
 """Checkpoints: nested dictionaries of arrays and plain values, in one ``.npz`` file.
 
-====================  ================================================================
-state                 what is saved: a dictionary, with dictionaries inside
-place                 the keys that lead to a value, joined by /: ``model/0.weight``
-plain value           a number, a string, True, False or None
-====================  ================================================================
+    state           what is saved: a dictionary, with dictionaries inside
+    place           the keys that lead to a value, joined by /: ``model/0.weight``
+    plain value     a number, a string, True, False or None
 
 Each array is a member of the file under its place, where ``np.load`` finds it too. One
 more member holds the plain values and a list of the arrays, as JSON. Nothing in a file
-can be executed.
+can be executed, and reading one needs no more memory than its size.
 
-This file comes after ``optim.py`` in the reading order; it knows nothing of modules.
+Files with the extension ``.safetensors`` are left to ``layout.py``.
 
-Left out on purpose: compression, and lists and tuples, which JSON cannot tell apart.
+This file comes after ``layout.py`` in the reading order.
+
+Left out on purpose: compression, lists and tuples, which JSON cannot distinguish, and
+computers that save to the same path of a shared disk at the same time.
 """
 
+import contextlib
 import json
+import math
 import os
+import re
 import secrets
+import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from .layout import from_safetensors, to_safetensors
+
 _CONTENTS = "tinygrad_bn.json"
+# A change that old versions cannot read raises this number.
+_FORMAT = 1
+# The files that this process is writing: others with its number are left from before.
+_being_written: set[Path] = set()
 
 
-def save(path, /, **state) -> None:
+def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> None:
     """Write ``state`` to the file at ``path``, all of it or nothing.
 
-    ``path`` is used exactly as given. The file is written beside it under another name
-    and then renamed: whatever goes wrong, a checkpoint that was there stays whole.
-    NumPy's scalars become Python's.
+    ``path`` is used exactly as given; a symbolic link is followed. The file is written
+    next to it under another name and then renamed: whatever goes wrong, a checkpoint
+    that was there stays whole, and keeps its permissions. Saving also removes what an
+    earlier ``save`` to this path left behind when it was killed. NumPy's scalars become
+    Python's. A path that ends in ``.safetensors`` takes a module instead of a state:
+    ``tg.save("net.safetensors", model)`` writes PyTorch's names and layout.
 
     Raises: ``TypeError`` for what is neither a dictionary, an array nor a plain value,
     ``ValueError`` for a key that cannot be part of a place, ``FileNotFoundError`` for a
-    missing folder.
+    missing folder, ``IsADirectoryError`` for a folder at ``path``.
     """
-    arrays, plain = {}, {}
-    for place, value in _flatten(state):
-        (arrays if isinstance(value, np.ndarray) else plain)[place] = value
-    path = Path(path)
-    if not path.parent.is_dir():
+    write = _writer(path, module, state)
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
         raise FileNotFoundError(
-            f"save: {path} must be in a folder that exists. Make it with os.makedirs()."
+            f"save: {target} must be in a folder that exists. Make it with "
+            "os.makedirs()."
         )
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"save: a file must be named, but {target} is a folder. Add a file name."
+        )
+    _remove_leftovers(target)
+    name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
+    unfinished = target.with_name(name)
+    _being_written.add(unfinished)
     try:
         with open(unfinished, "xb") as file:
-            _write(file, arrays, plain)
+            write(file)
             file.flush()
             # Without it a power cut could leave the new name on an empty file.
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
+        if target.exists():
+            unfinished.chmod(stat.S_IMODE(target.stat().st_mode))
+        os.replace(unfinished, target)
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if interrupt := _interrupt_behind(error):
+            raise interrupt from None
         raise
+    finally:
+        _being_written.discard(unfinished)
 
 
-def load(path) -> dict:
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The state that ``save`` wrote to the file at ``path``.
+
+    A ``.safetensors`` file yields arrays by name in PyTorch's layout, which
+    ``load_state_dict`` converts.
 
     Raises: ``FileNotFoundError`` if there is none, ``ValueError`` for a file that is
     damaged, cannot be read, or was not written by ``save``.
     """
     try:
         with open(path, "rb") as file:
-            places = _read(file)
+            if _is_safetensors(path):
+                return from_safetensors(file.read())
+            state = _nest(places := _read(file))
+            if dict(_flatten(state)).keys() != places.keys():
+                raise ValueError("its places contradict each other")
+            return state
     except FileNotFoundError:
         raise FileNotFoundError(
             f"load: there must be a checkpoint at {path}, but there is no such file. "
             "Check the path: nothing is appended to it."
         ) from None
+    except (MemoryError, ModuleNotFoundError):
+        raise
     # Damage makes zipfile, NumPy and json raise whatever they happen to run into.
     except Exception as error:
         raise ValueError(
             f"load: {path} must be a whole checkpoint, written by tg.save, but reading "
             f"it failed: {str(error) or type(error).__name__}. Use another one."
         ) from error
-    return _nest(places)
 
 
-def _flatten(state: dict, folder: str = "") -> Iterator[tuple[str, object]]:
+# --- Kinds of files -------------------------------------------------------------------
+
+
+def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+    return str(path).endswith(".safetensors")
+
+
+def _writer(
+    path: str | os.PathLike[str], module: Any, state: dict[str, Any]
+) -> Callable[[BinaryIO], Any]:
+    """What writes the ``module`` or the ``state`` to a file."""
+    if _is_safetensors(path):
+        content = to_safetensors(module, state)
+        return lambda file: file.write(content)
+    if module is not None:
+        raise TypeError(
+            "save: only a .safetensors file takes a module. Elsewhere, name its state: "
+            "tg.save(path, model=model.state_dict()). Received a "
+            f"{type(module).__name__} for {path}."
+        )
+    arrays: dict[str, np.ndarray] = {}
+    plain: dict[str, Any] = {}
+    for place, value in _flatten(state):
+        (arrays if isinstance(value, np.ndarray) else plain)[place] = value
+    contents = {"format": _FORMAT, "plain": plain, "arrays": [*arrays]}
+    encoded = json.dumps(contents).encode()
+    return lambda file: _write(file, encoded, arrays)
+
+
+# --- After a kill or an interrupt -----------------------------------------------------
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the unfinished files of processes that were killed while they saved."""
+    name = re.escape(path.name)
+    unfinished = re.compile(rf"\.{name}\.(\d{{1,9}})-[0-9a-f]{{8}}\.unfinished")
+    with contextlib.suppress(OSError):
+        for file in path.parent.iterdir():
+            found = unfinished.fullmatch(file.name)
+            abandoned = found is not None and not _is_another(int(found[1]))
+            if abandoned and file not in _being_written:
+                file.unlink()
+
+
+def _is_another(process: int) -> bool:
+    """Whether ``process`` is running and is not this one."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":
+        return True  # Signal 0 would interrupt the process there.
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # It belongs to somebody else.
+    return True
+
+
+def _interrupt_behind(error: BaseException | None) -> BaseException | None:
+    """The interrupt, such as Ctrl-C, in whose course ``error`` was raised.
+
+    An interrupt between two arrays makes zipfile complain about a member left open.
+    """
+    while error is not None and isinstance(error, Exception):
+        error = error.__context__
+    return error
+
+
+# --- Places ---------------------------------------------------------------------------
+
+
+def _flatten(state: dict, folder: str = "") -> Iterator[tuple[str, Any]]:
     """The values with their places; an empty dictionary counts as a value."""
     for key, value in state.items():
-        printable = isinstance(key, str) and key.isprintable() and key
-        if not printable or {*key} & {"/", "\\"}:
+        if not _can_be_a_key(key):
             raise ValueError(
                 "save: keys must be printable strings without slashes, but "
                 f"{key!r} was received{f' in {folder!r}' if folder else ''}. Rename it."
@@ -106,8 +213,23 @@ def _flatten(state: dict, folder: str = "") -> Iterator[tuple[str, object]]:
             )
 
 
+def _can_be_a_key(key: Any) -> bool:
+    # A tool that unpacks the file would take "." and ".." for folders.
+    printable = isinstance(key, str) and key.isprintable()
+    return printable and not {*key} & {"/", "\\"} and key not in {"", ".", ".."}
+
+
+def _can_be_saved(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        # A subclass would lose what it adds: a masked array its mask. NumPy's files do
+        # not keep dtypes that other libraries define; their kind is V.
+        return type(value) is np.ndarray and value.dtype.kind in "biufcmMSU"
+    return isinstance(value, int | float | str | None) or value == {}
+
+
 def _nest(places: dict) -> dict:
-    state = {}
+    """The inverse of ``_flatten``."""
+    state: dict = {}
     for place, value in places.items():
         *folders, key = place.split("/")
         inside = state
@@ -117,29 +239,51 @@ def _nest(places: dict) -> dict:
     return state
 
 
-def _can_be_saved(value) -> bool:
-    if isinstance(value, np.ndarray):
-        # A subclass would lose what it adds: a masked array its mask.
-        return type(value) is np.ndarray and not value.dtype.hasobject
-    return isinstance(value, int | float | str | None) or value == {}
+# --- Files ----------------------------------------------------------------------------
 
 
-def _write(file, arrays: dict[str, np.ndarray], plain: dict) -> None:
+def _write(file: BinaryIO, contents: bytes, arrays: dict[str, np.ndarray]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         with archive.open(_CONTENTS, "w") as member:
-            member.write(json.dumps({"plain": plain, "arrays": [*arrays]}).encode())
+            member.write(contents)
         for place, array in arrays.items():
             with archive.open(f"{place}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                np.lib.format.write_array(
+                    member, array, version=(1, 0), allow_pickle=False
+                )
 
 
-def _read(file) -> dict:
+def _read(file: BinaryIO) -> dict:
     with zipfile.ZipFile(file) as archive:
         if _CONTENTS not in archive.namelist():
             raise ValueError("it was written by something else")
+        # Nothing is read before it is clear that the memory needed is no larger than
+        # the file.
+        members, size = archive.infolist(), os.fstat(file.fileno()).st_size
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("it is compressed")
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("it claims to contain more than its size")
         contents = json.loads(archive.read(_CONTENTS))
+        if contents.get("format", 1) != _FORMAT:
+            raise ValueError(
+                f"its format is {contents['format']!r:.20}, but this version of "
+                f"tinygrad_bn reads format {_FORMAT}"
+            )
         places = contents["plain"]
         for place in contents["arrays"]:
             with archive.open(f"{place}.npy") as member:
-                places[place] = np.lib.format.read_array(member, allow_pickle=False)
+                places[place] = _read_array(member, archive.getinfo(member.name))
     return places
+
+
+def _read_array(member: Any, info: zipfile.ZipInfo) -> np.ndarray:
+    version = np.lib.format.read_magic(member)
+    if version != (1, 0):
+        raise ValueError(f"an array has the unknown format {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    size = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and size != info.file_size - member.tell():
+        raise ValueError(f"{info.filename!r} has another size than its array")
+    member.seek(0)
+    return np.lib.format.read_array(member, allow_pickle=False)

@@ -53,7 +53,7 @@ def _tensor_or_array(x: Any, function: str) -> Any:
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray: ...
 @overload
 def matmul(a: Any, b: Any) -> "Tensor": ...
-def matmul(a, b):
+def matmul(a: Any, b: Any) -> Any:
     """The matrix product over the last two axes, broadcast over those before them.
 
     Shapes: (..., n, k) @ (..., k, p) -> (..., n, p). A vector stands for a row on the
@@ -124,7 +124,7 @@ def in_single_precision(function: Function) -> Function:
     def averaged_in_float32(x, *others, **params):
         if getattr(x, "dtype", None) != np.float16:
             return function(x, *others, **params)
-        y = function(astype(x, dtype=np.float32), *others, **params)
+        y = function(astype(x, dtype=np.dtype("float32")), *others, **params)
         dtypes = {getattr(a, "dtype", x.dtype) for a in (*others, *params.values())}
         floats = [dtype for dtype in dtypes if dtype.kind == "f"]
         return astype(y, dtype=np.result_type(x.dtype, *floats))
@@ -179,8 +179,8 @@ def std(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> 
 
 # --- Softmax --------------------------------------------------------------------------
 
-# None of these depends on what is subtracted first, so it may be a constant, and with
-# the largest value no exponential overflows.
+# The largest value is subtracted first, so that no exponential overflows. It may be a
+# constant, because neither the results nor their derivatives depend on it.
 
 
 @composite
@@ -292,12 +292,10 @@ def broadcast_to(x: Array, shape: int | tuple[int, ...]) -> Array:
 
 
 @overload
-def concatenate(
-    tensors: "Sequence[np.ndarray]", axis: int | None = 0
-) -> np.ndarray: ...
+def concatenate(tensors: Sequence[np.ndarray], axis: int | None = 0) -> np.ndarray: ...
 @overload
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> "Tensor": ...
-def concatenate(tensors, axis=0):
+def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
     """Join tensors along an axis that they have; None joins all values in one row.
 
     Raises: ``ValueError`` for no tensors, or shapes that differ elsewhere.
@@ -309,10 +307,10 @@ def concatenate(tensors, axis=0):
 
 
 @overload
-def stack(tensors: "Sequence[np.ndarray]", axis: int = 0) -> np.ndarray: ...
+def stack(tensors: Sequence[np.ndarray], axis: int = 0) -> np.ndarray: ...
 @overload
 def stack(tensors: Sequence[Any], axis: int = 0) -> "Tensor": ...
-def stack(tensors, axis=0):
+def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     """Join tensors of one shape along a new axis.
 
     Raises: ``ValueError`` for no tensors, shapes that differ, or an axis out of range.

@@ -1,4 +1,4 @@
-"""NumPy code that several fused operations share: sums over the rows of a matrix.
+"""NumPy code for speed and accuracy, kept out of the way of the mathematics.
 
 A sum over the first axis is written as a product with a row of ones, because BLAS is
 several times faster at it than ``np.sum``.
@@ -38,3 +38,20 @@ def add_row(x: np.ndarray, row: np.ndarray) -> np.ndarray:
 def as_floats(x: np.ndarray) -> np.ndarray:
     """``x``, with integers and booleans as floats, because they would wrap around."""
     return x.astype(float) if x.dtype.kind in "biu" else x
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """``max(x, 0)``, elementwise."""
+    # NumPy compares two arrays with vector instructions, but not an array and a number.
+    x = np.asanyarray(x)
+    return np.maximum(x, np.zeros(x.shape, int if x.dtype == bool else x.dtype))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """``1 / (1 + e^-x)``, elementwise."""
+    y = np.asanyarray(-as_floats(np.asanyarray(x)))
+    # exp overflows to infinity only where 1 / (1 + infinity) = 0 is the right answer.
+    with np.errstate(over="ignore"):
+        np.exp(y, out=y)
+    y += 1
+    return np.divide(1, y, out=y)

@@ -16,7 +16,7 @@ This file comes after ``functional.py`` in the reading order; ``nn.py`` is next.
 Left out on purpose: hooks, devices, lazy shapes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -129,21 +129,34 @@ class Module:
         """Copies of all tensors and arrays of this module, by qualified name."""
         return {name: np.array(value) for name, value in self._state().items()}
 
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy ``state`` into the tensors and arrays of this module.
 
+        Plain arrays are in the layout of this engine, as ``state_dict`` returns them:
+        ``Linear.weight`` is (in_features, out_features). PyTorch's tensors, and what
+        ``tg.load`` reads from a ``.safetensors`` file, have PyTorch's names and layout,
+        and are converted.
+
         Raises: ``ValueError`` for entries that are missing, unexpected, or of another
-        shape or dtype; it lists them all, and nothing is changed.
+        shape or dtype; it lists them all, and nothing is changed. ``TypeError`` for a
+        mixture of plain arrays and PyTorch's.
         """
+        from .layout import (
+            in_our_layout,
+        )  # It imports the layers, which need this file.
+
+        state = in_our_layout(self, state)
         here = self._state()
         wrong = [f"missing: {name}" for name in here if name not in state]
         wrong += [f"unexpected: {name}" for name in state if name not in here]
         for name in here.keys() & state.keys():
             expected, received = here[name], np.asarray(state[name])
             if (received.shape, received.dtype) != (expected.shape, expected.dtype):
+                transposed = received.ndim == 2 and received.T.shape == expected.shape
                 wrong.append(
                     f"{name}: expected {expected.shape} {expected.dtype}, "
                     f"received {received.shape} {received.dtype}"
+                    + (", its transpose" if transposed else "")
                 )
         if wrong:
             raise ValueError(

@@ -133,14 +133,13 @@ class BatchNorm(Module):
         self._check_features(x, axes)
         if not self.training and self.running is not None:
             return self._by_running_statistics(x, axes, self.running)
-        running = self.running if self.training else None
         if self.fused and not self.constants:
             return fused_batch_norm(
-                x, self.gamma, self.beta, axes=axes, eps=eps, running=running
+                x, self.gamma, self.beta, axes=axes, eps=eps, running=self.running
             )
         return batch_norm(
             x, self.gamma, self.beta, axes=axes, eps=eps,
-            constants=self.constants, running=running,
+            constants=self.constants, running=self.running,
         )  # fmt: skip
 
     def _by_running_statistics(

@@ -1,26 +1,27 @@
-"""The primitives: each operation next to its adjoint.
+"""The primitives: each operation with its pullbacks.
 
 Read a pullback as ``(g, y, *inputs, **params) -> gradient of one input``. It is written
-with operators and with the functions of this file. It therefore runs on arrays and on
-tensors alike, and its derivatives of every order are made of primitives again.
+with operators and with the functions of this file. So it runs on arrays and on tensors
+alike, and derivatives of every order are made of primitives again.
 
     adjoint pair   two linear operations, each of which is the pullback of the other:
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
-                   ``reshape``, ``transpose`` and ``astype`` are adjoint to themselves,
-                   with other params
-    elementwise    an operation whose inputs are first broadcast to one shape, on the
-                   tape: ``u + b`` is ``add(u, broadcast_to(b))`` if ``b`` needs a
-                   gradient
-    constant       the result of ``equal`` or ``sign``, which have no derivative
+                   ``reshape``, ``transpose`` and ``astype`` are each their own adjoint,
+                   with different params
+    elementwise    an operation on inputs of one shape. An input that needs a gradient
+                   and must be stretched goes through ``broadcast_to`` first, as an
+                   operation of its own: ``u + b`` is ``add(u, broadcast_to(b))``. The
+                   pullback of ``broadcast_to`` sums the gradient of ``b`` over the
+                   rows, and ``add`` need not know about it
 
 At kinks: ``relu`` and ``absolute`` have slope 0 at 0, and ``clip`` has slope 1 at its
-bounds; ``maximum``, ``minimum``, ``max`` and ``min`` share the gradient equally among
-ties.
+bounds; ``maximum``, ``minimum``, ``max_to`` and ``min_to`` share the gradient equally
+among ties.
 
 This file comes after ``backward.py`` in the reading order; ``batchnorm.py`` is next.
 
-Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, and views
-that alias (an output never shares the memory of a leaf, and is read-only).
+Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, and
+outputs that share memory with a leaf.
 """
 
 import itertools
@@ -28,13 +29,14 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import as_floats
+from . import kernels
 from .scopes import state
 from .tape import Node, Number, Primitive
 
 # --- Shapes: each next to its adjoint -------------------------------------------------
 
 
+# Adds up whatever broadcast_to has repeated.
 def _sum_to(x, shape):
     lead = x.ndim - len(shape)
     stretched = [lead + i for i, n in enumerate(shape) if n != x.shape[lead + i]]
@@ -102,7 +104,7 @@ scatter_add = Primitive(
 
 
 class Concatenate(Primitive):
-    """The one primitive with any number of inputs; it cuts its cotangent into parts."""
+    """The one primitive with any number of inputs. Backward cuts g into pieces."""
 
     def differentiates(self, i):
         return True
@@ -162,6 +164,7 @@ _BROADCASTABLE = (
 
 
 def _equal(a, b):
+    # 1 where equal, else 0: numbers to multiply by, not booleans.
     return np.equal(a, b).astype(np.result_type(a, b))
 
 
@@ -190,15 +193,15 @@ div = Elementwise(
     "div",
     np.true_divide,
     lambda g, y, a, b: g / b,
-    lambda g, y, a, b: g * -y / b,
+    lambda g, y, a, b: g * -y / b,  # y = a / b, so -a / b^2 = -y / b
 )
 
 
 def _slope_in_base(g, y, x, n):
     if isinstance(n, Number):
         return g * (n * x ** (n - 1)) if n else g * 0
-    # The factor n makes this 0 where n = 0. It does so at x = 0, too, because there the
-    # base is 1 instead: 0^(-1) would be infinite.
+    # Where n = 0, the slope is 0. At x = n = 0 that needs help, because 0 * 0^(-1)
+    # would be nan: the base is set to 1 there.
     return g * (n * (x + equal(x, 0) * equal(n, 0)) ** (n - 1))
 
 
@@ -238,7 +241,7 @@ where = Elementwise(
 clip = Primitive(
     "clip",
     lambda x, low, high: np.clip(x, low, high),
-    # The slope is 1 where x stays the same, thus at the bounds, too.
+    # The slope is 1 where clip leaves x unchanged, and so also at the bounds.
     lambda g, y, x, low, high: g * equal(x, y),
 )
 absolute = Primitive(
@@ -273,32 +276,17 @@ tanh = Primitive(
 )
 
 
-def _relu(x):
-    # NumPy compares two arrays with vector instructions, but not an array and a number.
-    x = np.asanyarray(x)
-    return np.maximum(x, np.zeros(x.shape, int if x.dtype == bool else x.dtype))
-
-
 relu = Primitive(
     "relu",
-    _relu,
-    lambda g, y, x: g * np.sign(y),
+    kernels.relu,
+    lambda g, y, x: g * sign(y),
     doc="``max(x, 0)``, elementwise; slope 0 at 0.",
 )
 
 
-def _sigmoid(x):
-    y = np.asanyarray(-as_floats(np.asanyarray(x)))
-    # exp overflows to infinity only where 1 / (1 + infinity) = 0 is the right answer.
-    with np.errstate(over="ignore"):
-        np.exp(y, out=y)
-    y += 1
-    return np.divide(1, y, out=y)
-
-
 sigmoid = Primitive(
     "sigmoid",
-    _sigmoid,
+    kernels.sigmoid,
     lambda g, y, x: g * (y - y * y),
     doc="``1 / (1 + e^-x)``, elementwise.",
 )
@@ -312,6 +300,8 @@ stop_gradient = Primitive(
 
 # --- Products and maxima -------------------------------------------------------------
 
+# compositions.matmul sees to it that both inputs have the same axes before the last
+# two.
 matmul = Primitive(
     "matmul",
     np.matmul,
@@ -323,9 +313,10 @@ matmul = Primitive(
 )
 
 
-def _extreme_to(x, shape, extreme):
+# The shape has all axes of x, with 1 where the largest or smallest value is taken.
+def _extreme_to(x, shape, ufunc):
     axes = tuple(i for i, n in enumerate(shape) if n != x.shape[i])
-    return extreme.reduce(x, axis=axes, keepdims=True) if axes else x.view()
+    return ufunc.reduce(x, axis=axes, keepdims=True) if axes else x.view()
 
 
 def _share_of_extreme(g, y, x, shape):

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from .clock import clock
 from .errors import describe
-from .tape import clock
 from .tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]

@@ -1,30 +1,42 @@
 """Which parameters of a model cannot learn, and why.
 
-A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. The
-check runs a copy of the model in float64, where the two are far apart, and asks
-``explain`` for the routes that cancel.
+A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. So
+the check replays one pass of the model in two precisions: a gradient is the same in
+both, rounding is not. The routes of ``routes.py`` then show what cancels.
 
 This file comes after ``routes.py`` and ``nn.py`` in the reading order.
 """
 
-import copy
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .backward import backward_pass
+from .explanation import Row
+from .graph import NEGLIGIBLE, Unfolded, largest_finite, replay
 from .nn import Module
-from .routes import Explanation, refuse_unrecorded, what_cancels
-from .scopes import always_recorded
+from .routes import (
+    STATISTICS,
+    Subgraph,
+    batch_norm_around,
+    by_row,
+    carry,
+    refuse_unrecorded,
+)
+from .scopes import recording
+from .summary import trial_copy
 from .tensor import Tensor
 
-SMALL = 1e-9
+# From float32 to float64, rounding shrinks by 2e-9.
+ROUNDING_SHRINKS = 1e-4
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A parameter that cannot learn: its qualified ``name``, and the ``reason`` in
-    words."""
+    """A parameter that cannot learn: its qualified ``name``, and the ``reason``."""
 
     name: str
     reason: str
@@ -33,76 +45,175 @@ class Finding:
         return f"`{self.name}` {self.reason}"
 
 
-class Findings(tuple):
-    """The findings of a check: they can be iterated, and print as one line each."""
+class Findings(tuple[Finding, ...]):
+    """The findings of a check: a tuple that prints as one line for each.
 
-    __slots__ = ()
+    ``checked`` counts the parameters.
+    """
+
+    checked = 0
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self))
+        if self:
+            return "\n".join(map(str, self))
+        plural = "" if self.checked == 1 else "s"
+        return f"{self.checked} parameter{plural} checked, none redundant"
 
     __repr__ = __str__
 
 
-@always_recorded
-def check_redundant(model: Module, x) -> Findings:
-    """Tell which parameters of ``model`` cannot learn from ``x``, one batch of inputs.
+@recording()
+def check_redundant(model: Module, x: Any) -> Findings:
+    """Find the parameters of ``model`` that cannot learn from ``x``, a batch of inputs.
 
-    A random cotangent at the model's output stands for the loss. Told apart are
+    A random cotangent at the model's output stands for the loss. The check separates
     gradients that cancel by structure (a bias in front of batch norm), parameters that
-    the output does not depend on, and those to which this batch sends nothing. The
-    model is not changed, nor are its running statistics, gradients and mode.
+    the output does not depend on, and those to which this batch sends nothing. A copy
+    of the model runs in its present modes, so nothing in the model changes.
 
-    Raises: ``ValueError`` if nothing in the output requires a gradient.
+    Raises: ``ValueError`` for a model in evaluation mode, an output that is not finite,
+    and an output in which nothing requires a gradient.
     """
     if not isinstance(model, Module):
         raise TypeError(
             "check_redundant(model, x): a module and one batch of inputs must be "
             f"given, but {type(model).__name__} and {type(x).__name__} were received."
         )
-    twin = _in_float64(model)
-    values = x.data if isinstance(x, Tensor) else np.asarray(x)
-    y = twin(Tensor(values, dtype=np.float64 if values.dtype.kind == "f" else None))
-    refuse_unrecorded("check_redundant", y)
-    g = np.random.default_rng(0).standard_normal(y.shape)
-    gradients, scaled = backward_pass(y, g), backward_pass(y, 3 * g)
-    found = []
-    for name, parameter in twin.named_parameters():
-        d = gradients.get(parameter)
-        if d is None:
-            reason = "is not connected: the output does not depend on it"
-            found.append(Finding(name, reason))
-        # A gradient grows with the cotangent from which it comes; rounding does not.
-        elif np.abs(scaled[parameter] - 3 * d).max() >= 1e-3 * np.abs(d).max():
-            routes = what_cancels(y, parameter, g)
-            if routes is None or routes.scale <= SMALL * np.abs(g).max():
-                # Behind another dead end nothing arrives: ask with a cotangent nearby.
-                routes = what_cancels(y, parameter)
-            found.append(Finding(name, _reason(name, d, routes)))
-    return Findings(found)
-
-
-def _in_float64(model: Module) -> Module:
-    twin = copy.deepcopy(model)
-    for tensor in {t for _, t in twin.named_parameters()}:
-        tensor.move_to(np.empty(tensor.shape), np.empty(tensor.shape))
-    return twin
-
-
-def _reason(name: str, d: np.ndarray, routes: Explanation | None) -> str:
-    if routes is None:
-        if not d.any():
-            return "receives exactly 0 from this batch: every way to it is switched off"
-        return (
-            f"receives rounding noise only (up to {np.abs(d).max():.0e}): what arrives "
-            "cancels, by routes that nobody named"
+    if not model.training:
+        raise ValueError(
+            "check_redundant(model, x): the model must be in training mode. In "
+            "evaluation mode, batch norm subtracts its running mean, which does not "
+            "depend on the parameters, so no bias is redundant. Call model.train()."
         )
-    direct, through = (route for route in routes if not route.cut)
-    i = np.unravel_index(np.abs(direct.gradient).argmax(), d.shape)
-    module, _, gate = through.gates[0].rpartition(".")
-    where = f"batch norm `{module}`" if module else "a batch norm"
-    advice = "use bias=False" if name.rpartition(".")[2] == "bias" else "leave it out"
+    model = trial_copy(model)
+    x = Tensor(x.data if isinstance(x, Tensor) else x)
+    y = model(x)
+    refuse_unrecorded("check_redundant", y)
+    for what, t in (("x", x), ("the output", y)):
+        if not np.isfinite(t.data).all():
+            raise ValueError(
+                f"check_redundant(model, x): {what} must be finite, but it contains "
+                "nan or infinity. tg.find_nonfinite(loss) says where these come from."
+            )
+    parameters = list(model.named_parameters())
+    reasons = _reasons(y, parameters)
+    found = [Finding(name, reasons[name]) for name, _ in parameters if name in reasons]
+    findings = Findings(found)
+    findings.checked = len(parameters)
+    return findings
+
+
+def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
+    """Why some of the parameters behind ``y`` cannot learn, by name."""
+    g = np.random.default_rng(0).standard_normal(y.shape)
+    twins, exact = _gradients(y, g, np.float64)
+    coarse_twins, coarse = _gradients(y, g, np.float32)
+    reasons, dead = {}, {}
+    for name, parameter in parameters:
+        twin = twins.get(parameter)
+        if twin is None or twin not in exact:
+            reasons[name] = "is not connected: the output does not depend on it"
+        elif not np.isfinite(exact[twin]).all():
+            reasons[name] = (
+                "receives nan or infinity: tg.find_nonfinite says where from"
+            )
+        else:
+            rough = largest_finite(coarse[coarse_twins[parameter]])
+            if largest_finite(exact[twin]) <= ROUNDING_SHRINKS * rough:
+                dead[name] = twin
+    graph = Unfolded(twins[y])
+    if constant := _constant_input(graph):
+        return reasons | dict.fromkeys(dead, constant)
+    subgraph = Subgraph(graph, *dead.values())
+    arrived = carry(subgraph, subgraph.gates(), g)
+    for name, twin in dead.items():
+        shares = _cancelling(by_row(arrived[twin]), g)
+        reasons[name] = _reason(
+            name, shares or _cancelling_nearby(graph, twin), exact[twin]
+        )
+    return reasons
+
+
+def _gradients(y: Tensor, g: np.ndarray, dtype: Any) -> tuple[dict, dict]:
+    """The twins of a replay, and the gradients of those that are leaves."""
+    twins = replay(y, dtype)
+    with np.errstate(all="ignore"):
+        return twins, backward_pass(twins[y], g.astype(dtype))
+
+
+def _constant_input(graph: Unfolded) -> str:
+    """The reason where nothing is left after a batch norm has subtracted its mean."""
+    means = {batch_norm_around(t): t for t in graph.order if t.name == "E[x]"}
+    means.pop(None, None)
+    for t in reversed(graph.order):
+        mean = means.get(batch_norm_around(t)) if t.name == "Var[x]" else None
+        if mean is not None and (t.data <= (NEGLIGIBLE * mean.data) ** 2).all():
+            norm = str(t.qualified_name()).rpartition(".")[0]
+            return (
+                f"cannot be judged by this batch, which gives {_norms([norm])} the "
+                "same input in every row: pass another batch"
+            )
+    return ""
+
+
+def _cancelling(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
+    """The rows that bring something of the cotangent ``g`` and cancel, if they do."""
+    shares = {
+        row: sum(d for d in parts if d is not None) for row, parts in rows.items()
+    }
+    scale = max((np.abs(d).max(initial=0) for d in shares.values()), default=0)
+    total = np.abs(sum(shares.values())).max(initial=0)
+    if scale <= NEGLIGIBLE * np.abs(g).max() or total > NEGLIGIBLE * scale:
+        return {}
+    alive = [row for row, d in shares.items() if np.abs(d).max() > NEGLIGIBLE * scale]
+    # Listed as in a table, from the leaf to the loss.
+    alive.reverse()
+    alive.sort(key=lambda row: (row.around, len(row.gates)))
+    return {row: shares[row] for row in alive}
+
+
+def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarray]:
+    """The same for a random cotangent that arrives where the routes part.
+
+    Behind another dead end, nothing of the cotangent of the output arrives there.
+    """
+    subgraph = Subgraph(graph, parameter)
+    gates, every = subgraph.gates(), subgraph.on_every_route()
+    if not gates.names:
+        return {}
+    nearest = list(gates.names)[-1]
+    before = itertools.takewhile(lambda t: t is not nearest, subgraph.steps)
+    parting = [t for t in before if t in every][-1]
+    g = np.random.default_rng(0).standard_normal(parting.shape)
+    return _cancelling(by_row(carry(subgraph, gates, g, start=parting)[parameter]), g)
+
+
+def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
+    if shares:
+        is_bias = name.rpartition(".")[2] == "bias"
+        return f"{_in_words(shares)}; {'use bias=False' if is_bias else 'leave it out'}"
+    if not d.any():
+        return "receives exactly 0 from this batch: every route to it is switched off"
     return (
-        f"feeds {where}: direct {direct.gradient[i]:+.3f}, via {gate} "
-        f"{through.gradient[i]:+.3f}; {advice}"
+        f"receives rounding noise only (up to {largest_finite(d):.0e}): what arrives "
+        "cancels, by routes that nobody named"
     )
+
+
+def _in_words(shares: dict[Row, np.ndarray]) -> str:
+    """The largest entry of the gradient, by the routes that bring it."""
+    sizes = np.maximum.reduce([np.abs(d) for d in shares.values()])
+    largest = np.unravel_index(sizes.argmax(), sizes.shape)
+    gates = [gate.rpartition(".") for row in shares for gate in row.gates]
+    norms = list(dict.fromkeys(path for path, _, name in gates if name in STATISTICS))
+    parts = [f"{row} {d[largest]:+.3f}" for row, d in shares.items()]
+    where = f"feeds {_norms(norms)}" if norms else "receives what cancels"
+    text = f"{where}: {', '.join(parts)}"
+    return text.replace(f"via {norms[0]}.", "via ") if len(norms) == 1 else text
+
+
+def _norms(paths: Iterable[str]) -> str:
+    quoted = [f"`{path}`" for path in paths if path]
+    if not quoted:
+        return "a batch norm"
+    return f"batch norm{'s' * (len(quoted) > 1)} {' and '.join(quoted)}"

@@ -32,7 +32,7 @@ class Scope:
         """The composite's name, or the module's path from the outermost module called.
 
         The outermost module has the empty name. A module's path is found by a walk
-        through the modules around it, when somebody asks.
+        through the modules around it, on demand.
         """
         if self._name is None:
             self._name = place_in(self.parent, self.owner) or ""
@@ -114,6 +114,6 @@ def no_grad() -> _GeneratorContextManager[None]:
     return _recording(False)
 
 
-def always_recorded(function: Function) -> Function:
-    """Decorate a function so that it records even when called under ``no_grad``."""
-    return _recording(True)(function)
+def recording() -> _GeneratorContextManager[None]:
+    """Record inside, also under ``no_grad``: a context manager and a decorator."""
+    return _recording(True)

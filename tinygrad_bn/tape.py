@@ -3,17 +3,21 @@
     node              a value on the tape: an array and how it was made. ``Tensor`` is
                       the node that users see, with operators and methods
     leaf              a node that the user created, not an operation
-    tape              the graph behind a node as plain data: operation, inputs, params
-    primitive         an operation with one pullback per input, written in primitives
+    tape              the graph behind a node. It is not a list: each node keeps the
+                      operation, inputs and params that made it, as plain data
+    primitive         an operation with one pullback per input; the pullbacks are
+                      written in primitives, too
     pullback          the rule ``(g, y, *inputs, **params) -> gradient of one input``,
                       also known as a vector-Jacobian product (VJP)
     cotangent ``g``   the upstream gradient that arrives at an operation's output ``y``
     timestamp         the logical time at which an operation ran or a leaf last changed
 
 An operation called with arrays returns an array. Called with at least one node, it
-returns a node, and if a gradient may be wanted it puts itself on the tape. So a rule is
-written once: it runs on arrays in an ordinary backward pass, and on nodes when the
-gradient itself is to be differentiated.
+returns a node, which keeps its operation and inputs if a gradient may be wanted. That
+is all that recording means. So a pullback is written once: it runs on arrays in an
+ordinary backward pass, and on nodes when the gradient itself is to be differentiated.
+The operators of ``Tensor`` call the primitives of ``ops.py``, so ``g * b`` on nodes is
+recorded like any other product.
 
 Start reading here; ``backward.py`` comes next.
 
@@ -21,14 +25,14 @@ Left out on purpose: devices, hooks, in-place operations, complex numbers, forwa
 and graphs shared between threads.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from . import errors
-from .scopes import Scope, name_in, place_in, state
+from .clock import clock
+from .scopes import Scope, state
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -36,30 +40,14 @@ if TYPE_CHECKING:
 Number = int | float
 
 
-class Clock:
-    """Logical time, as defined by Lamport: it only ever moves forward.
-
-    Source: Lamport, Time, Clocks, and the Ordering of Events, CACM 21 (1978), rule IR2.
-    """
-
-    def __init__(self) -> None:
-        self.tick = itertools.count(1).__next__
-
-    def pass_by(self, timestamp: int) -> None:
-        """Move beyond the ``timestamp`` of a node that another process recorded."""
-        now = self.tick()
-        if timestamp >= now:
-            self.tick = itertools.count(timestamp + 1).__next__
-
-
-clock = Clock()
-
-
 # --- Values ---------------------------------------------------------------------------
 
 
 class Node:
-    """An array, how it was made, and the gradient that was collected for it."""
+    """An array, how it was made, and the gradient that was collected for it.
+
+    In sets and dictionaries, a node is equal to itself only.
+    """
 
     # In this order: the value, how it was made, its gradient.
     __slots__ = (  # noqa: RUF023
@@ -75,7 +63,8 @@ class Node:
     op: "Operation | Any"
     inputs: tuple
     params: dict[str, Any]
-    scope: "Scope | None"
+    saved: Any
+    scope: Scope | None
 
     def _fill(
         self, data, requires_grad=False, name=None, op=None, inputs=(), params=None,
@@ -114,25 +103,21 @@ class Node:
     def dtype(self) -> np.dtype:
         return self._data.dtype
 
-    def qualified_name(self, user: Scope | None = None) -> str | None:
-        """The name with the path of its module in front, as in ``1.E[x]``.
-
-        A leaf that nobody named is called by its place in a module, as in ``0.weight``,
-        provided that ``user``, a call that uses it, is inside that module.
-        """
-        if self.op is None:
-            return place_in(user, self) if self.name is None else self.name
-        return None if self.name is None else name_in(self.scope, self.name)
-
 
 # --- Operations -----------------------------------------------------------------------
+
+
+# Inputs of these types go on the tape as they are. A Python number made into an array
+# could change the dtype of the result.
+_AS_THEY_ARE = Node, int, float, type(None)
 
 
 class Operation:
     """What primitives and fused operations have in common: a call, and its recording.
 
-    ``demands`` states what must hold of the inputs; the error for other inputs quotes
-    it. ``doc`` is the docstring of the operation.
+    ``demands`` says what the inputs must satisfy; the error for inputs that do not is
+    built from it. ``doc`` is the docstring of the operation. If ``saves`` is true,
+    ``forward`` returns a pair: the result, and what the backward pass needs.
     """
 
     saves = False
@@ -147,8 +132,10 @@ class Operation:
         return f"<{type(self).__name__.lower()} {self.name}>"
 
     def __deepcopy__(self, memo: Any) -> "Operation":
+        """Itself: the copy of a graph uses the same operations."""
         return self
 
+    # For type checkers and editors.
     @overload
     def __call__(self, *inputs: "Tensor", **params: Any) -> "Tensor": ...
     @overload
@@ -157,28 +144,30 @@ class Operation:
     ) -> np.ndarray: ...
     @overload
     def __call__(self, *inputs: Any, **params: Any) -> "Tensor": ...
-    def __call__(self, *inputs, **params):
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None
-        recorded = needs_grad = has_data = False
+        # needs_grad: a gradient flows back through the output. recorded: the output
+        # keeps its history, also behind a stop_gradient, so that pictures show it.
+        needs_grad = recorded = has_raw_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
                 node_type = type(x)
                 arrays.append(x._data)
-                needs_grad = needs_grad or x._requires_grad and self.differentiates(i)
-                # What follows a stop_gradient needs no gradient, but pictures show it.
+                needs_grad = needs_grad or (x._requires_grad and self.differentiates(i))
                 recorded = recorded or x._requires_grad or x.op is not None
-            elif isinstance(x, _CONSTANTS):
+            elif isinstance(x, _AS_THEY_ARE):
                 arrays.append(x)
             else:
                 arrays.append(self._as_array(x))
-                has_data = True
+                has_raw_data = True
         if node_type is not None and params:
-            params = {name: frozen(value) for name, value in params.items()}
+            params = {name: private_copy(value) for name, value in params.items()}
         try:
             result = self.forward(*arrays, **params)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise self.refusal(inputs, error) from error
         data, saved = result if self.saves else (result, None)
         if node_type is None:
@@ -187,10 +176,10 @@ class Operation:
         y = node_type.__new__(node_type)
         if not (recorded and state.recording):
             return y._fill(data, saved=saved)
-        if has_data:
-            # Data on the tape are leaves with a copy, which nobody else can change.
+        if has_raw_data:
+            # Raw data goes on the tape as a leaf that holds a private copy.
             inputs = tuple(
-                x if isinstance(x, _CONSTANTS) else node_type(x) for x in inputs
+                x if isinstance(x, _AS_THEY_ARE) else node_type(x) for x in inputs
             )
         needs_grad = needs_grad and data.dtype.kind == "f"
         return y._fill(data, needs_grad, None, self, inputs, params, saved)
@@ -198,6 +187,8 @@ class Operation:
     def _as_array(self, x: Any) -> np.ndarray:
         if contains_nodes(x):
             raise errors.sequence_of_tensors(self)
+        if isinstance(x, np.ma.MaskedArray):
+            raise errors.data_are_masked(self.name)
         try:
             return np.asarray(x)
         except ValueError as error:
@@ -209,9 +200,9 @@ class Operation:
             data = np.asarray(data)
             if data.base is not None and data.base.flags.writeable:
                 data = data.copy()
-        if data.dtype.kind not in "fbiu":
+        if data.dtype.kind not in "fbiu":  # float, bool, int, unsigned
             raise errors.result_is_not_real(self, data.dtype)
-        data.setflags(False)  # write=False; passed by name it takes twice as long
+        data.setflags(write=False)
         return data
 
     def prepare(self, inputs: tuple) -> tuple:
@@ -238,12 +229,12 @@ class Operation:
 
 
 class Primitive(Operation):
-    """An operation that knows its own adjoint.
+    """An operation that knows its own pullbacks.
 
     ``forward(*inputs, **params)`` computes an array from arrays. It may return a view
-    of an input, but not the input itself. There is one pullback per input. It returns
-    the gradient of that input, in its shape; None stands for an input without
-    derivative.
+    of an input, but not the input itself, because the result is made read-only. There
+    is one pullback per input. It returns the gradient of that input, in its shape; None
+    stands for an input that has no derivative.
 
     Source: Griewank & Walther, Evaluating Derivatives, 2nd ed., section 3.2.
     """
@@ -262,13 +253,15 @@ class Primitive(Operation):
     def differentiates(self, i: int) -> bool:
         return self.pullbacks[i] is not None
 
-    def apply_pullbacks(self, g, y, needs):
+    def apply_pullbacks(
+        self, g: Any, y: Node, needs: Sequence[bool]
+    ) -> Iterable[tuple[Node, Any]]:
         on_nodes = isinstance(g, Node)
+        value = y if on_nodes else y._data
         inputs = y.inputs if on_nodes else values_of(y.inputs)
-        y, params, nodes = y if on_nodes else y._data, y.params, y.inputs
         return [
-            (x, pullback(g, y, *inputs, **params))
-            for x, need, pullback in zip(nodes, needs, self.pullbacks)
+            (x, pullback(g, value, *inputs, **y.params))
+            for x, need, pullback in zip(y.inputs, needs, self.pullbacks)
             if need and pullback is not None
         ]
 
@@ -278,25 +271,22 @@ def values_of(inputs: Iterable) -> list:
     return [x._data if isinstance(x, Node) else x for x in inputs]
 
 
-# Inputs of these types go on the tape as they are. As an array, a Python number would
-# change the dtype of the result.
-_CONSTANTS = Node, int, float, type(None)
-
-
 def contains_nodes(data: Any) -> bool:
+    """Whether there are nodes in this list or tuple, or in those inside."""
     return isinstance(data, list | tuple) and any(
         isinstance(x, Node) or contains_nodes(x) for x in data
     )
 
 
-def frozen(value: Any) -> Any:
-    """A copy of a param in which nothing can change once it is on the tape."""
+def private_copy(value: Any) -> Any:
+    """A param, such as an index, as nobody else can change it."""
     if isinstance(value, tuple):
-        return tuple(map(frozen, value))
+        return tuple(map(private_copy, value))
     if isinstance(value, list):
-        return list(map(frozen, value))
+        return list(map(private_copy, value))
     if isinstance(value, slice):
-        return slice(frozen(value.start), frozen(value.stop), frozen(value.step))
+        bounds = (value.start, value.stop, value.step)
+        return slice(*map(private_copy, bounds))
     if isinstance(value, (np.ndarray, Node)):
         return np.array(value)
     return value

@@ -17,7 +17,9 @@ import numpy as np
 from . import compositions, errors, ops
 from .axes import one_axis_of, one_shape, order_of_axes, shape_with_blank_filled
 from .backward import backward
-from .tape import Node, clock, contains_nodes
+from .clock import clock
+from .scopes import Scope, name_in, place_in
+from .tape import Node, contains_nodes
 
 # The other operand of an operator.
 Operand = Any
@@ -111,6 +113,16 @@ class Tensor(Node):
     def detach(self) -> "Tensor":
         """A leaf with a copy of these values and no history."""
         return Tensor(self._data, name=self.name)
+
+    def qualified_name(self, user: Scope | None = None) -> str | None:
+        """The name with the path of its module in front, as in ``1.E[x]``.
+
+        A leaf that nobody named is called by its place in a module, as in ``0.weight``,
+        provided that ``user``, a call that uses it, is inside that module.
+        """
+        if self.op is None:
+            return place_in(user, self) if self.name is None else self.name
+        return None if self.name is None else name_in(self.scope, self.name)
 
     # --- Gradients --------------------------------------------------------------------
 

@@ -1,16 +1,17 @@
-"""Drawings: on the picture one sees why a gradient is what it is.
+"""Drawings: pictures that show why a gradient is what it is.
 
-The tape becomes data (``places.py``, ``compose.py``: a ``Scene`` of boxes, arrows and
-streams), data becomes DOT text (``dot.py``), and Graphviz makes the picture
-(``render.py``).
+The tape becomes data (``compose.py``: a ``Scene`` of boxes, arrows and streams), data
+becomes DOT text (``dot.py``), and Graphviz makes the picture (``render.py``).
 
 This package comes after ``routes.py`` and ``nn.py`` in the reading order.
 
-Left out on purpose: layout of our own, and interaction beyond tooltips and hovering.
+Left out on purpose: a layout algorithm of our own, and interaction beyond tooltips and
+hovering.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import graphviz
 
@@ -19,74 +20,95 @@ from ..tensor import Tensor
 from .chains import compose_chains
 from .compose import compose
 from .dot import to_dot
-from .render import NoRenderer, page, render, svg
+from .layout import best_direction, drop_tiles_if_too_wide
+from .places import Wishes
+from .render import NoRenderer, page, render, show, svg, write
 from .scene import Scene
 from .theme import THEMES
 
-_KINDS = ("svg", "png", "pdf", "dot", "html")
+KINDS = ("svg", "png", "pdf", "dot", "html")
+DIRECTIONS = ("LR", "TB", "RL", "BT")
+MANY_BOXES, FEW_BOXES = 40, 14
 
 
 class Drawing:
-    """A picture of a graph: shown by notebooks, saved by ``save``, text in ``source``.
+    """A picture of a graph: notebooks show it, ``show`` opens it, ``save`` saves it.
 
-    ``dot`` is the ``graphviz.Digraph``, for those who want to go on with it; ``panels``
-    are the scenes it was made of.
+    ``source`` is its DOT text, and ``dot`` the ``graphviz.Digraph`` for further work.
+    ``panels`` are the scenes that it was made of.
     """
 
     def __init__(
-        self, panels: list[Scene], theme: str, direction: str, title: str | None
+        self, panels: list[Scene], theme: str, direction: str | None, title: str | None
     ):
-        self.panels, self.theme = panels, theme
-        self.direction, self.title = direction, title
+        self.panels, self.theme, self.title = panels, theme, title
+        self.chosen_direction = direction
+        if direction is None:
+            direction = best_direction(panels[0]) if len(panels) == 1 else "TB"
+        self.direction: str = direction
         self.dot: graphviz.Digraph = to_dot(panels, THEMES[theme], title, direction)
 
     @property
     def source(self) -> str:
-        """The DOT text, the same for the same graph on every machine."""
+        """The DOT text, which is the same for the same graph on every machine."""
         return self.dot.source
 
     def svg(self) -> str:
-        """The picture as SVG text. Raises ``NoRenderer`` where Graphviz is missing."""
+        """The picture as SVG text. Raises ``NoRenderer`` without Graphviz."""
         return svg(self.source)
 
-    def save(self, path) -> Path:
-        """Write the picture to ``path``, as what its ending says, and return the path.
+    def show(self) -> Path:
+        """Open the picture with the system's viewer; return the file that it opens.
 
-        ``.svg``, ``.png`` and ``.pdf`` are pictures, ``.html`` is the SVG in a page
-        that lights what one points at, ``.dot`` is the text, which needs no renderer.
+        Without a viewer, it prints where the file is. Raises ``NoRenderer`` without
+        Graphviz.
+        """
+        return show(self._content("html", 1), ".html")
 
-        Raises: ``ValueError`` for another ending, ``NoRenderer`` where Graphviz is
-        missing.
+    def save(self, path: Any, scale: float = 2) -> Path:
+        """Save the picture in the format given by the file extension; return the path.
+
+        ``.svg``, ``.png`` and ``.pdf`` are pictures. ``.html`` is a page with the SVG,
+        in which the box or gradient under the pointer stands out. ``.dot`` is the DOT
+        text, which needs no renderer. ``scale`` multiplies the pixels of a ``.png``.
+
+        Raises: ``ValueError`` for another extension or a scale that is not positive,
+        ``NoRenderer`` without Graphviz. The file is then left as it was.
         """
         path = Path(path)
         kind = path.suffix[1:].lower()
-        if kind not in _KINDS:
+        if kind not in KINDS:
             raise ValueError(
-                "drawing.save(path): the ending must be one of "
-                f"{', '.join(_KINDS)}, but {path.name!r} was received."
+                f"drawing.save(path): the extension must be one of {', '.join(KINDS)}, "
+                f"but {path.name!r} was received."
             )
-        content = self._content(kind)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        if not 0 < scale < float("inf"):
+            raise ValueError(
+                f"drawing.save(scale): the scale must be positive, but {scale!r} was "
+                "received. 2 is sharp on most screens."
+            )
+        write(path, self._content(kind, scale))
         return path
 
-    def _content(self, kind: str) -> bytes | str:
+    def _content(self, kind: str, scale: float) -> bytes:
         if kind == "dot":
-            return self.source
+            return self.source.encode()
         if kind == "svg":
-            return self.svg()
+            return self.svg().encode()
         if kind == "html":
             theme = THEMES[self.theme]
             title = (self.title or "tinygrad_bn").split("\n")[0]
-            return page(self.svg(), title, theme.background, theme.ink)
-        return render(self.source, kind)
+            return page(self.svg(), title, theme.background, theme.ink).encode()
+        return render(self.source, kind, scale)
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> dict[str, str]:
         try:
             return {"image/svg+xml": self.svg(), "text/plain": repr(self)}
         except Exception as error:  # noqa: BLE001
-            # A notebook must show its cell also where no picture can be made.
-            return {"text/plain": f"{self!r}\n{error}\n\n{self.source}"}
+            # A notebook must show the cell even if no picture can be made.
+            return {"text/plain": f"{self!r}\n{error}"}
 
     def __repr__(self) -> str:
         boxes = sum(len(scene.boxes) for scene in self.panels)
@@ -99,23 +121,29 @@ def draw(
     leaf: Tensor | None = None,
     *,
     gates: Iterable[str] | None = None,
-    gradient=None,
-    direction: str = "LR",
+    gradient: Any = None,
+    direction: str | None = None,
     theme: str = "light",
     open: Iterable[str] = (),
-    max_nodes: int = 40,
+    depth: int | None = None,
+    max_nodes: int | None = None,
     title: str | None = None,
     tiles: bool = True,
-    symbols: dict | None = None,
+    symbols: dict[str, Any] | None = None,
 ) -> Drawing:
     """Draw the graph behind ``y``; with a ``leaf``, the routes of the gradient to it.
 
+    If there is a leaf, the picture contains the leaf, the batch norm next to it and the
+    loss, and folds the rest until it has at most ``max_nodes`` boxes (14; without a
+    leaf, 40). ``depth`` folds modules: 1 shows those at the top level, 2 also those
+    inside them. ``open`` names modules, composites and fused operations to be drawn
+    from the inside.
+
     ``gates`` and ``gradient`` are those of ``explain``. ``direction`` is LR, TB, RL or
-    BT, ``theme`` light or dark. ``open`` names modules, composites and fused operations
-    to be drawn from the inside; beyond ``max_nodes`` boxes, the operations farthest
-    from ``y`` are folded into one. ``title`` may have several lines. ``tiles`` shows
-    the values of small tensors. ``symbols`` maps names to arrays: a gradient that
-    equals one of them is called so.
+    BT; by default the shape of the graph decides. ``theme`` is light or dark. ``title``
+    may have several lines. ``tiles`` shows the values of small tensors where a page has
+    room. ``symbols`` maps names to arrays: a gradient that equals one of them is
+    labeled with its name.
 
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
     a misshapen ``gradient``; ``RuntimeError`` if a leaf changed since it was used.
@@ -124,7 +152,12 @@ def draw(
     if leaf is not None:
         refuse_unexplainable("draw", leaf)
     _check(theme, direction)
-    scene = compose(y, leaf, gates, gradient, open, max_nodes, tiles, symbols)
+    names = frozenset([open] if isinstance(open, str) else open)
+    if max_nodes is None:
+        max_nodes = MANY_BOXES if leaf is None or names else FEW_BOXES
+    wishes = Wishes(leaf, names, depth, max_nodes)
+    scene = compose(y, gates, gradient, wishes, tiles, symbols)
+    drop_tiles_if_too_wide(scene, direction)
     scene.title = title or ""
     return Drawing([scene], theme, direction, title)
 
@@ -134,28 +167,28 @@ def draw_routes(
     leaf: Tensor,
     *,
     gates: Iterable[str] | None = None,
-    gradient=None,
+    gradient: Any = None,
     theme: str = "light",
     title: str | None = None,
 ) -> Drawing:
-    """Draw the routes from ``y`` to ``leaf`` as chains, one below the other, with a
-    total.
+    """Draw the routes from ``y`` to ``leaf``, one below the other, and their total.
 
     The parameters and the errors are those of ``draw`` and ``explain``.
     """
     refuse_unrecorded("draw_routes", y)
     refuse_unexplainable("draw_routes", leaf)
-    _check(theme, "LR")
+    _check(theme, None)
     scene = compose_chains(y, leaf, gates, gradient)
     scene.title = title or ""
-    return Drawing([scene], theme, "LR", title)
+    return Drawing([scene], theme, None, title)
 
 
 def side_by_side(
     *drawings: Drawing, title: str | None = None, theme: str | None = None
 ) -> Drawing:
-    """The drawings as panels of one picture, in the order given, under their own
-    titles.
+    """The drawings as panels of one picture, each under its own title.
+
+    The panels are in the order given, and in as many rows as a page requires.
 
     Raises: ``ValueError`` for no drawings, and for drawings of different directions.
     """
@@ -164,23 +197,25 @@ def side_by_side(
             "side_by_side: drawings must be given, such as tg.draw(...) returns, but "
             f"{', '.join(type(d).__name__ for d in drawings)} were received."
         )
-    directions = {drawing.direction for drawing in drawings}
-    if len(directions) != 1:
+    directions = {d.chosen_direction for d in drawings} - {None}
+    if not drawings or len(directions) > 1:
         raise ValueError(
             "side_by_side: one or more drawings of one direction must be given, but "
-            f"{len(drawings)} with directions {sorted(directions)} were received."
+            f"{len(drawings)} with directions {sorted(map(str, directions))} were "
+            "received."
         )
-    _check(theme or drawings[0].theme, drawings[0].direction)
+    theme = theme or drawings[0].theme
+    _check(theme, None)
     panels = [scene for drawing in drawings for scene in drawing.panels]
-    return Drawing(panels, theme or drawings[0].theme, drawings[0].direction, title)
+    return Drawing(panels, theme, next(iter(directions), None), title)
 
 
-def _check(theme: str, direction: str) -> None:
+def _check(theme: str, direction: str | None) -> None:
     if theme not in THEMES:
         raise ValueError(
             f"theme must be one of {sorted(THEMES)}, but {theme!r} was received."
         )
-    if direction not in ("LR", "TB", "RL", "BT"):
+    if direction is not None and direction not in DIRECTIONS:
         raise ValueError(
             f"direction must be LR, TB, RL or BT, but {direction!r} was received."
         )

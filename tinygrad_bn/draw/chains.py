@@ -1,82 +1,132 @@
-"""Routes as chains: each way from the loss to a leaf on a line of its own."""
+"""Routes as chains: each route from the loss to a leaf on lines of its own."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
 
-from ..routes import Route, Unfolded, Ways, entries, explain
+import numpy as np
+
+from ..backward import initial_cotangent
+from ..explanation import Explanation, Route
+from ..gates import Gates, Key
+from ..routes import Subgraph, explain
+from ..scopes import Scope
 from ..tensor import Tensor
-from .places import Places
-from .scene import DIRECT, Box, Chain, Frame, Scene, Sheet, typeset
+from .boxes import column_heads, frame_title, route_text
+from .compose import fitting_places
+from .flow import Flow, norm
+from .places import Place, Places, Rest, Wishes
+from .scene import AROUND, DIRECT, Box, Chain, Frame, Row, Scene, Sheet, typeset
 
 
-def compose_chains(y: Tensor, leaf: Tensor, gates, gradient) -> Scene:
-    """A scene of one box: a chain per route, with what arrives by it at ``leaf``."""
-    routes = explain(y, leaf, gradient, gates)
-    graph = Unfolded(y)
-    ways = Ways(graph, leaf)
-    names = ways.gates(gates)
-    places = Places(graph, leaf, names, set(), max_nodes=len(graph.order) * 3)
+def compose_chains(
+    y: Tensor, leaf: Tensor, gates: Iterable[str] | None, gradient: Any
+) -> Scene:
+    """A scene of one box: a chain for each route, with what it contributes."""
+    names = gates if gates is None or isinstance(gates, str) else list(gates)
+    explanation = explain(y, leaf, gradient, names)
+    flow = Flow(y, initial_cotangent(y, gradient))
+    flow.find_routes_to(leaf, names)
+    places = fitting_places(flow, Wishes(leaf, max_nodes=20), names)
+    subgraph = Subgraph(flow.graph, leaf)
+    chosen = subgraph.gates(names)
+    columns = explanation.columns()
     chains = [
         Chain(
-            str(route),
-            route.gates[0] if route.gates else DIRECT,
-            _links(places, ways, names, route),
-            entries(route.gradient),
-            route.cut,
+            _row(explanation, route, columns),
+            _links(places, flow.gates, _passed(subgraph, chosen, route)),
         )
-        for route in routes
+        for route in explanation
     ]
-    of = f"∂{typeset(y.name or 'L')}/∂{typeset(graph.name(leaf) or 'leaf')}"
-    sheet = Sheet(chains, entries(routes.total), routes.residue, of)
+    of = f"∂{typeset(y.name or 'L')}/∂{typeset(explanation.leaf_name)}"
+    total = Row("", of, *_entries(explanation.shown_total, columns))
+    sheet = Sheet(chains, total, column_heads(columns, leaf))
     return Scene([Box(0, "output", "", sheet=sheet)], [], Frame("", boxes=[0]))
 
 
-def _links(places: Places, ways: Ways, names: dict, route: Route) -> list[tuple]:
-    """``(factor, title, group)`` for each box that every way along ``route`` passes."""
-    passed = [t for t in _passed(ways, names, route.gates) if places.of.get(t) is t]
-    links, before = [], None
+def _row(explanation: Explanation, route: Route, columns: list) -> Row:
+    direct = AROUND if route.around else DIRECT
+    group = route.gates[0] if route.gates else direct
+    label = ", then ".join(map(typeset, route.gates))
+    label = f"via {label}" if label else route_text(group)
+    if route.cut:
+        return Row(group, label, None)
+    return Row(group, label, *_entries(route.shown, columns))
+
+
+def _entries(g: np.ndarray, columns: list) -> tuple[list[float], float | None]:
+    entries = [float(g[index]) for index in columns]
+    return entries, norm(g) if len(columns) < g.size else None
+
+
+def _passed(subgraph: Subgraph, gates: Gates, route: Route) -> list[Tensor]:
+    """The tensors that every path of a route passes, from the loss to the leaf.
+
+    A tensor is one if as many paths lead through it as there are.
+    """
+    (leaf,) = subgraph.targets
+
+    def onward(node: Tensor, key: Key) -> Iterable[tuple[Tensor, Key]]:
+        for x, cut in subgraph.steps[node].items():
+            yield x, gates.onward(key, node, x, cut)
+
+    before: dict[Tensor, dict[Key, int]] = defaultdict(lambda: defaultdict(int))
+    before[subgraph.y][Key()] = 1
+    for node in subgraph.steps:
+        for key, count in before[node].items():
+            for x, following in onward(node, key):
+                before[x][following] += count
+    after: dict[Tensor, dict[Key, int]] = defaultdict(lambda: defaultdict(int))
+    for key in before[leaf]:
+        around = bool(gates.calls) and not key.normalized
+        after[leaf][key] = int((key.gates, around) == (route.gates, route.around))
+    for node in reversed(subgraph.steps):
+        for key in before[node]:
+            after[node][key] = sum(after[x][k] for x, k in onward(node, key))
+    every = sum(after[subgraph.y].values())
+    paths = {t: sum(n * after[t][k] for k, n in before[t].items()) for t in before}
+    return [t for t in (*subgraph.steps, leaf) if paths[t] == every]
+
+
+def _links(
+    places: Places, gates: dict[Tensor, str], passed: list[Tensor]
+) -> list[tuple[str, str, str]]:
+    """``(factor, title, group)`` for each box that every path of a route passes."""
+    found: dict[Place, None] = {}
     for t in passed:
-        kind = names.get(t, "leaf" if t is places.leaf else "")
-        factor = "" if before is None else _factor(places, before, t)
-        links.append((factor, _title(places, t), kind))
-        before = t
-    return links
-
-
-def _passed(ways: Ways, names: dict, gates: tuple[str, ...]) -> list[Tensor]:
-    """The tensors on every way that passes exactly these gates, in order."""
-    (leaf,) = ways.targets
-    from_y, to_leaf = defaultdict(int), defaultdict(int)
-    from_y[ways.y, 0] = 1
-    states = [(node, i) for node in ways.steps for i in range(len(gates) + 1)]
-
-    def onward(node, i):
-        for x in ways.steps[node]:
-            if x not in names:
-                yield x, i
-            elif i < len(gates) and names[x] == gates[i]:
-                yield x, i + 1
-
-    for state in states:
-        for following in onward(*state) if from_y[state] else ():
-            from_y[following] += from_y[state]
-    to_leaf[leaf, len(gates)] = 1
-    for state in reversed(states):
-        to_leaf[state] = sum(to_leaf[following] for following in onward(*state))
-    every = to_leaf[ways.y, 0]
-    on_all = {t for (t, i), n in from_y.items() if n * to_leaf[t, i] == every}
-    return [t for t in ways.steps if t in on_all] + [leaf]
-
-
-def _factor(places: Places, above: Tensor, below: Tensor) -> str:
-    """What the gradient is multiplied by between two boxes, if there is one way."""
-    ways = [
-        (node, slot) for node, slot in places.users[below] if places.of[node] is above
+        place = places.of[t]
+        if place is t or not isinstance(place, Tensor):
+            found[place] = None
+    order = [*found]
+    factors = ["", *(_factor(places, above, below) for above, below in pairwise(order))]
+    return [
+        (factor, _title(places, place), _kind(places, gates, place))
+        for factor, place in zip(factors, order)
     ]
-    return places.factor(*ways[0]) if len(ways) == 1 else "…"
 
 
-def _title(places: Places, t: Tensor) -> str:
-    name = places.graph.name(t)
-    if name is not None:
-        return typeset(name)
-    return "leaf" if t.op is None else places.formulas.texts[t][0]
+def _factor(places: Places, above: Place, below: Place) -> str:
+    """What the gradient is multiplied by between two boxes, if that is one factor."""
+    if not (isinstance(above, Tensor) and isinstance(below, Tensor)):
+        return ""
+    uses = [use for use in places.users[below] if places.of[use[0]] is above]
+    return places.factor(*uses[0]) if len(uses) == 1 else "…"
+
+
+def _title(places: Places, place: Place) -> str:
+    if isinstance(place, Rest):
+        names = list(dict.fromkeys(place.modules))
+        return f"{names[0]} … {names[-1]}" if len(names) > 1 else "…"
+    if isinstance(place, Scope):
+        return frame_title(place)[0]
+    name = places.graph.name(place)
+    if name is None:
+        name = "leaf" if place.op is None else places.formulas.texts[place].text
+    return typeset(name).replace("\n", " ")
+
+
+def _kind(places: Places, gates: dict[Tensor, str], place: Place) -> str:
+    if isinstance(place, Tensor):
+        return "leaf" if place is places.leaf else gates.get(place, "")
+    return ""

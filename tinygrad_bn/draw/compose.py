@@ -1,71 +1,51 @@
 """From the tape to a scene: the boxes, and what flows back between them.
 
-With a leaf, a scene tells by which routes the gradient reaches that leaf: unnamed
+With a leaf, a scene shows by which routes the gradient reaches that leaf: unnamed
 operations with one consumer are absorbed into its formula. Without one, every operation
 is a box, and calls of modules and composites are folded unless they are opened.
 """
 
 from collections import defaultdict
-from functools import cached_property
+from collections.abc import Iterable
+from functools import reduce
+from itertools import chain
+from operator import add
+from typing import Any
 
 import numpy as np
 
 from ..backward import Fused, initial_cotangent
-from ..routes import MANY, Unfolded, Ways, entries, rounding, what_cancels
-from ..scopes import Scope
+from ..gates import batch_norm_around
+from ..graph import Unfolded
+from ..scopes import Scope, enclosing
 from ..tensor import Tensor
-from .flow import OTHERS, Flow
-from .places import (
-    REST,
-    Places,
-    call_name,
-    is_container,
-    is_tensor,
-    opens,
-    outward,
-    scopes,
-)
-from .scene import (
-    DIRECT,
-    Arrow,
-    Bar,
-    Box,
-    Frame,
-    Ledger,
-    Scene,
-    Stream,
-    Tiles,
-    number,
-    shape_text,
-    typeset,
-)
+from .boxes import Boxes, frame_title
+from .flow import Flow, Shares
+from .places import Place, Places, Rest, Wishes, call_name, is_container, scopes
+from .scene import COMMON, Arrow, Frame, Scene, Stream
+
+MANY_STREAMS = 4
 
 
 def compose(
-    y: Tensor, leaf, gates, gradient, opened, max_nodes: int, tiles: bool, symbols
+    y: Tensor,
+    gates: Iterable[str] | None,
+    gradient: Any,
+    wishes: Wishes,
+    tiles: bool,
+    symbols: dict[str, Any] | None,
 ) -> Scene:
-    """The scene of the graph behind ``y``, with the routes to ``leaf`` if one is
-    given."""
-    opened = {opened} if isinstance(opened, str) else set(opened)
+    """The scene of the graph behind ``y``, with the routes to the leaf, if any."""
+    leaf = wishes.leaf
     wants_gradient = leaf is not None or gradient is not None or y.size == 1
-    g = initial_cotangent(y, gradient) if wants_gradient else None
-    if leaf is None:
-        graph = Unfolded(y, lambda t: opens(t, opened))
-        flow = Flow(graph, g, symbols)
-    else:
-        graph = Unfolded(y)
-        flow = Flow(graph, g, symbols)
-        ways = Ways(graph, leaf)
-        flow.tell_routes_to(leaf, ways.gates(gates), ways)
-    _refuse_unknown(opened, graph)
-    places = Places(graph, leaf, flow.gates, opened, max_nodes)
-    if leaf is None and g is not None:
-        for call in places.opened_calls:
-            flow.tell_routes_inside(call)
-    return _Composer(places, flow, tiles).scene()
+    flow = Flow(y, initial_cotangent(y, gradient) if wants_gradient else None, symbols)
+    _refuse_unknown(wishes.opened, flow.graph)
+    if leaf is not None:
+        flow.find_routes_to(leaf, gates)
+    return _Composer(fitting_places(flow, wishes, gates), flow, tiles).scene()
 
 
-def _refuse_unknown(opened: set[str], graph: Unfolded) -> None:
+def _refuse_unknown(opened: frozenset[str], graph: Unfolded) -> None:
     known = {call_name(call) for t in graph.order for call in scopes(t)}
     known |= {t.op.name for t in graph.order if isinstance(t.op, Fused)}
     if unknown := opened - known:
@@ -75,193 +55,108 @@ def _refuse_unknown(opened: set[str], graph: Unfolded) -> None:
         )
 
 
+def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> Places:
+    """The places of a graph, folded until the boxes are few enough."""
+    if wishes.leaf is not None:
+        return _places_toward(wishes.leaf, flow, wishes, gates)
+    places = Places(flow.graph, wishes)
+    if places.boxes() > wishes.max_nodes:
+        places.fold_all_but(places.newest(wishes.max_nodes, _opened(places)))
+    return places
+
+
+def _places_toward(
+    leaf: Tensor, flow: Flow, wishes: Wishes, gates: Iterable[str] | None
+) -> Places:
+    """The places of a graph that show the routes to ``leaf``.
+
+    Open are, if there is room, all batch norms next to the leaf and what else parts its
+    routes or uses it; otherwise one of these batch norms, or none.
+    """
+    graph = flow.graph
+    near = flow.near(leaf) if gates is None else []
+    parting = {t for t in flow.gates if gates or batch_norm_around(t) is None}
+    # A fused operation says what it does with the leaf; others are worth opening.
+    users = {node for node, _ in Places(graph, wishes).users[leaf]}
+    named = parting | users - set(graph.within)
+    ends = {leaf, graph.y}
+    for calls, opened in ((near, named), (near[:1], named), (near[:1], ()), ((), ())):
+        places = Places(graph, wishes, calls, opened)
+        if places.boxes() <= wishes.max_nodes or wishes.max_nodes == 1:
+            return places
+        kept = {places.of[t] for t in {*ends, *users, *opened}} | _opened(places)
+        for t in graph.order:
+            if any(call in (calls or near) for call in scopes(t)):
+                kept.add(places.of[t])
+        places.fold_all_but(kept)
+        if places.boxes() <= wishes.max_nodes:
+            return places
+    places = Places(graph, wishes)
+    kept = {places.of[t] for t in ends}
+    places.fold_all_but(places.newest(wishes.max_nodes - 1, kept))
+    return places
+
+
+def _opened(places: Places) -> set[Place]:
+    """The places inside what the caller opened."""
+    return {p for p in places.order if not places.asked.isdisjoint(_around(p))}
+
+
+def _around(place: Place) -> list[Scope]:
+    if isinstance(place, Scope):
+        return list(enclosing(place))
+    return list(scopes(place)) if isinstance(place, Tensor) else []
+
+
+def _joined(shares: Shares) -> Shares:
+    """The shares, with one for all modules' E[x] (or Var[x]) if there are several."""
+    names = defaultdict(list)
+    for group in shares:
+        names[group.rpartition(".")[2]].append(group)
+    total: Shares = {}
+    for last, groups in names.items():
+        parts = [d for group in groups if (d := shares[group]) is not None]
+        joined = reduce(add, parts) if parts else None
+        total[groups[0] if len(groups) == 1 else last] = joined
+    return total
+
+
 class _Composer:
     def __init__(self, places: Places, flow: Flow, tiles: bool):
-        self.places, self.flow, self.tiles_wanted = places, flow, tiles
-        self.graph, self.leaf, self.formulas = (
-            places.graph,
-            places.leaf,
-            places.formulas,
-        )
-        self.members: dict[object, dict[Tensor, None]] = defaultdict(dict)
-        self.keys: dict[object, int] = {}
-        for t in reversed(self.graph.order):
-            for x in filter(is_tensor, self.graph.inputs(t)):
-                self._number(x)
-            self._number(t)
-        if places.max_nodes == 1:
-            self.keys = {self.graph.y if self.leaf is None else self.leaf: 0}
+        self.places, self.flow = places, flow
+        self.graph, self.leaf = places.graph, places.leaf
+        self.boxes = Boxes(places, flow, tiles)
+        self.keys = self._numbered()
+        # In an open batch norm, arrows show its routes although no leaf is explained.
+        self.routed: dict[Scope | None, set[str]] = defaultdict(set)
+        if self.leaf is None:
+            shown = [t for t in flow.calls if places.shows(t) and places.as_formula(t)]
+            flow.gates = {t: str(t.qualified_name()) for t in shown}
+            for t, name in flow.gates.items():
+                self.routed[flow.calls[t]].add(name)
 
-    def _number(self, t: Tensor) -> None:
-        place = self.places.of[t]
-        self.keys.setdefault(place, len(self.keys))
-        self.members[place][t] = None
+    def _numbered(self) -> dict[Place, int]:
+        """The places by their numbers: arrows lead from lower to higher ones."""
+        of, y = self.places.of, self.graph.y
+        if self.places.wishes.max_nodes == 1:
+            return {of[y] if self.leaf is None else self.leaf: 0}
+        leaves: dict[Place, dict[Place, None]] = defaultdict(dict)
+        for t in reversed(self.graph.order):
+            for x in self.graph.inputs(t):
+                if isinstance(x, Tensor) and of[x] is x and x.op is None:
+                    leaves[of[t]][x] = None
+        keys: dict[Place, int] = {}
+        for place in self.places.order:
+            for x in (*leaves[place], place):
+                keys.setdefault(x, len(keys))
+        return keys
 
     def scene(self) -> Scene:
-        boxes = [self._box(place) for place in self.keys]
+        boxes = [
+            self.boxes.box(place, key, bool(self._calls_around(place)))
+            for place, key in self.keys.items()
+        ]
         return Scene(boxes, self._arrows(), self._frames())
-
-    # --- Boxes ------------------------------------------------------------------------
-
-    def _box(self, place) -> Box:
-        if place is REST:
-            note = f"{self.places.hidden} operations folded"
-            return Box(self.keys[place], "rest", "…", note=note, bars=self._bars(place))
-        if isinstance(place, Scope):
-            return self._call_box(place)
-        return self._leaf_box(place) if place.op is None else self._operation_box(place)
-
-    def _leaf_box(self, t: Tensor) -> Box:
-        unnamed = "leaf" if t.requires_grad else "constant"
-        name = self.graph.name(t)
-        name = unnamed if name is None else typeset(name)
-        name = name.rpartition(".")[2] if self._around(t) else name
-        box = Box(self.keys[t], "leaf" if t.requires_grad else "data", name)
-        box.note, box.tooltip = (
-            shape_text(t.shape),
-            _tooltip(t.data, self._value_residue),
-        )
-        if t.requires_grad and self.leaf is not None:
-            box.ledger = self._ledger(t)
-        else:
-            self._tell_values(box, t)
-        return box
-
-    def _operation_box(self, t: Tensor) -> Box:
-        box = Box(self.keys[t], "output" if t is self.graph.y else "op", "")
-        box.note, box.tooltip = (
-            shape_text(t.shape),
-            _tooltip(t.data, self._value_residue),
-        )
-        box.group = self.flow.gates.get(t, "")
-        name, formula = t.name and typeset(t.name), self.formulas.texts[t][0]
-        if self.places.as_formula(t):
-            box.title, box.formula = (name, formula) if name else (formula, "")
-        else:
-            box.title = name or ""
-            box.operation = _operation(self.graph.definitions.get(t, t))
-        self._tell_values(box, t)
-        return box
-
-    def _call_box(self, call: Scope) -> Box:
-        outputs = [t for t in self.members[call] if t.op and self._is_output(t)]
-        last = outputs[-1]
-        box = Box(
-            self.keys[call],
-            "op",
-            call.name,
-            tooltip=_tooltip(last.data, self._value_residue),
-        )
-        if call.owner is not None:
-            box.title, box.note = _frame_title(call)
-            box.bars = self._bars(call)
-            return box
-        box.operation, box.title = call.name, ""
-        if len(outputs) > 1:
-            box.note = f"{len(outputs)} outputs"
-            return box
-        box.kind = "output" if last is self.graph.y else "op"
-        box.title = typeset(last.name) if last.name is not None else ""
-        box.note = shape_text(last.shape)
-        self._tell_values(box, last)
-        return box
-
-    def _is_output(self, t: Tensor) -> bool:
-        here = self.places.of[t]
-        elsewhere = any(
-            self.places.of[user] is not here for user, _ in self.places.users[t]
-        )
-        return t is self.graph.y or elsewhere
-
-    def _tell_values(self, box: Box, t: Tensor) -> None:
-        """Give a box its tiles, or words where the tensor is too large for them."""
-        g = self.flow.arrived.get(t)
-        small = 0 < t.ndim <= 2 and t.size > 0 and max(t.shape) <= MANY
-        if t.ndim == 0:
-            box.text = [number(t.item(), 3)]
-        elif not self.tiles_wanted:
-            told = self.leaf is not None and g is not None and self.flow.sums_to_zero(g)
-            box.text = [f"Σ over batch of {self._gradient_of(t)} = 0"] if told else []
-        elif t.size == 0:
-            box.text = ["empty"]
-        elif small:
-            box.tiles = self._tiles(t, g)
-        else:
-            box.text = [_statistics("value", t.data)]
-            box.text += [] if g is None else [_statistics("gradient", g)]
-
-    def _tiles(self, t: Tensor, g) -> list[Tiles]:
-        values = np.where(np.abs(t.data) <= self._value_residue, 0, t.data)
-        tiles = [Tiles("value", np.atleast_2d(values))]
-        if g is not None:
-            g = np.where(np.abs(g) <= self.flow.residue, 0, g)
-            wide = self.leaf is not None and g.ndim == 2 and len(g) > 1
-            sums = g.sum(axis=0) if wide else None
-            if wide:
-                sums = np.where(np.abs(sums) <= self.flow.residue, 0, sums)
-            tiles.append(Tiles(self._gradient_of(t), np.atleast_2d(g), sums))
-        return tiles
-
-    @cached_property
-    def _value_residue(self) -> float:
-        """The size up to which a value is what rounding left of others."""
-        values = [t.data for t in self.graph.order if t.dtype.kind == "f" and t.size]
-        largest = max(
-            (np.abs(v[np.isfinite(v)]).max(initial=0) for v in values), default=0
-        )
-        eps = max((float(np.finfo(v.dtype).eps) for v in values), default=0)
-        return 10 * eps * float(largest)
-
-    def _gradient_of(self, t: Tensor) -> str:
-        top = "L" if self.graph.y.name is None else typeset(self.graph.y.name)
-        name = self.graph.name(t)
-        return "gradient" if name is None else f"∂{top}/∂{typeset(name)}"
-
-    # --- Ledgers and bars -------------------------------------------------------------
-
-    def _ledger(self, t: Tensor) -> Ledger:
-        total = self.flow.arrived.get(t, np.zeros(t.shape))
-        shares = {}
-        if t is self.leaf:
-            shares = self.flow.shares(self.places.users[t])
-            shares = dict.fromkeys(self.flow.cut_groups()) | shares
-        order = sorted(shares, key=lambda g: (g != DIRECT, g == OTHERS, g))
-        alive = [d for d in [total, *shares.values()] if d is not None]
-        ledger = Ledger(
-            values=entries(t.data),
-            rows=[(group, _route(group), entries(shares[group])) for group in order],
-            total=entries(total),
-            residue=rounding(t.dtype, max(np.abs(d).max(initial=0) for d in alive)),
-            of=self._gradient_of(t),
-            unit="norm" if t.size > MANY else "",
-        )
-        if t is self.leaf:
-            ledger.verdict = _verdict(shares, total, ledger.residue)
-        return ledger
-
-    def _bars(self, place) -> list[Bar]:
-        leaves = [x for x in self.members[place] if x.op is None and x.requires_grad]
-        if isinstance(place, Scope) and place.owner is not None:
-            order = {x: i for i, x in enumerate(place.owner.parameters())}
-            leaves.sort(key=lambda x: order.get(x, len(order)))
-        return [self._bar(x) for x in leaves if x in self.flow.arrived]
-
-    def _bar(self, x: Tensor) -> Bar:
-        g = self.flow.arrived[x]
-        name = typeset((self.graph.name(x) or "leaf").rpartition(".")[2])
-        bar = Bar(name, "×".join(map(str, x.shape)), float(np.linalg.norm(g)))
-        if self.flow.is_zero(g) and (
-            routes := what_cancels(self.graph.y, x, self.flow.g)
-        ):
-            bar.norm = 0.0
-            bar.parts = [
-                (
-                    route.gates[0] if route.gates else DIRECT,
-                    float(np.linalg.norm(route.gradient)),
-                )
-                for route in routes
-            ]
-        return bar
 
     # --- Arrows -----------------------------------------------------------------------
 
@@ -269,39 +164,84 @@ class _Composer:
         uses = defaultdict(list)
         for node in reversed(self.graph.order):
             for slot, x in enumerate(self.graph.inputs(node)):
-                if not is_tensor(x):
+                if not isinstance(x, Tensor):
                     continue
                 tail, head = self.places.of[x], self.places.of[node]
                 if tail is head or not {tail, head} <= self.keys.keys():
                     continue
-                # Between operations each use has its arrow (a * a has two); into or out
-                # of a folded call one for each tensor is enough.
-                whole = is_tensor(tail) and is_tensor(head)
-                arrow = (tail, head, node, slot) if whole else (tail, head, x)
+                if x.op is None and tail is not x:
+                    continue  # a parameter of a module that is called again
+                # Between operations each use has its arrow (a * a has two). Into or out
+                # of a folded call or a fused operation, one arrow is enough.
+                whole = isinstance(tail, Tensor) and isinstance(head, Tensor)
+                whole = whole and not self._is_inside_fused(node)
+                arrow = (tail, head, node, slot) if whole else (tail, head)
                 uses[arrow].append((node, slot))
+        between = defaultdict(list)
+        for (tail, head, *_), steps in uses.items():
+            between[self.keys[tail], self.keys[head]].append(steps)
         return [
-            Arrow(self.keys[tail], self.keys[head], self._streams(steps))
-            for (tail, head, *_), steps in uses.items()
+            arrow
+            for ends, several in between.items()
+            for arrow in self._all(*ends, several)
         ]
 
+    def _all(self, tail: int, head: int, several: list[list]) -> list[Arrow]:
+        """The arrows between two boxes, or one for all of them if they are many."""
+        arrows = [Arrow(tail, head, self._streams(steps)) for steps in several]
+        if len(several) > 1 and sum(len(a.streams) for a in arrows) > MANY_STREAMS:
+            return [Arrow(tail, head, self._streams([*chain.from_iterable(several)]))]
+        return arrows
+
+    def _is_inside_fused(self, node: Tensor) -> bool:
+        outer = self.graph.within.get(node)
+        return outer is not None and not self.places.definition_is_open(outer)
+
     def _streams(self, uses: list[tuple[Tensor, int]]) -> list[Stream]:
-        node, slot = uses[0]
-        x, streams = self.graph.inputs(node)[slot], []
-        for group, d_x in self.flow.shares(uses).items():
-            if d_x is None:
+        by_input: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
+        for node, slot in uses:
+            by_input[self.graph.inputs(node)[slot]].append((node, slot))
+        if len(by_input) > 1:
+            return self._merged(by_input)
+        ((x, steps),) = by_input.items()
+        calls = {batch_norm_around(node) for node, _ in steps} & self.routed.keys()
+        separated = set().union(*(self.routed[call] for call in calls))
+        toward_leaf = any(self.flow.step(*use) in self.flow.routed for use in steps)
+        shares = _joined(self.flow.shares(steps, separated))
+        others = list(shares.values())
+        folded = isinstance(self.places.of[steps[0][0]], Rest)
+        users = {self.places.of[node] for node, _ in self.places.users[x]}
+        crowded = (folded and len(shares) > 1) or (x is self.leaf and len(users) > 2)
+        streams = []
+        for group, d in shares.items():
+            if d is None:
                 streams.append(Stream(group, 0.0, cut=True))
                 continue
-            if self.flow.is_zero(d_x) and x is not self.leaf:
+            g = self.flow.shown(d, others)
+            if not g.any() and x is not self.leaf:
                 continue
-            color = self.flow.color_group((node, x), group)
-            stream = Stream(color, self.flow.relative_norm(d_x))
-            stream.cancels = self.flow.sums_to_zero(d_x)
-            stream.tooltip = f"{group}: {_tooltip(d_x, self.flow.residue)}"
-            if (node, x) in self.flow.on_the_way:
-                stream.chip = self.flow.in_words(d_x)
-                stream.factor = self.places.factor(node, slot) if len(uses) == 1 else ""
+            whole = bool(self.routed) and not calls
+            stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
+            stream.cancels = self.flow.sums_to_zero(d)
+            tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")
+            stream.tooltip = f"{group}: {tooltip}"
+            if toward_leaf and not crowded:
+                stream.amount = self.flow.in_words(g)
+                one = len(steps) == 1
+                stream.factor = self.places.factor(*steps[0]) if one else ""
             streams.append(stream)
         return streams
+
+    def _merged(self, by_input: dict) -> list[Stream]:
+        """One stream per group for several tensors that pass between two boxes."""
+        largest: dict[str, Stream] = {}
+        for steps in by_input.values():
+            for stream in self._streams(steps):
+                before = largest.get(stream.group)
+                if before is None or before.cut or stream.norm > before.norm:
+                    largest[stream.group] = stream
+                    stream.amount = stream.factor = ""
+        return list(largest.values())
 
     # --- Frames -----------------------------------------------------------------------
 
@@ -309,89 +249,46 @@ class _Composer:
         top, frames = Frame(""), {}
         inside = defaultdict(set)
         for place in self.keys:
-            for call in self._around(place):
+            for call in self._calls_around(place):
                 inside[call].add(place)
         for place, key in self.keys.items():
             frame = top
-            for call in reversed(self._around(place)):
+            for call in reversed(self._calls_around(place)):
                 if self._is_framed(call, inside[call]):
                     if call not in frames:
-                        frames[call] = Frame(*_frame_title(call))
+                        frames[call] = Frame(*frame_title(call))
                         frame.frames.append(frames[call])
                     frame = frames[call]
             frame.boxes.append(key)
         return top
 
-    def _around(self, place) -> list[Scope]:
-        """The open calls around a box, innermost first; parameters go with their
-        users."""
-        if place is REST:
+    def _calls_around(self, place: Place) -> list[Scope]:
+        """The open calls around a box, innermost first.
+
+        Parameters are drawn with the one operation that uses them.
+        """
+        if isinstance(place, Rest):
             return []
         if isinstance(place, Scope):
-            return list(outward(place.parent))
+            return list(enclosing(place.parent))
         if place.op is not None:
-            return list(scopes(self.graph.definitions.get(place, place)))
-        if not place.requires_grad or place is self.leaf or len(self._uses(place)) > 1:
+            if place in self.graph.definitions and self.places.definition_is_open(
+                place
+            ):
+                place = self.graph.definitions[place]
+            return list(scopes(place))
+        users = [node for node, _ in self.places.users[place]]
+        if not place.requires_grad or place is self.leaf or len(users) > 1:
             return []
-        return list(scopes(self._uses(place)[0]))
+        user = self.places.of[users[0]]
+        return self._calls_around(user) if user is not place else []
 
-    def _uses(self, leaf: Tensor) -> list[Tensor]:
-        return [user for user, _ in self.places.users[leaf]]
-
-    def _is_framed(self, call: Scope, boxes: set) -> bool:
+    def _is_framed(self, call: Scope, boxes: set[Place]) -> bool:
+        if len(boxes) < 3:
+            return False
+        if call in self.places.asked:
+            return True
         if call.owner is not None:
-            return not is_container(call.owner) and len(boxes) > 2
-        around = call.parent and call.parent.owner
-        return len(boxes) > 2 and (around is None or is_container(around))
-
-
-def _frame_title(call: Scope) -> tuple[str, str]:
-    if call.owner is None:
-        return call.name, ""
-    words = call.owner.caption()
-    return (call.name, words) if call.name else (words, "")
-
-
-def _route(group: str) -> str:
-    return group if group in (DIRECT, OTHERS) else f"via {typeset(group)}"
-
-
-def _verdict(shares: dict, total: np.ndarray, residue: float) -> str:
-    """One sentence about a leaf: what cancels, what is cut."""
-    alive = [
-        g for g, d in shares.items() if d is not None and (np.abs(d) > residue).any()
-    ]
-    cut = [group for group, d in shares.items() if d is None]
-    zero = np.abs(total) <= residue
-    if not alive:
-        return "nothing arrives"
-    if zero.all() and len(shares) == 2 and not cut:
-        return "the two routes cancel exactly"
-    if zero.all():
-        return f"{' and '.join(alive)} {'still ' if cut else ''}cancel"
-    if cut:
-        return f"{' and '.join(map(typeset, cut))} cut: nothing cancels"
-    if len(shares) == 1:
-        return "one route, and nothing against it"
-    return "the routes cancel in part" if zero.any() else "the routes do not cancel"
-
-
-def _operation(t: Tensor) -> str:
-    """The operation of a tensor, with the plain numbers among its inputs."""
-    return " ".join(
-        [t.op.name, *(number(x, 3) for x in t.inputs if isinstance(x, float | int))]
-    )
-
-
-def _statistics(name: str, values: np.ndarray) -> str:
-    if values.dtype.kind == "b":
-        return f"{name} {values.mean():.0%} true"
-    mean, std = float(values.mean()), float(values.std())
-    mean = 0.0 if abs(mean) < 1e-6 * std else mean
-    return f"{name} {number(mean)} ± {number(std)}"
-
-
-def _tooltip(values: np.ndarray, residue: float) -> str:
-    if values.dtype.kind == "f":
-        values = np.where(np.abs(values) <= residue, 0, values)
-    return np.array2string(values, precision=4, threshold=50, separator=", ")
+            return not is_container(call.owner)
+        around = None if call.parent is None else call.parent.owner
+        return around is None or is_container(around)

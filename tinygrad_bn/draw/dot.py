@@ -1,65 +1,162 @@
-"""Scenes as DOT text: nodes, arrows, frames, the heading and its legend."""
+"""Scenes as DOT text: nodes, arrows, frames, title and legend."""
+
+from itertools import pairwise
 
 import graphviz
 
 from .labels import LEFT, Labels
-from .markup import cell, label, plain, table, text
-from .scene import COMMON, DIRECT, Arrow, Frame, Scene, Stream, typeset
+from .layout import (
+    PAGE,
+    PANEL,
+    height_of_box,
+    rows_of_panels,
+    width_of_scene,
+    width_of_title,
+)
+from .legend import legend
+from .markup import block, cell, label, plain, rounded, table, text
+from .scene import Arrow, Frame, Scene, Stream
 from .theme import Theme
 
 FONT = "Helvetica,Arial,Arimo,Liberation Sans,Nimbus Sans,FreeSans,sans-serif"
+NARROWEST = 260
 
 
 def to_dot(
     panels: list[Scene], theme: Theme, title: str | None, direction: str
 ) -> graphviz.Digraph:
     """One drawing of one or more scenes, in the order given."""
+    labels = Labels(theme, _longest_bar(panels))
+    rows = rows_of_panels(panels, direction)
+    width = _width(panels, rows, title or "", direction)
     graph = graphviz.Digraph("tinygrad_bn")
     graph.attr(
-        rankdir=direction, bgcolor=theme.background, fontname=FONT, labelloc="t",
-        labeljust="l", pad="0.2", nodesep="0.3", ranksep="0.4", tooltip=" ",
-        label=label(_heading(title, panels, Labels(theme), direction)),
+        rankdir=direction, bgcolor=theme.background, fontname=FONT, labelloc="b",
+        labeljust="l", pad="0.15", nodesep="0.3", ranksep="0.35", tooltip=" ",
     )  # fmt: skip
+    if below := legend(panels, labels, width):
+        graph.attr(label=label(below))
     graph.attr("node", shape="plain", fontname=FONT)
     graph.attr("edge", fontname=FONT, fontsize="11")
-    if len(panels) > 1:
-        _keep_order(graph, panels)
-    for i, scene in enumerate(panels):
-        _Panel(scene, theme, f"{i}_" if len(panels) > 1 else "").add_to(graph)
+    if not title:
+        _add_panels(graph, panels, rows, labels)
+        return graph
+    with graph.subgraph(name="cluster_all") as titled:
+        titled.attr(
+            label=label(_title(title, labels, 18)), labelloc="t", labeljust="l",
+            color=theme.background, margin="4", tooltip=" ",
+        )  # fmt: skip
+        _add_panels(titled, panels, rows, labels)
     return graph
 
 
-def _keep_order(graph: graphviz.Digraph, panels: list[Scene]) -> None:
-    """Graphviz orders panels as it likes; unseen nodes in one rank before them
-    decide."""
-    with graph.subgraph() as rank:
-        rank.attr(rank="same")
-        for i in range(len(panels)):
-            rank.node(f"{i}_", label="", width="0", height="0", style="invis")
-        for i in range(len(panels) - 1):
-            rank.edge(f"{i}_", f"{i + 1}_", style="invis")
+def _longest_bar(panels: list[Scene]) -> float:
+    """One scale for all bars of a picture, so that they can be compared."""
+    bars = [bar for scene in panels for box in scene.boxes for bar in box.bars]
+    sizes = [bar.norm for bar in bars] + [s for bar in bars for _, s in bar.parts]
+    return max((s for s in sizes if s < float("inf")), default=0.0)
+
+
+def _width(
+    panels: list[Scene], rows: list[list[int]], title: str, direction: str
+) -> float:
+    widths = [width_of_scene(scene, direction) for scene in panels]
+    across = direction in ("LR", "RL")
+    subject = max(widths) if across else max(
+        sum(widths[i] + PANEL * (len(panels) > 1) for i in row) for row in rows
+    )  # fmt: skip
+    return min(max(subject, width_of_title(title, 18), NARROWEST), PAGE)
+
+
+def _title(title: str, labels: Labels, size: int) -> str:
+    first, *others = title.split("\n")
+    rows = [cell(labels.ink(first, size, bold=True), LEFT)] if first else []
+    rows += [cell(labels.quiet(line, 12), LEFT) for line in others]
+    return table(rows or [cell()], padding=3)
+
+
+# --- Panels ---------------------------------------------------------------------------
+
+
+def _add_panels(
+    graph: graphviz.Digraph, panels: list[Scene], rows: list[list[int]], labels: Labels
+) -> None:
+    several = len(panels) > 1
+    if several and all(len(scene.boxes) == 1 for scene in panels):
+        cells = [_grid_row([panels[i] for i in row], labels) for row in rows]
+        graph.node("grid", label=label(table(cells, spacing=8)), tooltip=" ")
+        return
     for i, scene in enumerate(panels):
-        heads = {arrow.head for arrow in scene.arrows}
-        for box in scene.boxes:
-            if box.key not in heads:
-                graph.edge(f"{i}_", f"{i}_n{box.key}", style="invis")
+        _Panel(scene, labels, f"{i}_" if several else "").add_to(graph)
+    if several:
+        _keep_order(graph, panels, rows)
+
+
+def _grid_row(scenes: list[Scene], labels: Labels) -> str:
+    """Panels of one box each: a table lines them up, which clusters would not."""
+    theme = labels.theme
+    tallest = max(height_of_box(scene.boxes[0]) for scene in scenes)
+    panels = []
+    for scene in scenes:
+        rows = [_title(scene.title, labels, 16), labels.html(scene.boxes[0])]
+        # Graphviz would stretch a panel that is less tall than its neighbors.
+        missing = round(tallest - height_of_box(scene.boxes[0])) - 12
+        rows += [table([block(None, 1, missing)])] if missing > 0 else []
+        cells = (cell(row, LEFT) for row in rows)
+        panel = rounded(cells, theme.border, theme.background, spacing=6, padding=2)
+        panels.append(cell(panel, LEFT))
+    return "".join(panels)
+
+
+def _keep_order(
+    graph: graphviz.Digraph, panels: list[Scene], rows: list[list[int]]
+) -> None:
+    """Keep the panels in their rows, in the order given.
+
+    Graphviz orders them as it likes. Invisible nodes lead each row, in one rank, and
+    follow all that is drawn in the row before.
+    """
+    unseen = {"style": "invis"}
+    for row in rows:
+        with graph.subgraph() as rank:
+            rank.attr(rank="same")
+            for i in row:
+                rank.node(f"{i}_", label="", width="0", height="0", **unseen)
+            for i, j in pairwise(row):
+                rank.edge(f"{i}_", f"{j}_", **unseen)
+        for i in row:
+            heads = {arrow.head for arrow in panels[i].arrows}
+            for box in panels[i].boxes:
+                if box.key not in heads:
+                    graph.edge(f"{i}_", f"{i}_n{box.key}", **unseen)
+    for above, below in pairwise(rows):
+        for k, i in enumerate(above):
+            under = below[min(k, len(below) - 1)]
+            tails = {arrow.tail for arrow in panels[i].arrows}
+            for box in panels[i].boxes:
+                if box.key not in tails:
+                    graph.edge(f"{i}_n{box.key}", f"{under}_", **unseen)
 
 
 class _Panel:
-    """One scene, whose nodes carry a prefix where there are several."""
+    """One scene, whose nodes carry a prefix if there are several."""
 
-    def __init__(self, scene: Scene, theme: Theme, prefix: str):
-        self.scene, self.theme, self.prefix = scene, theme, prefix
-        self.labels = Labels(theme)
+    def __init__(self, scene: Scene, labels: Labels, prefix: str):
+        self.scene, self.labels, self.prefix = scene, labels, prefix
+        self.theme = labels.theme
         self.frames = 0
+        self.kinds = {box.key: box.kind for box in scene.boxes}
+        # Labels would bend the path of the data if their streams had a weight.
+        labeled = any(s.amount for arrow in scene.arrows for s in arrow.streams)
+        self.weight = "0" if labeled else "1"
 
-    def add_to(self, graph) -> None:
+    def add_to(self, graph: graphviz.Digraph) -> None:
         if self.prefix:
             with graph.subgraph(name=f"cluster_{self.prefix}") as cluster:
                 cluster.attr(
-                    label=label(table(_title_rows(self.scene.title, self.labels, 16))),
-                    color=self.theme.border, style="rounded", margin="14",
-                    penwidth="0.8", tooltip=" ",
+                    label=label(_title(self.scene.title, self.labels, 16)),
+                    labelloc="t", labeljust="l", color=self.theme.border,
+                    style="rounded", margin="10", penwidth="0.8", tooltip=" ",
                 )  # fmt: skip
                 self._fill(cluster, self.scene.top)
         else:
@@ -70,7 +167,7 @@ class _Panel:
     def _name(self, key: int) -> str:
         return f"{self.prefix}n{key}"
 
-    def _fill(self, graph, frame: Frame) -> None:
+    def _fill(self, graph: graphviz.Digraph, frame: Frame) -> None:
         for i in frame.boxes:
             box = self.scene.boxes[i]
             graph.node(
@@ -83,21 +180,23 @@ class _Panel:
             self.frames += 1
             with graph.subgraph(name=f"cluster_{self.prefix}f{self.frames}") as cluster:
                 title = text(inner.title, self.theme.quiet, 13, bold=True)
-                note = self.labels.quiet(f"  {inner.note}", 11)
+                note = self.labels.quiet(f"  {inner.note}") if inner.note else ""
                 cluster.attr(
                     style="dashed,rounded,filled", color=self.theme.border,
-                    fillcolor=self.theme.frame, margin="14", labeljust="l", tooltip=" ",
-                    label=label(title + note),
+                    fillcolor=self.theme.frame, margin="12", labelloc="b",
+                    labeljust="r", tooltip=" ", label=label(title + note),
                 )  # fmt: skip
                 self._fill(cluster, inner)
 
-    def _arrow(self, graph, arrow: Arrow) -> None:
+    def _arrow(self, graph: graphviz.Digraph, arrow: Arrow) -> None:
         ends = self._name(arrow.tail), self._name(arrow.head)
-        forward = {"class": "forward", "tooltip": " ", "weight": "2"}
-        if any(stream.chip for stream in arrow.streams):
-            # A chip widens the lane of its stream; without a label of its own, the
+        kinds = self.kinds[arrow.tail], self.kinds[arrow.head]
+        weight = "1" if "leaf" in kinds or "data" in kinds else "4"
+        forward = {"class": "forward", "tooltip": " ", "weight": weight}
+        if any(stream.amount or stream.cut for stream in arrow.streams):
+            # A label widens the lane of its stream; without a label of its own, the
             # arrow forward would be drawn underneath.
-            forward["label"] = label(table([cell(width=8, height=1)]))
+            forward["label"] = self.labels.gap()
         graph.edge(
             *ends, color=self.theme.arrow, penwidth="1.1", arrowsize="0.7", **forward
         )
@@ -112,82 +211,12 @@ class _Panel:
             "arrowsize": "0.75",
             "tooltip": plain(stream.tooltip),
             "class": "stream",
+            "weight": self.weight,
         }
         if stream.cut:
-            chip = self.labels.chip("✕", stream.group)
-            tooltip = plain(f"{stream.group}: cut by stop_gradient")
-            dotted = {"style": "dotted", "arrowtail": "none", "penwidth": "4"}
-            return style | dotted | {"label": chip, "tooltip": tooltip}
-        if stream.cancels:
+            style |= {"style": "dotted", "arrowtail": "none", "penwidth": "4"}
+        elif stream.cancels:
             style |= {"style": "dashed", "penwidth": "2.2"}
-        if stream.chip:
-            style["label"] = self.labels.chip(stream.chip, stream.group, stream.factor)
+        if stream.amount or stream.cut:
+            style["label"] = self.labels.stream(stream)
         return style
-
-
-# --- Heading and legend ---------------------------------------------------------------
-
-
-def _title_rows(title: str | None, labels: Labels, size: int) -> list[str]:
-    first, *others = (title or "").split("\n")
-    rows = [cell(labels.ink(first, size, bold=True), LEFT)] if first else []
-    return rows + [cell(labels.quiet(line, 12), LEFT) for line in others] or [cell()]
-
-
-def _heading(
-    title: str | None, panels: list[Scene], labels: Labels, direction: str
-) -> str:
-    columns = 3 if direction in ("TB", "BT") and len(panels) == 1 else 5
-    entries = _legend(panels, labels)
-    lines = (entries[i : i + columns] for i in range(0, len(entries), columns))
-    legend = [cell("".join(line), LEFT) for line in lines]
-    return table([*_title_rows(title, labels, 18), *legend], padding=3)
-
-
-def _legend(panels: list[Scene], labels: Labels) -> list[str]:
-    """A sign and its meaning for each thing that occurs, and for nothing else."""
-    theme = labels.theme
-    boxes = [box for scene in panels for box in scene.boxes]
-    streams = [s for scene in panels for arrow in scene.arrows for s in arrow.streams]
-    ledgers = [box.ledger for box in boxes if box.ledger and box.ledger.rows]
-    parts = [group for box in boxes for bar in box.bars for group, _ in bar.parts]
-    chains = [chain for box in boxes if box.sheet for chain in box.sheet.chains]
-    groups = {s.group for s in streams} | {chain.group for chain in chains}
-    groups |= {row[0] for ledger in ledgers for row in ledger.rows}
-    routed = any(group not in (COMMON, DIRECT) for group in groups)
-    words = {
-        COMMON: "gradient, all routes",
-        DIRECT: "gradient, direct route" if routed else "gradient",
-    }
-    entries: list[str] = []
-
-    def tell(sign: str, color: str, meaning: str) -> None:
-        entry = text(sign, color, 13) + labels.quiet(f" {meaning}     ", 11)
-        entries.extend([entry] if entry not in entries else [])
-
-    if any(scene.arrows for scene in panels):
-        tell("→", theme.arrow, "data forward")
-    for group in sorted(groups, key=lambda g: (g != COMMON, g != DIRECT, g)):
-        last = typeset(group.rpartition(".")[2])
-        tell("◄▬", theme.of(group), words.get(group, f"gradient through {last}"))
-    for group in parts:
-        if group != DIRECT and group not in groups:
-            last = typeset(group.rpartition(".")[2])
-            tell("■", theme.of(group), f"the part through {last}")
-    if any(s.cancels for s in streams):
-        tell("◄╌╌", theme.ink, "not 0 row by row, but the rows sum to 0")
-    if chains:
-        tell("▬ ▬►", theme.ink, "brings 0, or is cut")
-    cut = any(row[2] is None for ledger in ledgers for row in ledger.rows)
-    if cut or any(s.cut for s in streams):
-        tell("···✕", theme.ink, "cut by stop_gradient")
-    if chains or any(box.kind == "leaf" or box.bars for box in boxes):
-        tell("■", theme.leaf_border, "trainable")
-    if ledgers or parts:
-        tell("◆", theme.ink, "what the routes leave")
-    if any(box.tiles for box in boxes):
-        tell("■", theme.negative, "negative")
-        tell("■", theme.positive, "positive")
-    if any("±" in line for box in boxes for line in box.text):
-        tell("a ± b", theme.quiet, "mean and standard deviation")
-    return entries

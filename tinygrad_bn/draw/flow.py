@@ -1,168 +1,348 @@
 """The gradients of a graph, tensor by tensor and step by step.
 
-A step leads from a tensor to one of the tensors it was made of. Each group of routes
-that takes a step has its own share of the gradient there, None where the step is a cut.
+A step leads from a tensor to one of the tensors that it was made of. Each group of
+routes that takes a step has its own share of the gradient there, or None if the step is
+a cut. Everything is computed twice, as recorded and in float64: what the second pass
+shows to be zero is drawn as 0.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from ..gates import STATISTICS, Gates, Key, batch_norm_around
+from ..graph import Unfolded, largest_finite, replay, scale_of, without_rounding
 from ..ops import stop_gradient
-from ..routes import Unfolded, Ways, carry, rounding
+from ..routes import Subgraph, carry
 from ..scopes import Scope
 from ..tensor import Tensor
-from .places import is_tensor, scopes
-from .scene import COMMON, DIRECT, number
+from .scene import AROUND, COMMON, DIRECT, number, size_text
 
-OTHERS = "other routes"
+
+@dataclass
+class Gradient:
+    """A gradient as recorded, and in float64."""
+
+    recorded: np.ndarray
+    exact: np.ndarray
+
+    def __add__(self, other: "Gradient") -> "Gradient":
+        with np.errstate(all="ignore"):
+            return Gradient(self.recorded + other.recorded, self.exact + other.exact)
+
+    def sums(self, axes: tuple[int, ...] = (0,)) -> np.ndarray:
+        """The sums over axes of the batch, with 0 where they are only rounding."""
+        with np.errstate(all="ignore"):
+            sums, exact = self.recorded.sum(axes), self.exact.sum(axes)
+            scale = np.abs(np.nan_to_num(self.exact)).max(axes, initial=0)
+            scale = np.maximum(scale, 1e-4 * scale.max(initial=0))
+            return without_rounding(sums, exact, scale)
+
+
+Shares = dict[str, Gradient | None]
+Step = tuple[Tensor, Tensor, int]  # from, to, and which use of the second by the first
 
 
 class Flow:
-    """What arrives where. ``arrived`` holds the whole gradient of each tensor,
-    ``steps`` the shares ``{(tensor, input): {group: gradient}}``, ``gates`` the names
-    that part routes, ``residue`` the size up to which a gradient is rounding.
+    """What arrives where, by which routes.
+
+    ``arrived`` has the whole gradient of each tensor, ``steps`` the shares of each
+    step, ``routed`` the shares of the steps toward the leaf, and ``gates`` the names
+    that separate the routes. ``undivided`` steps carry all routes.
     """
 
-    def __init__(self, graph: Unfolded, g: np.ndarray | None, symbols: dict | None):
-        self.graph, self.g = graph, g
+    def __init__(
+        self, y: Tensor, g: np.ndarray | None, symbols: dict[str, Any] | None = None
+    ):
+        self.graph, self.g = Unfolded(y), g
         self.symbols = {
             name: np.asarray(values) for name, values in (symbols or {}).items()
         }
-        self.arrived: dict[Tensor, np.ndarray] = {}
-        self.steps: dict[tuple, dict[str, np.ndarray | None]] = defaultdict(dict)
+        self.arrived: dict[Tensor, Gradient] = {}
+        self.steps: dict[Step, Shares] = {}
+        self.routed: dict[Step, Shares] = {}
         self.gates: dict[Tensor, str] = {}
-        self.common: set[tuple] = set()
-        self.on_the_way: set[tuple] = set()
-        if g is not None:
-            self.arrived[graph.y] = g
-            self._carry_everything()
-        sizes = (
-            np.abs(d[np.isfinite(d)]).max(initial=0) for d in self.arrived.values()
-        )
-        self.residue = rounding(graph.y.dtype, max(sizes, default=0))
-
-    def _carry_everything(self) -> None:
-        inputs = (x for t in self.graph.order for x in self.graph.inputs(t))
-        tensors = dict.fromkeys(filter(is_tensor, inputs))
-        leaves = [x for x in tensors if x.op is None and x.requires_grad]
-        if leaves:
-            self.steps = self._routed(Ways(self.graph, *leaves), {})
-        for (_, x, _), shares in self.steps.items():
-            if shares[DIRECT] is not None:
-                _add(self.arrived, x, shares[DIRECT])
-
-    def tell_routes_to(self, leaf: Tensor, gates: dict[Tensor, str], ways: Ways):
-        """Tell apart the routes to ``leaf`` by the gates that they pass."""
-        self.gates = gates
-        self.steps |= self._routed(ways, gates)
-        from_y, to_leaf, every = ways.count_routes()
-        for node, steps in ways.steps.items():
-            self.on_the_way |= {(node, x) for x in steps}
-            if gates:
-                self.common |= {
-                    (node, x)
-                    for x in steps
-                    if from_y[node] * to_leaf.get(x, 0) == every and x is not leaf
-                }
-
-    def tell_routes_inside(self, call: Scope) -> None:
-        """Tell apart the routes through an open call, where it has one input."""
-        inside = {t for t in self.graph.order if call in scopes(t)}
-        entering = {
-            x
-            for t in inside
-            for x in self.graph.inputs(t)
-            if is_tensor(x) and x not in inside and x.requires_grad and x.op is not None
+        self.undivided: set[Step] = set()
+        self.calls = {
+            t: call
+            for t in self.graph.order
+            if t.name in STATISTICS and (call := batch_norm_around(t)) is not None
         }
-        if len(entering) == 1:
-            ways = Ways(self.graph, *entering)
-            gates = {t: name for t, name in ways.gates(None).items() if t in inside}
-            self.gates = self.gates | gates
-            routed = self._routed(ways, gates).items()
-            self.steps |= {step: shares for step, shares in routed if step[0] in inside}
-            # Around the call, an arrow carries whatever parts inside.
-            self.common |= {step[:2] for step in self.steps if step[0] not in inside}
+        if g is not None:
+            self._carry_to_all_leaves(g)
 
-    def _routed(self, ways: Ways, gates: dict[Tensor, str]) -> dict[tuple, dict]:
-        steps, uses = defaultdict(dict), Counter()
+    # --- The float64 twin -------------------------------------------------------------
+
+    @cached_property
+    def twins(self) -> dict[Tensor, Tensor]:
+        """The float64 twin of each tensor, which may be the tensor itself."""
+        if all(t.dtype.kind != "f" or t.dtype == np.float64 for t in self._tensors()):
+            return {t: t for t in self._tensors()}
+        y = self.graph.y
+        self._twin_graph = Unfolded(replay(y)[y])
+        pairs = {}
+        for t, twin in zip(self.graph.order, self._twin_graph.order, strict=True):
+            pairs[t] = twin
+            inputs = zip(self.graph.inputs(t), self._twin_graph.inputs(twin))
+            pairs.update((x, w) for x, w in inputs if isinstance(x, Tensor))
+        return pairs
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.graph.order
+        for t in self.graph.order:
+            yield from (x for x in self.graph.inputs(t) if isinstance(x, Tensor))
+
+    def _carry(self, targets: list[Tensor], gates: Gates) -> dict[Step, dict]:
+        """The gradient of each step toward the targets: ``{step: {key: gradient}}``."""
+        assert self.g is not None
+        recorded = self._observed(Subgraph(self.graph, *targets), gates, self.g)
+        twins = self.twins
+        if twins[self.graph.y] is self.graph.y:
+            exact = recorded
+        else:
+            graph = self._twin_graph
+            twin_gates = Gates(
+                {twins[t]: name for t, name in gates.names.items()},
+                {twins[t]: call for t, call in gates.calls.items()},
+                {twins[t] for t in gates.above},
+            )
+            subgraph = Subgraph(graph, *(twins[t] for t in targets))
+            g = self.g.astype(np.float64)
+            exact = self._observed(subgraph, twin_gates, g)
+        steps: dict[Step, dict] = {}
+        for (node, x, use), shares in recorded.items():
+            others = exact[twins[node], twins[x], use]
+            steps[node, x, use] = {
+                key: None if d is None else Gradient(d, others[key])
+                for key, d in shares.items()
+            }
+        return steps
+
+    def _observed(self, subgraph: Subgraph, gates: Gates, g: np.ndarray) -> dict:
+        steps: dict = defaultdict(dict)
+        uses: Counter = Counter()
 
         def note(node, x, key, d_y, d_x):
             # The uses of one input come in the order of the slots.
-            use, uses[node, x, key] = uses[node, x, key], uses[node, x, key] + 1
-            passed = (*key.gates, gates[x]) if x in gates else key.gates
-            group = OTHERS if key.rest else passed[0] if passed else DIRECT
-            if d_x is not None:
-                _add(steps[node, x, use], group, d_x)
-            elif node.op is stop_gradient:
-                steps[node, x, use].setdefault(group, None)
+            source = node, x, key
+            use, uses[source] = uses[source], uses[source] + 1
+            shares = steps[node, x, use]
+            if d_x is None:
+                # Behind a cut there is nothing to draw.
+                if node.op is stop_gradient:
+                    shares.setdefault(key, None)
+            else:
+                before = shares.get(key)
+                shares[key] = d_x if before is None else before + d_x
 
-        carry(ways, gates, self.g, note)
+        carry(subgraph, gates, g, note)
         return steps
 
-    def shares(
-        self, uses: Iterable[tuple[Tensor, int]]
-    ) -> dict[str, np.ndarray | None]:
-        """What each group brings by these uses, ``(tensor, slot of its input)``."""
-        total: dict[str, np.ndarray | None] = {}
-        for node, slot in uses:
-            inputs = self.graph.inputs(node)
-            use = sum(x is inputs[slot] for x in inputs[:slot])
-            for group, d_x in self.steps.get((node, inputs[slot], use), {}).items():
-                if d_x is None:
-                    total.setdefault(group, None)
+    # --- Everything, and the routes to one leaf ---------------------------------------
+
+    def _carry_to_all_leaves(self, g: np.ndarray) -> None:
+        y = self.graph.y
+        self.arrived[y] = Gradient(g, g.astype(np.float64))
+        leaves = [x for x in dict.fromkeys(self._tensors()) if x.op is None]
+        leaves = [x for x in leaves if x.requires_grad]
+        if not leaves:
+            return
+        gates = Subgraph(self.graph, *leaves).gates()
+        for step, shares in self._carry(leaves, gates).items():
+            self.steps[step] = _by_group(shares, avoids=False)
+            for d in shares.values():
+                if d is not None:
+                    before = self.arrived.get(step[1])
+                    self.arrived[step[1]] = d if before is None else before + d
+
+    def find_routes_to(self, leaf: Tensor, wanted: Iterable[str] | None) -> None:
+        """Separate the routes to ``leaf`` by the gates that they pass."""
+        subgraph = Subgraph(self.graph, leaf)
+        gates = subgraph.gates(wanted)
+        self.gates = gates.names
+        every = subgraph.on_every_route()
+        ahead = _before_batch_norm(subgraph, gates)
+        for step, shares in self._carry([leaf], gates).items():
+            node, x, _ = step
+            avoids = bool(gates.calls) and x not in ahead
+            self.routed[step] = _by_group(shares, avoids)
+            whole = set(self.routed[step]) == {DIRECT}
+            alone = node in every and len(subgraph.steps[node]) == 1
+            if gates.names and whole and alone and x is not leaf:
+                self.undivided.add(step)
+
+    def near(self, leaf: Tensor) -> list[Scope]:
+        """The calls of batch norm that the data enters first after ``leaf``."""
+        reached = {leaf}
+        found: dict[Scope, None] = {}
+        for t in reversed(self.graph.order):
+            if not reached.isdisjoint(self.graph.inputs(t)):
+                call = batch_norm_around(t)
+                if call is None or t in self.graph.definitions:
+                    reached.add(t)
                 else:
-                    _add(total, group, d_x)
-        return total
+                    found[call] = None
+        return list(found)
 
     def cut_groups(self) -> list[str]:
         """The groups with a route that is cut somewhere."""
-        every = (share for shares in self.steps.values() for share in shares.items())
-        return list(dict.fromkeys(group for group, d_x in every if d_x is None))
+        every = (share for shares in self.routed.values() for share in shares.items())
+        return list(dict.fromkeys(group for group, d in every if d is None))
+
+    def shares(
+        self, uses: Iterable[tuple[Tensor, int]], separated: Collection[str] = ()
+    ) -> Shares:
+        """What each group contributes by these uses, ``(tensor, slot of its input)``.
+
+        On steps that do not lead to the leaf, only the ``separated`` groups are kept
+        apart.
+        """
+        total: Shares = {}
+        for node, slot in uses:
+            step = self.step(node, slot)
+            shares = self.routed.get(step)
+            if shares is None:
+                shares = _summed(self.steps.get(step, {}), separated)
+            elif step in self.undivided:
+                (d,) = shares.values()
+                shares = {COMMON: d}
+            for group, d in shares.items():
+                before = total.get(group)
+                total[group] = d if before is None or d is None else before + d
+        return total
+
+    def step(self, node: Tensor, slot: int) -> Step:
+        inputs = self.graph.inputs(node)
+        return node, inputs[slot], sum(x is inputs[slot] for x in inputs[:slot])
+
+    # --- What is zero -----------------------------------------------------------------
+
+    def shown(self, d: Gradient, others: Iterable[Gradient | None] = ()) -> np.ndarray:
+        """A gradient, with 0 where it is only rounding compared with the ``others``."""
+        exact = [other.exact for other in others if other is not None]
+        return without_rounding(d.recorded, d.exact, scale_of([d.exact, *exact]))
+
+    def values(self, t: Tensor) -> np.ndarray:
+        """The values of a tensor, with 0 where a difference leaves only rounding."""
+        inputs = [x for x in self.graph.inputs(t) if isinstance(x, Tensor)]
+        if t.dtype.kind != "f" or not inputs:
+            return t.data
+        largest = max(_largest(self.twins[x].data) for x in inputs)
+        return without_rounding(t.data, self.twins[t].data, np.array(1e-4 * largest))
+
+    def sums_to_zero(self, d: Gradient) -> bool:
+        """Whether a gradient is zero when it is summed over the batch."""
+        axes = self._batch_axes(d.recorded.shape)
+        return not (d.sums(axes) if axes else self.shown(d)).any()
+
+    def _batch_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The axes that batch norm averages over if it averages over the first."""
+        if len(shape) < 2 or shape[0] < 2:
+            return ()
+        for t in self.calls:
+            if t.ndim == len(shape) and t.shape[0] == 1:
+                return tuple(i for i, n in enumerate(t.shape) if n < shape[i])
+        return (0,)
+
+    # --- Sizes and words --------------------------------------------------------------
 
     def relative_norm(self, g: np.ndarray) -> float:
-        """The norm beside the largest in the graph, in [0, 1]; 1 if not finite."""
-        share = float(np.linalg.norm(g)) / self._largest_norm
+        """The norm divided by the largest in the graph; 1 if it is not finite."""
+        share = norm(g) / self._largest_norm
         return min(share, 1.0) if np.isfinite(share) else 1.0
 
     @cached_property
     def _largest_norm(self) -> float:
-        norms = [float(np.linalg.norm(g)) for g in self.arrived.values()]
-        return max((n for n in norms if np.isfinite(n)), default=0) or 1.0
-
-    def color_group(self, step: tuple, group: str) -> str:
-        """The group by which a stream is colored: before the routes part, all of
-        them."""
-        return COMMON if group == DIRECT and step in self.common else group
-
-    def sums_to_zero(self, g: np.ndarray) -> bool:
-        """Whether ``g`` is zero when summed over the batch."""
-        if g.ndim < 2 or g.shape[0] < 2:
-            return self.is_zero(g)
-        return self.is_zero(g.sum(axis=0))
-
-    def is_zero(self, g: np.ndarray) -> bool:
-        """Whether nothing but rounding is in ``g``."""
-        return bool((np.abs(g) <= self.residue).all())
+        norms = [norm(d.recorded) for d in self.arrived.values()]
+        return max((n for n in norms if np.isfinite(n)), default=0.0) or 1.0
 
     def in_words(self, g: np.ndarray) -> str:
-        """What a chip says of ``g``: a symbol that equals it, its numbers, or its
-        norm."""
-        if self.is_zero(g):
+        """A symbol that equals ``g``, its numbers, or its norm."""
+        if not g.any():
             return "0"
         for name, values in self.symbols.items():
             if word := _as_symbol(g, name, values):
                 return word
         if g.size <= 3:
             return "  ".join(number(v, sign=True) for v in g.ravel())
-        return f"norm {number(np.linalg.norm(g))}"
+        size = size_text(norm(g))
+        return f"norm {size}" if np.isfinite(norm(g)) else size
+
+    # --- NaN and infinity -------------------------------------------------------------
+
+    def alarms(self) -> dict[Tensor, str]:
+        """Where NaN or infinity first appears, forward and backward."""
+        found: dict[Tensor, str] = {}
+        forward = sorted(set(self._tensors()), key=lambda t: t.timestamp)
+        for t in forward:
+            if word := _not_finite(t.data):
+                found[t] = f"first {word}, forward"
+                break
+        for t in self.graph.order:
+            for x in (t, *self.graph.inputs(t)):
+                d = self.arrived.get(x) if isinstance(x, Tensor) else None
+                if d is not None and (word := _not_finite(d.recorded)):
+                    before = found.get(x)
+                    words = f"first {word}, backward"
+                    found[x] = words if before is None else f"{before}; {words}"
+                    return found
+        return found
+
+
+def norm(g: np.ndarray) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.linalg.norm(g.astype(np.float64)))
+
+
+def _before_batch_norm(subgraph: Subgraph, gates: Gates) -> set[Tensor]:
+    """The tensors from which a route to the leaf still enters a call of batch norm."""
+    found: set[Tensor] = set()
+    for node, steps in reversed(subgraph.steps.items()):
+        if any(x in found or x in gates.calls for x in steps):
+            found.add(node)
+    return found
+
+
+def _by_group(shares: dict[Key, Gradient | None], avoids: bool) -> Shares:
+    """The shares of the routes that pass the same gate first.
+
+    ``avoids`` says that those which passed no batch norm so far never will.
+    """
+    total: Shares = {}
+    for key, d in shares.items():
+        direct = AROUND if avoids and not key.normalized else DIRECT
+        group = key.gates[0] if key.gates else direct
+        before = total.get(group)
+        total[group] = before if d is None else d if before is None else before + d
+    return total
+
+
+def _summed(shares: Shares, separated: Collection[str]) -> Shares:
+    """The shares, with those of all groups that are not ``separated`` added up."""
+    total: Shares = {}
+    for group, d in shares.items():
+        group = group if group in separated else DIRECT
+        before = total.get(group)
+        total[group] = before if d is None else d if before is None else before + d
+    return total
+
+
+def _largest(values: np.ndarray) -> float:
+    return largest_finite(values) if values.dtype.kind == "f" else 0.0
+
+
+def _not_finite(values: np.ndarray) -> str:
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return ""
+    return "nan" if np.isnan(values).any() else "∞"
 
 
 def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:
-    """``name`` with a sign, if ``g`` equals it; ``name/N``, if each of its N rows
-    does."""
+    """``name`` with a sign if that is ``g``; ``name/N`` if it is each of its N rows."""
     if values.ndim == 0 or g.shape[g.ndim - values.ndim :] != values.shape:
         return ""
     rows = g.reshape(-1, *values.shape)
@@ -172,7 +352,3 @@ def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:
             plus = "" if sign == "+" and values.ndim > 1 else sign
             return plus + name + ("/N" if n > 1 else "")
     return ""
-
-
-def _add(into: dict, key, value) -> None:
-    into[key] = value if into.get(key) is None else into[key] + value

@@ -1,25 +1,38 @@
 """Tensors as formulas: what a box computes, and what its gradient is multiplied by."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from ..routes import Unfolded
+from ..gates import batch_norm_around
+from ..graph import Unfolded
+from ..scopes import Scope
 from ..tensor import Tensor
 from .scene import number, typeset
 
-SUM, PRODUCT, ATOM = range(3)
-LONGEST, SHORT = 34, 16
+# How strongly a formula holds together, from the loosest to what needs no parentheses.
+SUM, PREFIX, MATRIX, PRODUCT, POWER, ATOM = range(6)
+LONGEST, SHORT, MOST_FACTORS = 34, 16, 3
 _INFIX = {
     "add": (" + ", SUM),
     "sub": (" − ", SUM),
     "mul": ("·", PRODUCT),
     "div": (" / ", PRODUCT),
+    "matmul": (" @ ", MATRIX),
 }
 _SILENT = {"broadcast_to", "reshape", "astype", "stop_gradient"}
+_SHORT_NAMES = {"max_to": "max"}
+
+
+class Formula(NamedTuple):
+    """A formula and its level, which decides where it needs parentheses."""
+
+    text: str
+    level: int
 
 
 class Formulas:
-    """The formula of each tensor in terms of those that have a name or box of their
-    own.
+    """The formula of each tensor, in terms of those that have a name or their own box.
 
     ``visit`` tensors oldest first. An unfolded operation has the same formula as its
     definition.
@@ -27,97 +40,103 @@ class Formulas:
 
     def __init__(self, graph: Unfolded):
         self.graph, self.definitions = graph, graph.definitions
-        self.texts: dict[Tensor, tuple[str, int]] = {}
+        self.texts: dict[Tensor, Formula] = {}
         self.folded: set[Tensor] = set()
         self.shown: set[Tensor] = set()
+        # What batch norm calls x, because the user gave it no name.
+        self.normalized: set[Tensor] = set()
+        self._call: Scope | None = None
 
     def visit(self, t: Tensor) -> str:
         """Work out the formula of ``t``, whose inputs were visited before."""
+        self._call = batch_norm_around(t)
         self.texts[t] = self._in_words(t)
-        return self.texts[t][0]
+        return self.texts[t].text
 
     def show(self, t: Tensor) -> None:
-        """Give ``t`` a box of its own: others refer to it as a whole, and in short."""
+        """Give ``t`` a box of its own: other formulas then refer to it as a whole."""
         self.shown.add(t)
 
-    def reference(self, x) -> tuple[str, int]:
-        """What a formula calls an input: its name, or its formula where it has none."""
+    def reference(self, x: Any) -> Formula:
+        """What a formula calls an input: its name, or its formula if it has none."""
         if not isinstance(x, Tensor):
-            return number(x, 3) if isinstance(x, float | int) else str(x), ATOM
+            return _number(x)
         name = self.graph.name(x)
         if name is not None:
-            return typeset(name.rpartition(".")[2] or name), ATOM
+            return Formula(typeset(name.rpartition(".")[2] or name), ATOM)
+        if self._call and x.op is not None and batch_norm_around(x) is not self._call:
+            self.normalized.add(x)
+            return Formula("x", ATOM)
         if x in self.folded:
-            return "x", ATOM
+            return Formula("…", ATOM)
         if x.op is None and x.requires_grad:
-            return "leaf", ATOM
+            return Formula("leaf", ATOM)
         if x.op is None:
-            return number(x.item(), 3) if x.size == 1 else "c", ATOM
-        text, level = self.texts[x]
+            return _number(x.item()) if x.size == 1 else Formula("c", ATOM)
+        formula = self.texts[x]
         if x not in self.shown:
-            return text, level
-        return (
-            "…" if len(text) > SHORT else text if level == ATOM else f"({text})"
-        ), ATOM
+            return formula
+        return Formula("…" if len(formula.text) > SHORT else _wrap(formula, ATOM), ATOM)
 
-    def _in_words(self, t: Tensor) -> tuple[str, int]:
+    def _in_words(self, t: Tensor) -> Formula:
         if t.scope is not None and t.scope.owner is None and t.scope.name == "mean":
             source = t.inputs[0]
             if source.op is not None and source.scope is t.scope:
                 return self.texts[source]
-            return f"mean({self.reference(source)[0]})", ATOM
+            return Formula(f"mean({self.reference(source).text})", ATOM)
         if t in self.definitions and self.definitions[t] not in self.folded:
             return self.reference(self.definitions[t])
         args = [self.reference(x) for x in t.inputs]
+        assert t.op is not None
         name = t.op.name
         if name in _SILENT:
             return args[0]
-        if name == "mul" and t.inputs[1] is not None and _is_number(t.inputs[1], -1):
-            return "−" + _wrap(args[0], PRODUCT), PRODUCT
-        if name == "mul" and args[1][0].startswith("1 / "):
-            return f"{_wrap(args[0], PRODUCT)}{args[1][0][1:]}", PRODUCT
+        if name == "mul" and _is_number(t.inputs[1], -1):
+            return Formula("−" + _wrap(args[0], MATRIX), PREFIX)
+        if name == "mul" and args[1].text.startswith("1 / "):
+            return Formula(_wrap(args[0], PRODUCT) + args[1].text[1:], PRODUCT)
+        if _is_eps(t):
+            return Formula(f"{_wrap(args[0], SUM)} + ε", SUM)
         if name in _INFIX:
-            sign, level = _INFIX[name]
-            right = level + (name in ("sub", "div"))
-            return _wrap(args[0], level) + sign + _wrap(args[1], right), level
+            return _infix(name, *args)
         if name == "power":
             return _power(args[0], t.inputs[1], args[1])
         if name == "sum_to":
-            return "Σ " + _wrap(args[0], PRODUCT), PRODUCT
+            return Formula("Σ " + _wrap(args[0], PRODUCT), PREFIX)
         if name == "transpose":
-            return _wrap(args[0], ATOM) + "ᵀ", ATOM
-        if name == "matmul":
-            return f"{_wrap(args[0], PRODUCT)} @ {_wrap(args[1], PRODUCT)}", PRODUCT
+            return Formula(_wrap(args[0], ATOM) + "ᵀ", POWER)
         if name == "absolute":
-            return f"|{args[0][0]}|", ATOM
-        return f"{name}({', '.join(text for text, _ in args if text != 'None')})", ATOM
+            return Formula(f"|{args[0].text}|", ATOM)
+        if name == "getitem":
+            index = t.params["index"]
+            index = index if isinstance(index, int) else "…"
+            return Formula(f"{_wrap(args[0], ATOM)}[{index}]", ATOM)
+        if name == "sqrt":
+            return Formula(f"√({args[0].text})", ATOM)
+        inside = ", ".join(arg.text for arg in args if arg.text != "None")
+        return Formula(f"{_SHORT_NAMES.get(name, name)}({inside})", ATOM)
 
     def factor(self, node: Tensor, slot: int) -> str:
         """What a gradient is multiplied by when it goes from ``node`` to an input."""
+        assert node.op is not None
         name, inputs = node.op.name, node.inputs
         if node in self.definitions or name in (
-            "add",
-            "reshape",
-            "astype",
-            "transpose",
-            "getitem",
-            "scatter_add",
-        ):
+            "add", "reshape", "astype", "transpose", "getitem", "scatter_add",
+        ):  # fmt: skip
             return ""
         if name == "sub":
             return "× (−1)" if slot else ""
         if name in ("mul", "div") and slot < 2:
-            other = inputs[1 - slot]
             if name == "div" and slot == 1:
                 return "× div′"
-            return self._times(other, inverse=name == "div")
+            return self._times(inputs[1 - slot], inverse=name == "div")
         if name == "broadcast_to":
             return _axes_in_words("sum over", node.shape, inputs[0].shape)
         if name == "sum_to":
             return _axes_in_words("to every", inputs[0].shape, node.shape)
         if name == "matmul":
-            other = self.reference(inputs[1 - slot])[0]
-            return f"@ {other}ᵀ" if slot == 0 else f"{other}ᵀ @"
+            other = _wrap(self.reference(inputs[1 - slot]), ATOM)
+            return f"@ {_short(other)}ᵀ" if slot == 0 else f"{_short(other)}ᵀ @"
         if name == "power" and slot == 0 and isinstance(inputs[1], float | int):
             n = inputs[1]
             base = _short(_wrap(self.reference(inputs[0]), ATOM))
@@ -126,26 +145,54 @@ class Formulas:
             return "× 1 where > 0"
         return f"× {name}′"
 
-    def _times(self, other, inverse: bool) -> str:
+    def _times(self, other: Any, inverse: bool) -> str:
         if isinstance(other, Tensor) and other.size != 1:
-            text = _wrap(self.reference(other), PRODUCT)
-            return f"× {'1/' if inverse else ''}{_short(text)}"
+            words = _wrap(self.reference(other), PRODUCT)
+            return f"× {'1/' if inverse else ''}{_short(words)}"
         value = float(other.data.item()) if isinstance(other, Tensor) else float(other)
         if inverse and value:
             value = 1 / value
         if value and abs(value) < 1 and abs(1 / value - round(1 / value)) < 1e-9:
             sign = "−" if value < 0 else ""
             return f"× {sign}1/{abs(round(1 / value))}"
-        text = number(value, 3)
-        return f"× ({text})" if value < 0 else f"× {text}"
+        words = number(value, 3)
+        return f"× ({words})" if value < 0 else f"× {words}"
 
 
 def together(factors: list[str]) -> str:
-    """Local factors one after the other, in the order in which the gradient meets
-    them."""
+    """Local factors in the order in which the gradient meets them, unless too many."""
     words = [f for f in factors if f and f != "× 1"]
-    text = ", ".join(words).replace(", to every", " to every")
-    return text or "× 1"
+    together = ", ".join(words).replace(", to every", " to every")
+    return "" if together.count(", ") >= MOST_FACTORS else together or "× 1"
+
+
+def operation_text(t: Tensor) -> str:
+    """The operation of a tensor, with the plain numbers among its inputs.
+
+    A number in front of the tensor is written in its place, as in ``sub(2, ·)``.
+    """
+    assert t.op is not None
+    name, first = t.op.name, t.inputs[0]
+    numbers = [number(x, 3) for x in t.inputs if isinstance(x, float | int)]
+    if isinstance(first, float | int) and name in ("sub", "div", "power"):
+        return f"{name}({numbers[0]}, ·)"
+    return " ".join([name, *numbers])
+
+
+def _infix(name: str, left: Formula, right: Formula) -> Formula:
+    sign, level = _INFIX[name]
+    if name == "matmul":
+        left, right = _unlike_product(left), _unlike_product(right)
+    # Only sums may stand on the right of their like without parentheses.
+    after = _wrap(right, level if name == "add" else level + 1)
+    after = f"({after})" if after.startswith("−") else after
+    return Formula(_wrap(left, level) + sign + after, level)
+
+
+def _unlike_product(formula: Formula) -> Formula:
+    """The formula with parentheses around a product, as in ``a @ (b·c)``."""
+    wrapped = Formula(f"({formula.text})", ATOM)
+    return wrapped if formula.level == PRODUCT else formula
 
 
 def _axes_in_words(verb: str, large: tuple, small: tuple) -> str:
@@ -158,30 +205,43 @@ def _axes_in_words(verb: str, large: tuple, small: tuple) -> str:
         return "to every entry" if spread else "sum over all"
     if axes == [0]:
         return "to every row" if spread else "sum over batch"
-    where = " and ".join(map(str, axes))
-    return f"{verb} place of axis {where}" if spread else f"{verb} axis {where}"
+    where = (
+        f"axis {axes[0]}" if len(axes) == 1 else f"axes ({','.join(map(str, axes))})"
+    )
+    return f"{verb} place of {where}" if spread else f"{verb} {where}"
 
 
-def _wrap(text_and_level: tuple[str, int], at_least: int) -> str:
-    text, level = text_and_level
-    return text if level >= at_least else f"({text})"
+def _wrap(formula: Formula, at_least: int) -> str:
+    return formula.text if formula.level >= at_least else f"({formula.text})"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 24 else "(…)"
+def _short(words: str) -> str:
+    return words if len(words) <= 24 else "(…)"
 
 
-def _is_number(x, value: float) -> bool:
-    return np.ndim(x) == 0 and not isinstance(x, Tensor | str) and x == value
+def _number(x: Any) -> Formula:
+    words = number(x, 3) if isinstance(x, float | int) else str(x)
+    return Formula(words, PREFIX if words.startswith("−") else ATOM)
 
 
-def _power(base, exponent, exponent_text) -> tuple[str, int]:
+def _is_number(x: Any, value: float) -> bool:
+    return np.ndim(x) == 0 and isinstance(x, float | int) and x == value
+
+
+def _is_eps(t: Tensor) -> bool:
+    """Whether ``t`` is batch norm's variance plus its small constant."""
+    assert t.op is not None
+    inside = t.op.name == "add" and batch_norm_around(t) is not None
+    return inside and isinstance(t.inputs[1], float | int)
+
+
+def _power(base: Formula, exponent: Any, exponent_text: Formula) -> Formula:
     if _is_number(exponent, 2):
-        return _wrap(base, ATOM) + "²", ATOM
+        return Formula(_wrap(base, ATOM) + "²", POWER)
     if _is_number(exponent, 0.5):
-        return f"√({base[0]})", ATOM
+        return Formula(f"√({base.text})", ATOM)
     if _is_number(exponent, -0.5):
-        return f"1 / √({base[0]})", PRODUCT
+        return Formula(f"1 / √({base.text})", PRODUCT)
     if _is_number(exponent, -1):
-        return f"1 / {_wrap(base, ATOM)}", PRODUCT
-    return f"{_wrap(base, ATOM)}^{_wrap(exponent_text, ATOM)}", ATOM
+        return Formula(f"1 / {_wrap(base, POWER)}", PRODUCT)
+    return Formula(f"{_wrap(base, ATOM)}^{_wrap(exponent_text, ATOM)}", POWER)

@@ -3,28 +3,30 @@
 import html
 import re
 from collections.abc import Iterable
+from typing import Any
+from unicodedata import combining, east_asian_width
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def escape(text: str) -> str:
-    """Any text, to stand in an HTML-like label or a page as it is.
+def escape(words: str) -> str:
+    """Any text, for an HTML-like label or a page, where it appears as it is.
 
     Graphviz expands backslash sequences even there, and XML forbids some characters.
     """
-    text = _FORBIDDEN.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return html.escape(text).replace("\\", 2 * "&#92;").replace("\n", "<BR/>")
+    words = _FORBIDDEN.sub("\ufffd", words.replace("\r\n", "\n").replace("\r", "\n"))
+    return html.escape(words).replace("\\", 2 * "&#92;").replace("\n", "<BR/>")
 
 
-def plain(text: str) -> str:
-    """Any text, to stand in a quoted attribute, such as a tooltip, as it is."""
-    text = _FORBIDDEN.sub("\ufffd", text) or " "
-    return text.replace("&", "&amp;").replace("\\", 4 * "&#92;").replace("\n", "&#10;")
+def plain(words: str) -> str:
+    """Any text, for a quoted attribute such as a tooltip, where it appears as it is."""
+    words = _FORBIDDEN.sub("\ufffd", words) or " "
+    return words.replace("&", "&amp;").replace("\\", 4 * "&#92;").replace("\n", "&#10;")
 
 
 def text(words: str, color: str, size: int = 12, bold: bool = False) -> str:
-    """Words in a color and size; a space stands for nothing, which Graphviz refuses."""
-    # Graphviz refuses tabs, and spaces at an end are kept only if they do not break.
+    """Words in a color and size; no words at all become a space."""
+    # Graphviz refuses empty text and tabs, and drops breakable spaces at an end.
     words = words.replace("\t", " ")
     bare = words.strip(" ")
     before, _, after = words.partition(bare) if bare else (words, "", "")
@@ -33,7 +35,23 @@ def text(words: str, color: str, size: int = 12, bold: bool = False) -> str:
     return f'<FONT POINT-SIZE="{size}" COLOR="{color}">{inner}</FONT>'
 
 
-def cell(content: str = "", align: str = "CENTER", **attributes) -> str:
+def width_of(words: str, size: int = 12, bold: bool = False) -> float:
+    """About how wide a text is in Helvetica, in points."""
+    longest = max(words.splitlines(), key=len, default="")
+    return size * (1.07 if bold else 1) * sum(map(_ems, longest))
+
+
+def _ems(letter: str) -> float:
+    if combining(letter):
+        return 0.0
+    if east_asian_width(letter) in "WF":
+        return 1.0
+    if letter in "iljtfrI.,:;|!'()[] \xa0·":
+        return 0.3
+    return 0.85 if letter in "mwMW@—▬►◄" else 0.58
+
+
+def cell(content: str = "", align: str = "CENTER", **attributes: Any) -> str:
     """One cell; ``attributes`` are Graphviz's, such as ``width`` or ``bgcolor``."""
     more = "".join(f' {k.upper()}="{v}"' for k, v in attributes.items())
     return f'<TD ALIGN="{align}"{more}>{content}</TD>'
@@ -41,24 +59,29 @@ def cell(content: str = "", align: str = "CENTER", **attributes) -> str:
 
 def block(color: str | None, width: float, height: int = 12) -> str:
     """A cell that is nothing but a colored rectangle, or empty space."""
+    size: dict[str, Any] = {"width": max(round(width), 1), "height": height}
     fill = {} if color is None else {"bgcolor": color}
-    size = {"width": max(round(width), 1), "height": height}
     return cell(**fill, **size, fixedsize="TRUE")
 
 
-def table(rows: Iterable[str], spacing: int = 0, padding: int = 1, **attributes) -> str:
+def table(
+    rows: Iterable[str], spacing: int = 0, padding: int = 1, **attributes: Any
+) -> str:
     """Rows of cells; ``attributes`` make a border, a color, rounded corners."""
     given = {
-        "border": 0,
-        "cellborder": 0,
-        "cellspacing": spacing,
-        "cellpadding": padding,
-    }
+        "border": 0, "cellborder": 0, "cellspacing": spacing, "cellpadding": padding
+    }  # fmt: skip
     words = "".join(f' {k.upper()}="{v}"' for k, v in (given | attributes).items())
-    return f"<TABLE{words}>{''.join(f'<TR>{row}</TR>' for row in rows)}</TABLE>"
+    body = "".join(row if row == RULE else f"<TR>{row}</TR>" for row in rows)
+    return f"<TABLE{words}>{body}</TABLE>"
 
 
-def rounded(rows: Iterable[str], color: str, fill: str, border: int = 1, **rest) -> str:
+RULE = "<HR/>"
+
+
+def rounded(
+    rows: Iterable[str], color: str, fill: str, border: int = 1, **rest: Any
+) -> str:
     """A table with a border around it and rounded corners."""
     return table(
         rows, border=border, style="ROUNDED", color=color, bgcolor=fill, **rest

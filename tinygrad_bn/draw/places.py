@@ -1,71 +1,151 @@
 """Which tensors share a box: operations are absorbed, folded, opened, or shown.
 
 ==================  ====================================================================
-place               what a box stands for: a tensor, a folded call, or the rest
+place               what a box stands for: a tensor, a folded call, or a ``Rest``
 call                a scope: one call of a module or composite
-told as formula     drawn with what it computes, absorbing what is computed on the way;
-                    elsewhere each operation is a box of its own
-container           a module with modules inside, which are drawn in its stead
+near                the calls of batch norm next to the leaf that is explained
+formula             what a box says that absorbs what is computed on the way to it;
+                    elsewhere each operation has a box of its own
+container           a module with modules inside, which are drawn instead of it
+rest                neighboring places, folded into one because the picture is too large
 ==================  ====================================================================
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..explanation import MANY
+from ..gates import STATISTICS, batch_norm_around
+from ..graph import Unfolded
 from ..nn import Module
-from ..routes import Unfolded
-from ..scopes import Scope
+from ..scopes import Scope, enclosing
 from ..tensor import Tensor
 from .formula import LONGEST, Formulas, together
 
-REST = "rest"
+# Input data keeps its box next to a rest, unless there is more than this.
+MOST_INPUTS = 2
+
+
+@dataclass(eq=False)
+class Rest:
+    """Places that are folded into one: how many modules and operations they are."""
+
+    modules: list[str] = field(default_factory=list)
+    operations: int = 0
+
+
+Place = Tensor | Scope | Rest
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller of ``draw`` wants to see."""
+
+    leaf: Tensor | None = None
+    opened: frozenset[str] = frozenset()
+    depth: int | None = None
+    max_nodes: int = 40
 
 
 class Places:
-    """The place of every tensor of a graph, in ``of``.
+    """The place of every tensor of a graph, in ``of``; ``order`` lists the places.
 
-    Where a ``leaf`` is explained, all is told as formulas, and calls that contain
-    ``gates`` are open; elsewhere only what is inside the modules named in ``opened``.
+    If a leaf is explained, operations are drawn as formulas, and the ``near`` calls and
+    those around the ``gates`` are open. Otherwise only what the caller opened is.
     """
 
     def __init__(
-        self, graph: Unfolded, leaf, gates: Iterable[Tensor], opened, max_nodes
+        self,
+        graph: Unfolded,
+        wishes: Wishes,
+        near: Collection[Scope] = (),
+        gates: Collection[Tensor] = (),
     ):
-        self.graph, self.leaf, self.opened = graph, leaf, opened
-        self.max_nodes = max_nodes
-        self.gates = set(gates)
-        self.around_gates = {scope for gate in self.gates for scope in scopes(gate)}
-        self.fused_around_gates = {graph.within.get(gate) for gate in self.gates}
+        self.graph, self.wishes, self.leaf = graph, wishes, wishes.leaf
+        self.near, self.gates = set(near), set(gates)
         self.formulas = Formulas(graph)
-        self.of: dict[Tensor, object] = {}
+        self.of: dict[Tensor, Place] = {}
         self.users: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
+        for t in graph.order:
+            for slot, x in enumerate(graph.inputs(t)):
+                if isinstance(x, Tensor):
+                    self.users[x].append((t, slot))
+        self._find_open_calls()
         self._place_operations()
         self._place_leaves()
-        self.hidden = self._fold_the_rest()
+        self.order = self._in_order()
+
+    # --- What is open -----------------------------------------------------------------
+
+    def _find_open_calls(self) -> None:
+        self.calls: dict[Scope, None] = {}
+        self.asked: set[Scope] = set()
+        self.open: set[Scope] = set()
+        self.open_fused: set[Tensor] = set()
+        opened = self.wishes.opened
+        for t in reversed(self.graph.order):
+            around = list(scopes(t))
+            self.calls.update(dict.fromkeys(around))
+            asked = [call for call in around if call_name(call) in opened]
+            self.asked.update(asked)
+            fused = t.op is not None and t.op.name in opened
+            if t in self.gates or fused or not self.near.isdisjoint(around):
+                self.open.update(around)
+                self.open_fused.add(self.graph.within.get(t, t))
+            for call in asked:
+                self.open.update(enclosing(call))
+                if call.owner is None:
+                    self.open_fused.add(self.graph.within.get(t, t))
+
+    def _is_open(self, scope: Scope) -> bool:
+        """Whether the boxes inside a call are drawn, rather than one for all of it."""
+        if scope in self.open:
+            return True
+        if scope.owner is None:
+            far = self.leaf is not None and scope in self.normalizing - self.near
+            return self._in_formulas(scope) and not far
+        depth = self.wishes.depth
+        return is_container(scope.owner) and (depth is None or level(scope) < depth)
+
+    @cached_property
+    def normalizing(self) -> set[Scope]:
+        """The calls of batch norm that compute statistics."""
+        named = (t for t in self.graph.order if t.name in STATISTICS)
+        return {call for t in named if (call := batch_norm_around(t)) is not None}
+
+    def definition_is_open(self, fused: Tensor) -> bool:
+        """Whether the definition of a fused operation is drawn instead of it."""
+        return fused in self.open_fused or module_call(fused) in self.asked
+
+    def as_formula(self, t: Tensor) -> bool:
+        """Whether the box of ``t`` shows its formula, rather than its operation."""
+        return self._in_formulas(t.scope)
+
+    def _in_formulas(self, scope: Scope | None) -> bool:
+        if self.leaf is not None:
+            return True
+        modules = [s for s in enclosing(scope) if s.owner is not None]
+        return any(s in self.asked and not is_container(s.owner) for s in modules)
 
     # --- Operations -------------------------------------------------------------------
 
     def _place_operations(self) -> None:
-        for t in self.graph.order:
-            for slot, x in enumerate(self.graph.inputs(t)):
-                if is_tensor(x):
-                    self.users[x].append((t, slot))
         defined = set(self.graph.definitions.values())
         for t in self.graph.order:
-            self.of[t] = self._folded_into(t) or t
+            self.of[t] = self._place_of(t)
         absorbed = set()
         for t in reversed(self.graph.order):
-            text = self.formulas.visit(t)
-            if self.of[t] is not t:
+            words = self.formulas.visit(t)
+            if not self.shows(t):
                 self.formulas.folded.add(t)
             elif t in defined:
                 absorbed.add(t)
             elif t.name is None and self._drawn_with_its_user(t):
-                if len(text) <= LONGEST or t.op.name in (
-                    "broadcast_to",
-                    "stop_gradient",
-                ):
+                assert t.op is not None
+                silent = t.op.name in ("broadcast_to", "stop_gradient")
+                if len(words) <= LONGEST or silent:
                     absorbed.add(t)
                 else:
                     self.formulas.show(t)
@@ -73,115 +153,152 @@ class Places:
             if t in absorbed:
                 self.of[t] = self.of[self.users[t][0][0]]
 
+    def _place_of(self, t: Tensor) -> Place:
+        """The outermost call around ``t`` that is drawn as one box, or ``t`` itself."""
+        outer = self.graph.within.get(t)
+        if outer is not None and not self.definition_is_open(outer):
+            return self.of[outer]
+        closed = [scope for scope in scopes(t) if not self._is_open(scope)]
+        return closed[-1] if closed else t
+
     def _drawn_with_its_user(self, t: Tensor) -> bool:
         if len(self.users[t]) != 1 or not self.as_formula(t):
             return False
         ((user, _),) = self.users[t]
+        if t in self.graph.definitions or batch_norm_around(t) not in (
+            None, batch_norm_around(user)
+        ):  # fmt: skip
+            return False  # what batch norm returns is worth a box
         return module_call(t) is module_call(user) and self.of[user] is user
 
+    def shows(self, t: Tensor) -> bool:
+        """Whether ``t`` has a box of its own."""
+        return self.of[t] is t
+
     def factor(self, node: Tensor, slot: int) -> str:
-        """What a gradient is multiplied by on its way out of a box that tells a
-        formula."""
+        """What a gradient is multiplied by on its way out of a box with a formula."""
         box, factors = self.of[node], [self.formulas.factor(node, slot)]
         while node is not box:
-            if not is_tensor(box) or len(self.users[node]) > 1:
+            if not isinstance(box, Tensor) or len(self.users[node]) > 1:
                 return ""
             ((node, slot),) = self.users[node]
             factors.insert(0, self.formulas.factor(node, slot))
         return together(factors)
 
-    def as_formula(self, t: Tensor) -> bool:
-        """Whether the box of ``t`` tells its formula, rather than its operation."""
-        return self._in_formulas(t.scope)
-
-    def _in_formulas(self, scope: Scope | None) -> bool:
-        return self.leaf is not None or any(
-            s in self.opened_calls for s in outward(scope)
-        )
-
-    @cached_property
-    def opened_calls(self) -> list[Scope]:
-        """The calls of modules that the caller wants open."""
-        found = dict.fromkeys(s for t in self.graph.order for s in scopes(t))
-        return [s for s in found if s.owner is not None and call_name(s) in self.opened]
-
-    def _folded_into(self, t: Tensor):
-        """The outermost call around ``t`` that is drawn as one box, if any."""
-        outer = self.graph.within.get(t)
-        if outer is not None and not self._definition_is_open(outer):
-            return self.of[outer]
-        closed = [scope for scope in scopes(t) if not self._is_open(scope)]
-        return closed[-1] if closed else None
-
-    def _definition_is_open(self, fused: Tensor) -> bool:
-        """Whether the definition of a fused operation is drawn in its stead."""
-        return opens(fused, self.opened) or fused in self.fused_around_gates
-
-    def _is_open(self, scope: Scope) -> bool:
-        """Whether the boxes inside a call are drawn, rather than one for all of it."""
-        if scope in self.around_gates or call_name(scope) in self.opened:
-            return True
-        return (
-            self._in_formulas(scope)
-            if scope.owner is None
-            else is_container(scope.owner)
-        )
-
     # --- Leaves -----------------------------------------------------------------------
 
     def _place_leaves(self) -> None:
-        users: dict[Tensor, set] = {}
-        for t in self.graph.order:
-            for x in self.graph.inputs(t):
-                if is_tensor(x) and x.op is None:
-                    users.setdefault(x, set()).add(self.of[t])
-        for x, places in users.items():
-            place = next(iter(places))
-            self.of[x] = place if len(places) == 1 and self._belongs_to(place, x) else x
+        for x, uses in self.users.items():
+            if x.op is None:
+                places = list(dict.fromkeys(self.of[node] for node, _ in uses))
+                self.of[x] = places[-1] if self._belongs_to(places, x) else x
 
-    def _belongs_to(self, place, x: Tensor) -> bool:
-        """Whether a leaf is drawn inside the only box that uses it."""
+    def _belongs_to(self, places: list[Place], x: Tensor) -> bool:
+        """Whether a leaf is drawn inside the box that uses it first.
+
+        A parameter of a module that is called several times belongs to the first call.
+        """
         if x is self.leaf:
             return False
+        if len(places) > 1:
+            owners = {p.owner if isinstance(p, Scope) else None for p in places}
+            return x.requires_grad and len(owners) == 1 and None not in owners
+        (place,) = places
+        unnamed = self.graph.name(x) is None
         if isinstance(place, Scope):
-            return x.requires_grad or self.graph.name(x) is None
-        if x.requires_grad or self.graph.name(x) is not None:
+            return x.requires_grad or unnamed and self._is_part(place, x)
+        if isinstance(place, Rest):
             return False
-        return self.as_formula(place) or x.size == 1 or x.dtype.kind != "f"
+        if x.requires_grad:
+            # If another leaf is explained, a bar is enough for a large parameter.
+            return self.leaf is not None and x.size > MANY
+        if not unnamed:
+            return False
+        inside = place in self.graph.definitions and x not in set(place.inputs)
+        plain = x.size == 1 or x.dtype.kind != "f"
+        return inside or plain or self.as_formula(place)
 
-    # --- Too much ---------------------------------------------------------------------
+    def _is_part(self, call: Scope, x: Tensor) -> bool:
+        """Whether unnamed data is a constant of a call, rather than an input to it."""
+        return x.size == 1 or x.dtype.kind != "f" or call in enclosing(x.scope)
 
-    def _fold_the_rest(self) -> int:
-        """Put the operations farthest from the output in one place; how many they
-        are."""
-        if len(set(self.of.values())) <= self.max_nodes:
-            return 0
-        kept = {self.leaf}
-        for t in self.graph.order:
-            leaves = (x for x in self.graph.inputs(t) if is_tensor(x) and x.op is None)
-            near = {self.of[t], *(self.of[x] for x in leaves)}
-            if len(kept | near) >= self.max_nodes:
+    # --- Too large --------------------------------------------------------------------
+
+    def _in_order(self) -> list[Place]:
+        """The places of operations, each after those that it depends on."""
+        places = list(dict.fromkeys(self.of[t] for t in reversed(self.graph.order)))
+        needs: dict[Place, dict[Place, None]] = {place: {} for place in places}
+        for t in reversed(self.graph.order):
+            for x in self.graph.inputs(t):
+                if isinstance(x, Tensor) and x.op is not None:
+                    needs[self.of[t]][self.of[x]] = None
+        order: dict[Place, None] = {}
+        for last in places:
+            waiting = [last]
+            while waiting:
+                place = waiting[-1]
+                missing = [p for p in needs[place] if p not in order and p is not place]
+                if missing and len(waiting) <= len(places):
+                    waiting += missing
+                else:
+                    order[waiting.pop()] = None
+        return list(order)
+
+    def boxes(self) -> int:
+        """How many boxes there are."""
+        return len(set(self.of.values()))
+
+    def newest(self, count: int, kept: set[Place]) -> set[Place]:
+        """The ``kept`` places, and those nearest to the output, ``count`` in all."""
+        kept = set(kept)
+        leaves: dict[Place, set[Place]] = defaultdict(set)
+        for x, uses in self.users.items():
+            if x.op is None:
+                for node, _ in uses:
+                    leaves[self.of[node]].add(self.of[x])
+        for place in reversed(self.order):
+            near = {place} | leaves[place]
+            # One box more is for the rest.
+            if len(kept | near) >= count:
                 break
             kept |= near
-        rest = [t for t, place in self.of.items() if place not in kept]
-        self.of |= dict.fromkeys(rest, REST)
-        return sum(t.op is not None for t in rest)
+        return kept
+
+    def fold_all_but(self, kept: set[Place]) -> None:
+        """Fold each run of neighboring places that are not kept into one."""
+        runs: list[list[Place]] = [[]]
+        for place in self.order:
+            if place not in kept:
+                runs[-1].append(place)
+            elif runs[-1]:
+                runs.append([])
+        rests: dict[Place, Place] = {}
+        for run in runs:
+            if len(run) > 1:
+                rests |= dict.fromkeys(run, _rest_of(run))
+        self.order = list(dict.fromkeys(rests.get(p, p) for p in self.order))
+        for t, place in self.of.items():
+            self.of[t] = rests.get(place, place)
+        inside = [x for x in self.users if x.op is None and self._is_inside_rest(x)]
+        inside = [x for x in inside if x not in kept]
+        inputs = {x for x in inside if not x.requires_grad}
+        for x in inside:
+            if x not in inputs or len(inputs) > MOST_INPUTS:
+                self.of[x] = self.of[self.users[x][0][0]]
+
+    def _is_inside_rest(self, x: Tensor) -> bool:
+        places = {self.of[node] for node, _ in self.users[x]}
+        return len(places) == 1 and isinstance(places.pop(), Rest)
 
 
-def is_tensor(x) -> bool:
-    return isinstance(x, Tensor)
-
-
-def outward(scope: Scope | None) -> Iterator[Scope]:
-    """A call and those around it, innermost first."""
-    while scope is not None:
-        yield scope
-        scope = scope.parent
+def _rest_of(run: list[Place]) -> Rest:
+    calls = [p for p in run if isinstance(p, Scope) and p.owner is not None]
+    return Rest([call_name(call) for call in calls], len(run) - len(calls))
 
 
 def scopes(t: Tensor) -> Iterator[Scope]:
     """The calls in which ``t`` was made, innermost first; none for a leaf."""
-    return outward(t.scope if t.op is not None else None)
+    return enclosing(t.scope if t.op is not None else None)
 
 
 def module_call(t: Tensor) -> Scope | None:
@@ -194,9 +311,9 @@ def call_name(scope: Scope) -> str:
     return scope.name or type(scope.owner).__name__
 
 
-def opens(fused: Tensor, opened: set[str]) -> bool:
-    """Whether a fused operation, or a call around it, is among those to be opened."""
-    return fused.op.name in opened or any(call_name(s) in opened for s in scopes(fused))
+def level(scope: Scope) -> int:
+    """How many calls of modules are around this one."""
+    return sum(call.owner is not None for call in enclosing(scope.parent))
 
 
 def is_container(module: Module) -> bool:

@@ -1,17 +1,22 @@
-"""DOT text to pictures: who renders, and what is done to an SVG afterwards.
+"""From DOT text to a picture: which program renders it, and what becomes of an SVG.
 
-The Graphviz inside the ``pygraphviz`` wheel renders in this process, without a system
-package; where it is missing, the ``dot`` program does. Neither there, the error names
-the ways out.
+Graphviz runs in a process of its own, so that its complaints and crashes stay there:
+the one inside the ``pygraphviz`` wheel, which needs no system package, or else the
+``dot`` program. If neither is installed, the error says how to get one.
 """
 
+import importlib.util
 import os
 import re
+import secrets
 import shutil
 import subprocess
-import tempfile
+import sys
 import warnings
-from contextlib import contextmanager
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from xml.etree import ElementTree
 
 from .markup import escape
@@ -21,13 +26,28 @@ _XLINK = "http://www.w3.org/1999/xlink"
 ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
 
-WAYS_OUT = (
-    "to render a drawing, Graphviz must be there, but neither the Python package "
-    "pygraphviz nor the program dot was found. Any of these will do: on every system "
-    "'python -m pip install pygraphviz' (its wheels contain Graphviz); on Debian or "
-    "Ubuntu 'apt install graphviz'; on macOS 'brew install graphviz'; on Windows "
-    "'winget install graphviz'. The DOT text needs none of them: drawing.source, or "
-    "drawing.save('picture.dot')."
+DOTS_PER_INCH = 96
+_BY_PYGRAPHVIZ = """
+import sys
+kind, dpi, *sys.path = sys.argv[1:]
+from pygraphviz import AGraph
+graph = AGraph(string=sys.stdin.buffer.read().decode())
+graph.graph_attr["dpi"] = dpi
+sys.stdout.buffer.write(graph.draw(format=kind, prog="dot"))
+"""
+# How the bytes of each kind of picture begin and end.
+_COMPLETE = {
+    "svg": (b"<?xml", b"</svg>"),
+    "png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    "pdf": (b"%PDF-", b"%%EOF"),
+}
+INSTALL = (
+    "rendering a drawing needs Graphviz, but neither the Python package pygraphviz nor "
+    "the program dot was found. Install one of them: on every system 'python -m pip "
+    "install pygraphviz' (its wheels contain Graphviz); on Debian or Ubuntu 'apt "
+    "install graphviz'; on macOS 'brew install graphviz'; on Windows 'winget install "
+    "graphviz'. Without it, drawing.source is the DOT text, and "
+    "drawing.save('picture.dot') saves it."
 )
 
 
@@ -35,53 +55,49 @@ class NoRenderer(RuntimeError):
     """Neither ``pygraphviz`` nor ``dot`` is installed."""
 
 
-def render(source: str, kind: str) -> bytes:
+def render(source: str, kind: str, scale: float = 1) -> bytes:
     """The picture of ``source`` as ``svg``, ``png`` or ``pdf``.
 
-    Raises: ``NoRenderer``; ``RuntimeError`` where Graphviz complains of the source.
+    ``scale`` multiplies the number of pixels of a ``png`` in each direction.
+
+    Raises: ``NoRenderer``; ``RuntimeError`` if Graphviz fails, with its complaints.
     """
     if kind != "svg":
         _warn_without_fonts(kind)
+    dpi = f"{DOTS_PER_INCH * scale:g}" if kind == "png" else "72"
+    complaints = []
+    for command in _renderers(kind, dpi):
+        done = subprocess.run(
+            command, input=source.encode(), capture_output=True, check=False
+        )
+        failed = done.returncode != 0 or b"Error:" in done.stderr
+        if not failed and _is_complete(done.stdout, kind):
+            return done.stdout
+        words = done.stderr.decode(errors="replace").strip()
+        complaints.append(words if b"Error:" in done.stderr else f"it crashed. {words}")
+    if not complaints:
+        raise NoRenderer(INSTALL)
+    raise RuntimeError(f"Graphviz cannot draw this: {' '.join(complaints)}")
+
+
+def _renderers(kind: str, dpi: str) -> Iterator[list[str]]:
+    """The commands that may turn DOT on their input into a picture on their output."""
+    if _is_installed("pygraphviz"):
+        yield [sys.executable, "-S", "-c", _BY_PYGRAPHVIZ, kind, dpi, *sys.path]
+    if program := shutil.which("dot"):
+        yield [program, f"-T{kind}", f"-Gdpi={dpi}"]
+
+
+def _is_installed(package: str) -> bool:
     try:
-        from pygraphviz import AGraph  # optional, and heavy to load
-    except ImportError:
-        picture, complaints = _by_program(source, kind)
-    else:
-        with _complaints() as told:
-            picture = AGraph(string=source).draw(format=kind, prog="dot")
-            told.seek(0)
-            complaints = told.read()
-    if not picture or b"Error:" in complaints:
-        words = complaints.decode(errors="replace")
-        raise RuntimeError(f"Graphviz cannot draw this: {words}")
-    return picture
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # sys.modules says that there is no such package
+        return False
 
 
-def _by_program(source: str, kind: str) -> tuple[bytes, bytes]:
-    program = shutil.which("dot")
-    if program is None:
-        raise NoRenderer(WAYS_OUT)
-    words = [program, f"-T{kind}"]
-    done = subprocess.run(
-        words, input=source.encode(), capture_output=True, check=False
-    )
-    return done.stdout, done.stderr
-
-
-@contextmanager
-def _complaints():
-    """Catch what Graphviz, a C library, writes to the error stream of the process.
-
-    It does not raise, and its fonts complain of newer configurations than theirs.
-    """
-    with tempfile.TemporaryFile() as told:
-        stream = os.dup(2)
-        os.dup2(told.fileno(), 2)
-        try:
-            yield told
-        finally:
-            os.dup2(stream, 2)
-            os.close(stream)
+def _is_complete(picture: bytes, kind: str) -> bool:
+    begin, end = _COMPLETE[kind]
+    return picture.startswith(begin) and picture.rstrip().endswith(end)
 
 
 def _warn_without_fonts(kind: str) -> None:
@@ -98,12 +114,44 @@ def _warn_without_fonts(kind: str) -> None:
         )
 
 
+# --- Files ----------------------------------------------------------------------------
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace the file ``path`` in one step: nobody ever sees half a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def show(content: bytes, suffix: str) -> Path:
+    """Open a picture with the system's viewer, or print its path; return the path."""
+    with NamedTemporaryFile(prefix="tinygrad_bn-", suffix=suffix, delete=False) as file:
+        file.write(content)
+    path = Path(file.name)
+    # Without a screen, a browser for terminals would take over the console.
+    screens = "DISPLAY", "WAYLAND_DISPLAY"
+    has_screen = sys.platform != "linux" or any(map(os.environ.get, screens))
+    if not (has_screen and webbrowser.open(path.as_uri())):
+        print(f"found no program to show the picture, which is saved as {path}")
+    return path
+
+
+# --- SVG and HTML ---------------------------------------------------------------------
+
+
 def svg(source: str) -> str:
-    """The SVG of ``source``, which points to nothing outside and has values as
-    tooltips."""
+    """The picture of ``source`` as SVG, with values as tooltips and no links.
+
+    It is at most as wide as what contains it, such as the cell of a notebook.
+    """
     text = render(source, "svg").decode()
     root = ElementTree.fromstring(re.sub(r"<!DOCTYPE[^>]*>", "", text, count=1))
-    # Graphviz's own titles are ids, its tooltips links to nowhere.
+    # Graphviz writes ids as titles, and tooltips as titles of links to nowhere.
     for parent in list(root.iter()):
         for child in [c for c in parent if c.tag == f"{{{_SVG}}}title"]:
             parent.remove(child)
@@ -111,7 +159,8 @@ def svg(source: str) -> str:
         for i, child in enumerate(parent):
             if child.tag == f"{{{_SVG}}}a":
                 parent[i] = _titled_group(child)
-    # Older versions of Graphviz leave it to the viewer to drop spaces.
+    root.set("style", "max-width: 100%; height: auto;")
+    # Some versions of Graphviz do not say that spaces are to be kept.
     root.set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
     return ElementTree.tostring(root, encoding="unicode")
 
@@ -126,8 +175,10 @@ def _titled_group(link: ElementTree.Element) -> ElementTree.Element:
 
 
 def page(picture: str, title: str, background: str, ink: str) -> str:
-    """One HTML file around an SVG: no requests, no scripts; hovering lights one
-    thing."""
+    """One HTML file around an SVG, without scripts or requests.
+
+    The box or gradient under the pointer stands out.
+    """
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -1,4 +1,4 @@
-"""What a drawing shows, as data: boxes, arrows, and the gradient streams beside them.
+"""What a drawing shows, as data: boxes, arrows, and the gradients along the arrows.
 
 ==================  ====================================================================
 box                 a tensor with what it absorbed, or a folded call of a module
@@ -7,6 +7,7 @@ arrow               data going forward from one box to another
 stream              the gradient that goes back along an arrow, one per group of routes
 group               the routes that share their first gate: ``direct``, ``E[x]``, ...
 ledger              value, one row per group, balance and total of a trainable leaf
+alarm               where NaN or infinity first appears
 frame               a call of a composite or module that is drawn open, around its boxes
 ==================  ====================================================================
 
@@ -18,13 +19,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-COMMON, DIRECT = "common", "direct"
+COMMON, DIRECT, AROUND = "common", "direct", "around"
 
 
 @dataclass
 class Tiles:
-    """Values as small colored tiles under a heading, with sums over the rows if
-    given."""
+    """Values as small colored tiles under a heading, and the sums of their columns."""
 
     heading: str
     values: np.ndarray
@@ -32,32 +32,44 @@ class Tiles:
 
 
 @dataclass
-class Ledger:
-    """The gradient of a leaf: its values, a row ``(group, label, entries)`` per group
-    of routes, None for entries where it is cut, the total, and one sentence.
+class Row:
+    """A line of a ledger or sheet: entries of a gradient, and its norm.
 
-    ``of`` names the gradient; ``unit`` says what the entries are, if not the elements.
+    ``entries`` is None where the route is cut. ``norm`` is None where the entries are
+    the whole gradient.
+    """
+
+    group: str
+    label: str
+    entries: list[float] | None
+    norm: float | None = None
+
+
+@dataclass
+class Ledger:
+    """The gradient of a leaf: its values, a row per group of routes, and the total.
+
+    ``of`` names the gradient. ``columns`` are the indices of the entries shown, if they
+    are not all. ``remark`` is one sentence about the whole.
     """
 
     values: list[float]
-    rows: list[tuple[str, str, list[float] | None]]
-    total: list[float]
-    residue: float
+    rows: list[Row]
+    total: Row
     of: str
-    unit: str = ""
-    verdict: str = ""
+    columns: list[str] = field(default_factory=list)
+    remark: str = ""
 
 
 @dataclass
 class Chain:
-    """A route as the boxes it passes: links ``(factor before it, title, gate or
-    kind)``."""
+    """A route as the boxes it passes: links ``(factor, title, gate or kind)``.
 
-    label: str
-    group: str
+    The factor is what the gradient is multiplied by before it reaches the box.
+    """
+
+    row: Row
     links: list[tuple[str, str, str]]
-    entries: list[float]
-    cut: bool
 
 
 @dataclass
@@ -65,15 +77,16 @@ class Sheet:
     """All routes to a leaf, one chain below the other, and their total."""
 
     chains: list[Chain]
-    total: list[float]
-    residue: float
-    of: str
+    total: Row
+    columns: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Bar:
-    """A parameter in a folded module: the norm of its gradient, and the parts that
-    cancel."""
+    """A parameter in a folded module: the norm of its gradient.
+
+    ``parts`` are the norms of the routes that cancel, by group, if the gradient is 0.
+    """
 
     name: str
     shape: str
@@ -83,7 +96,7 @@ class Bar:
 
 @dataclass
 class Box:
-    """One node: ``kind`` is leaf, data, op, gate, module, rest or output."""
+    """One node: ``kind`` is leaf, data, op, rest or output."""
 
     key: int
     kind: str
@@ -97,17 +110,17 @@ class Box:
     ledger: Ledger | None = None
     sheet: Sheet | None = None
     bars: list[Bar] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
     tooltip: str = ""
 
 
 @dataclass
 class Stream:
-    """A gradient on its way back: what travels (``chip``) and what it is multiplied
-    by."""
+    """A gradient on its way back, with what travels and what it is multiplied by."""
 
     group: str
     norm: float
-    chip: str = ""
+    amount: str = ""
     factor: str = ""
     cancels: bool = False
     cut: bool = False
@@ -125,8 +138,7 @@ class Arrow:
 
 @dataclass
 class Frame:
-    """A call that is drawn open: its title, the boxes directly in it, the frames in
-    it."""
+    """A call that is drawn open: its title, the boxes and the frames directly in it."""
 
     title: str
     note: str = ""
@@ -136,8 +148,7 @@ class Frame:
 
 @dataclass
 class Scene:
-    """A whole drawing. ``top`` is the frame of everything, which is not drawn
-    itself."""
+    """A whole drawing. ``top`` is the frame of everything and is not drawn itself."""
 
     boxes: list[Box]
     arrows: list[Arrow]
@@ -148,18 +159,25 @@ class Scene:
 def number(value: float, places: int = 2, sign: bool = False) -> str:
     """A number as pictures write it: short, with a real minus sign.
 
-    With ``sign``, always signed and with the same number of places.
+    With ``sign``, it is always signed and has the same number of places.
     """
     value = float(value)
     if not np.isfinite(value):
-        text = {"nan": "nan", "inf": "∞", "-inf": "-∞"}[str(value)]
+        words = {"nan": "nan", "inf": "+∞" if sign else "∞", "-inf": "-∞"}[str(value)]
     elif value and not 0.5 * 10**-places <= abs(value) < 1e4:
         mantissa, _, power = f"{value:{'+' if sign else ''}.1e}".partition("e")
-        text = f"{mantissa.removesuffix('.0')}e{int(power)}"
+        words = f"{mantissa.removesuffix('.0')}e{int(power)}"
+    elif sign and not value:
+        words = "0"
     else:
-        text = f"{value:{'+' if sign else ''}.{places}f}"
-        text = text if sign or not places else text.rstrip("0").rstrip(".")
-    return text.replace("-", "−")
+        words = f"{value:{'+' if sign else ''}.{places}f}"
+        words = words if sign or not places else words.rstrip("0").rstrip(".")
+    return words.replace("-", "−")
+
+
+def size_text(norm: float) -> str:
+    """A norm as pictures write it: with two places, so that columns line up."""
+    return number(norm, sign=True).removeprefix("+")
 
 
 def shape_text(shape: Iterable[int]) -> str:

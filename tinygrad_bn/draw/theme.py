@@ -1,8 +1,9 @@
 """The colors of drawings, light and dark, and the colors of values.
 
-Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, others
-purple (Okabe & Ito's palette, which color-blind readers can tell apart). Color is never
-the only cue: routes are named, cuts are dotted and crossed, what cancels is dashed.
+Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, all others
+purple. This is Okabe and Ito's palette, which color-blind readers can distinguish.
+Color is never the only cue: routes are named, cuts are dotted and crossed, what cancels
+is dashed.
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Theme:
     negative: str
     positive: str
     zero: str
+    track: str
+    alarm: str
 
     def of(self, group: str) -> str:
         """The color of the streams of a group of routes."""
@@ -51,14 +54,15 @@ class Theme:
 
     def of_operation(self, operation: str) -> str:
         """The color of a primitive, the same wherever it occurs."""
-        name = operation.split()[0]
+        name = operation.split()[0].partition("(")[0]
         color = _OPERATIONS.get(name, self.border)
         return _mix(self.background, color, 0.35)
 
     def tile(self, value: float, largest: float) -> str:
-        """Purple for negative values, green for positive ones, the stronger the
-        larger."""
-        if not np.isfinite(value) or not largest:
+        """Purple if negative, green if positive, red if not finite."""
+        if not np.isfinite(value):
+            return _mix(self.background, self.alarm, 0.35)
+        if not largest:
             return self.zero
         end = self.positive if value > 0 else self.negative
         return _mix(self.zero, end, min(abs(value) / largest, 1) ** 0.8)
@@ -69,14 +73,14 @@ LIGHT = Theme(
     border="#c3cbd4", operation="#ffffff", data="#f4f6f8", leaf="#fff9e8",
     leaf_border="#e69f00", frame="#f6f8fa", mean="#d55e00", mean_text="#b84d00",
     var="#00806a", direct="#0072b2", other="#a24a86", negative="#a67bb5",
-    positive="#62a877", zero="#f7f7f5",
+    positive="#62a877", zero="#f7f7f5", track="#e9edf1", alarm="#c1121f",
 )  # fmt: skip
 DARK = Theme(
     background="#0f151c", ink="#e8edf2", quiet="#9aa7b4", arrow="#6b7886",
     border="#44515e", operation="#18212b", data="#202a35", leaf="#2b2413",
     leaf_border="#e69f00", frame="#141c25", mean="#e8762c", mean_text="#ff9a57",
     var="#2fb49c", direct="#4aa3df", other="#d585bb", negative="#7d4f92",
-    positive="#2f7d4b", zero="#222c37",
+    positive="#2f7d4b", zero="#222c37", track="#26313d", alarm="#ff5d5d",
 )  # fmt: skip
 # The letters with which batch norm and its gradients are spelled, then the others.
 _OPERATIONS = {

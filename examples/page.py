@@ -1,0 +1,104 @@
+"""What does batch norm do to gradients? A page to play with.
+
+    python examples/page.py
+
+Write ``examples/page/index.html``: one file that loads nothing, opened by a double
+click. It has six chapters, each with a question, one figure, and the ten lines of
+Python behind it.
+
+The engine computes the numbers when the page is built. Two things are computed in the
+browser, and tests compare them with the engine: the forward pass and the two routes of
+chapter 1 (a sum and a mean), and the vector algebra of chapter 3.
+
+Not shown: how the engine works (read ``tinygrad_bn/tape.py``), and networks of other
+shapes than a chapter of fully connected layers.
+
+Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3; for chapter 5, Yang et
+al., arXiv 1902.08129.
+"""
+
+import argparse
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from parts.page import bias, cases, depth, geometry, rates, routes
+
+HERE = Path(__file__).parent
+PARTS = HERE / "parts" / "page"
+CHAPTERS = {
+    "bias": bias, "routes": routes, "geometry": geometry, "cases": cases,
+    "depth": depth, "rates": rates,
+}  # fmt: skip
+
+
+def read(name: str) -> str:
+    return (PARTS / name).read_text(encoding="utf-8")
+
+
+def as_json(value: object) -> str:
+    """JSON that may stand in a page: ``<`` could end the element that holds it."""
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
+
+
+def policy(style: str, script: str) -> str:
+    """The rule by which a browser refuses everything but this style and this script."""
+
+    def digest(text: str) -> str:
+        sha = hashlib.sha256(text.encode()).digest()
+        return f"'sha256-{base64.b64encode(sha).decode()}'"
+
+    return (
+        f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def python(chapter: str) -> str:
+    """The lines of Python behind a figure, folded, with a button that copies them."""
+    code = html.escape(read(f"snippets/{chapter}.py"))
+    return (
+        '<details class="python"><summary>The same in Python</summary>'
+        f"<pre><code>{code}</code></pre>"
+        '<button type="button" class="copy">Copy</button></details>'
+    )
+
+
+def page() -> str:
+    """The whole page."""
+    style = read("page.css")
+    script = "\n".join(read(f"{name}.js") for name in ("frame", *CHAPTERS))
+    numbers, parts = {}, {}
+    for name, chapter in CHAPTERS.items():
+        numbers[name] = chapter.numbers()
+        parts |= {f"{name}_{key}": part for key, part in chapter.parts().items()}
+        parts[f"{name}_python"] = python(name)
+    return Template(read("template.html")).substitute(
+        parts,
+        policy=policy(style, script),
+        style=style,
+        script=script,
+        data=as_json(numbers),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "page", help="folder for index.html"
+    )
+    given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / "index.html"
+    path.write_text(page(), encoding="utf-8")
+    print(f"page: {path}")
+
+
+if __name__ == "__main__":
+    main()

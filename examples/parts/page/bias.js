@@ -1,0 +1,82 @@
+// Chapter 1: four samples, one bias, and what is left of its gradient.
+
+// The forward pass and the two routes to b. `flow` is false where E[x] is a constant.
+function centered({ u, c }, b, flow) {
+  const x = u.map((value) => value + b);
+  const mean = average(x);
+  const xHat = x.map((value) => value - mean);
+  const direct = sum(c);
+  // E[x] is subtracted from every sample, and it is an average of all of them.
+  const share = -sum(c) / u.length;
+  const through = flow ? sum(u.map(() => share)) : null;
+  return { x, mean, xHat, loss: dot(c, xHat), direct, through, total: direct + through };
+}
+
+{
+  const { u, lr, steps, b: start, limit, scale, origin } = data.bias;
+  const position = (value) => origin + scale * value;
+  let step = 0; // Of the training that is running, 0 if there is none.
+  let timer = null;
+
+  function show({ b, flow, trained }) {
+    const { x, mean, xHat, loss, direct, through, total } = centered(data.bias, b, flow);
+    write("#bias-b", plain(b));
+    x.forEach((value, i) => put(`#bias-x${i}`, { cx: position(value) }));
+    xHat.forEach((value, i) => put(`#bias-hat${i}`, { cx: position(value) }));
+    put("#bias-mean", { transform: `translate(${position(mean)} 0)` });
+    put("#bias-trail", { x1: position(average(u) + start), x2: position(mean) });
+    write("#bias-loss", `loss L = ${plain(loss)}`);
+    write("#bias-direct", signed(direct));
+    write("#bias-through", flow ? signed(through) : "cut");
+    write("#bias-total", signed(total));
+    write("#bias-said", said(b, flow, trained, total));
+    put("#bias-figure", {
+      "aria-label":
+        `Upper line: the four samples x = u + b at ${x.map(plain).join(", ")}, and their ` +
+        `mean E[x] at ${plain(mean)}. Lower line: x̂ = x − E[x] at ` +
+        `${xHat.map(plain).join(", ")}, and their mean at 0. The loss is ${plain(loss)}.`,
+    });
+  }
+
+  function said(b, flow, trained, total) {
+    const moved = `b has moved by ${signed(b - start)}; x̂ and the loss have not.`;
+    if (step) return `Step ${step} of ${steps}: ∂L/∂b is ${signed(total)}.`;
+    if (trained && flow) return `${steps} steps, and b stays where it was: each brought 0.`;
+    if (trained && Math.abs(b) === limit) {
+      return `${moved} The scale ends here; nothing else would stop b.`;
+    }
+    if (trained) return `${moved} With this loss, nothing ever stops it.`;
+    if (!flow) return "E[x] takes nothing back, so b gets a gradient. Yet x̂ never notices b.";
+    return b === start ? "The two routes cancel. Nothing is left for b to learn." : moved;
+  }
+
+  // One step of gradient descent after the other, or all at once without motion.
+  function train() {
+    const { b, flow } = chapters.bias.state;
+    step = (step + 1) % (steps + 1);
+    if (step === 0) return set("bias", { trained: true });
+    set("bias", { b: b - lr * centered(data.bias, b, flow).total });
+    if (still()) train();
+    else timer = setTimeout(train, 40);
+  }
+
+  function interrupt() {
+    clearTimeout(timer);
+    step = 0;
+    chapters.bias.state.trained = false;
+  }
+
+  chapter("bias", {
+    defaults: { b: start, flow: true, trained: false },
+    // Without the rounding of thirty additions.
+    clean: (s) => ({ ...s, b: within(Number(s.b.toFixed(6)), -limit, limit, start) }),
+    show,
+    actions: { train },
+    interrupt,
+  });
+  draggable($("#bias-samples"), () => {
+    interrupt();
+    const { b } = chapters.bias.state;
+    return (dx) => set("bias", { b: b + dx / scale });
+  });
+}

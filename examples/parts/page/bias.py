@@ -1,0 +1,62 @@
+"""Chapter 1: four samples, one bias, and what is left of its gradient."""
+
+from parts.page.svg import WIDTH, circle, element, figure, line, words
+from support import drawings as example
+
+FEATURE = 1  # of the four samples of the drawings
+U, C, B = example.U[:, FEATURE], example.C[:, FEATURE], 2.0
+LEARNING_RATE, STEPS = 0.1, 30
+# The bias moves between -7 and 7, so the samples lie between -8 and 11.
+LIMIT, SCALE, ORIGIN = 7, 18, 158
+
+
+def numbers() -> dict:
+    """What the script needs to compute the forward pass and the two routes."""
+    return {
+        "u": U.tolist(), "c": C.tolist(), "b": B, "lr": LEARNING_RATE, "steps": STEPS,
+        "limit": LIMIT, "scale": SCALE, "origin": ORIGIN,
+    }  # fmt: skip
+
+
+def parts() -> dict[str, object]:
+    """What the template contains of this chapter."""
+    return {"figure": drawing(), "b": B, "limit": LIMIT, "steps": STEPS}
+
+
+def drawing() -> str:
+    """Two lines of dots, where they are before anybody touches the bias."""
+    x, y, y_hat = U + B, 62, 158
+
+    def place(value):
+        return ORIGIN + SCALE * value
+
+    def marker(y, text, class_, **rest):
+        arrow = element("path", d=f"M0 {y} l7 12 h-14 z", class_=f"marker {class_}")
+        label = words(text, 0, y + 26, f"middle {class_}")
+        return element("g", arrow, label, **rest)
+
+    samples = [
+        circle(place(v), y, 7, "sample", id=f"bias-x{i}") for i, v in enumerate(x)
+    ]
+    area = element("rect", x=0, y=y - 26, width=WIDTH, height=56, class_="area")
+    hats = [
+        circle(place(v), y_hat, 7, "normalized", id=f"bias-hat{i}")
+        for i, v in enumerate(U - U.mean())
+    ]
+    mean = place(x.mean())
+    return figure(
+        "bias",
+        204,
+        words("x = u + b", 4, 16, "bold bias"),
+        line(mean, y - 20, mean, y - 20, "trail", id="bias-trail"),
+        line(0, y, WIDTH, y, "axis"),
+        marker(
+            y + 10, "E[x]", "mean", id="bias-mean", transform=f"translate({mean} 0)"
+        ),
+        element("g", area, *samples, id="bias-samples"),
+        words("x̂ = x − E[x]", 4, 124, "bold"),
+        words("", WIDTH - 4, 124, "end", id="bias-loss"),
+        line(0, y_hat, WIDTH, y_hat, "axis"),
+        *hats,
+        marker(y_hat + 10, "mean 0", "quiet", transform=f"translate({ORIGIN} 0)"),
+    )

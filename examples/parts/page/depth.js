@@ -1,0 +1,69 @@
+// Chapter 5: profiles that the engine measured when the page was built.
+{
+  const { measured, theory, first, activations, norms, sigmas } = data.depth;
+  const { left, right, top, bottom, limit } = data.depth;
+  const layers = measured[`${first.activation} ${first.norm} ${first.sigma}`].length;
+  const across = (i) => left + (i * (right - left)) / (layers - 1);
+  const up = (power) => (top + bottom) / 2 - (power * (bottom - top)) / (2 * limit);
+  const points = (profile) => profile.map((v, i) => `${across(i)},${up(v)}`).join(" ");
+
+  function show({ activation, norm, sigma }) {
+    const profile = (n, s) => measured[`${activation} ${n} ${s}`];
+    const curves = [...document.querySelectorAll("#depth-curves polyline")];
+    const chosen = profile(norm, sigma);
+    sigmas.forEach((s, i) => {
+      curves[2 * i].setAttribute("points", points(profile("none", s)));
+      curves[2 * i + 1].setAttribute("points", points(profile(norm, s)));
+    });
+    curves.at(-1).setAttribute("points", points(chosen));
+    const expected = theory[`${activation} ${norm} ${sigma}`];
+    const circles = expected.map((v, i) => (i % 3 === 1 ? dotAt(i, v) : null)).filter(Boolean);
+    $("#depth-theory").replaceChildren(...circles);
+
+    for (const [name, row] of Object.entries({ measured: chosen, theory: expected })) {
+      write(`#depth-${name}-factor`, factor(row).toFixed(2));
+      write(`#depth-${name}-all`, scientific(row[0]));
+    }
+    const all = sigmas.map((s) => profile(norm, s)[0]);
+    const said =
+      `${activation}, ${norms[norm]}, σ = ${sigma}: from layer ${layers} to layer 1, ` +
+      `|∂L/∂h|² is multiplied by ${scientific(chosen[0])}. ${spread(all)}`;
+    write("#depth-said", said);
+    put("#depth-figure", { "aria-label": `Curves of |∂L/∂h|² over the layers. ${said}` });
+  }
+
+  function spread(powers) {
+    const [low, high] = [Math.min(...powers), Math.max(...powers)];
+    if (high - low < 0.1) return "Every σ gives the same line.";
+    return `Other σ: from ${scientific(low)} to ${scientific(high)}.`;
+  }
+
+  function dotAt(i, power) {
+    const circle = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    const place = { cx: across(i), cy: up(power), r: 3.5, class: "theory" };
+    for (const [name, value] of Object.entries(place)) circle.setAttribute(name, value);
+    return circle;
+  }
+
+  // The factor per layer toward the input, averaged over layers 8 to 25.
+  const factor = (profile) => 10 ** ((profile[7] - profile[24]) / 17);
+
+  // A power of ten, such as 2.3 · 10⁴, or a plain number where that is short.
+  function scientific(power) {
+    if (Math.abs(power) < 2) return (10 ** power).toFixed(2);
+    const whole = Math.floor(power);
+    const digits = [...String(whole)].map((d) => (d === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]));
+    return `${(10 ** (power - whole)).toFixed(1)} · 10${digits.join("")}`;
+  }
+
+  const known = (value, values, otherwise) => (values.includes(value) ? value : otherwise);
+  chapter("depth", {
+    defaults: first,
+    clean: ({ activation, norm, sigma }) => ({
+      activation: known(activation, activations, first.activation),
+      norm: known(norm, Object.keys(norms), first.norm),
+      sigma: known(sigma, sigmas, first.sigma),
+    }),
+    show,
+  });
+}

@@ -1,0 +1,192 @@
+"use strict";
+
+// What all chapters share: state, controls, the URL's hash, numbers as text.
+//
+// A chapter registers its default state, a function that makes any state valid, and one
+// that shows a state. Controls name the entry of the state that they set
+// (data-state="b"), and buttons name an action of the chapter (data-action="train").
+// `interrupt` ends an animation before anything else happens.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const chapters = {};
+
+function chapter(id, { defaults, clean, show, actions = {}, interrupt = () => {} }) {
+  const section = document.getElementById(id);
+  chapters[id] = { section, defaults, clean, show, state: { ...defaults } };
+  section.addEventListener("input", ({ target }) => {
+    if (!target.dataset.state) return;
+    interrupt();
+    set(id, { [target.dataset.state]: valueOf(target) });
+  });
+  section.addEventListener("click", ({ target }) => {
+    const action = target.closest("[data-action]")?.dataset.action;
+    if (!action) return;
+    interrupt();
+    if (action === "reset") set(id, defaults);
+    else actions[action]();
+  });
+}
+
+// Change entries of a chapter's state, show it, and remember it in the hash.
+function set(id, changes) {
+  const { state, clean } = chapters[id];
+  Object.assign(state, clean({ ...state, ...changes }));
+  refresh(id);
+  remember(id);
+}
+
+function refresh(id) {
+  const { section, state, show } = chapters[id];
+  for (const control of section.querySelectorAll("[data-state]")) {
+    const value = state[control.dataset.state];
+    if (control.type === "checkbox") control.checked = value;
+    else if (control.type === "radio") control.checked = control.value === value;
+    else control.value = value;
+  }
+  show(state);
+}
+
+function valueOf(control) {
+  if (control.type === "checkbox") return control.checked;
+  return control.type === "range" ? control.valueAsNumber : control.value;
+}
+
+// --- The hash: #chapter&chapter.entry=value&..., with the entries that are not defaults.
+
+let waiting = null;
+
+function remember(id) {
+  // Browsers refuse a change of the address at every movement of the mouse.
+  clearTimeout(waiting);
+  waiting = setTimeout(() => history.replaceState(null, "", hashOf(id)), 150);
+}
+
+function hashOf(id) {
+  const entries = [];
+  for (const [name, { state, defaults }] of Object.entries(chapters)) {
+    for (const key of Object.keys(defaults)) {
+      const text = String(state[key]);
+      if (text !== String(defaults[key])) {
+        entries.push(`&${name}.${key}=${encodeURIComponent(text)}`);
+      }
+    }
+  }
+  return `#${id}${entries.join("")}`;
+}
+
+function recall() {
+  const [id, ...entries] = location.hash.slice(1).split("&");
+  // A link within the page names only a chapter, and keeps what the reader has set.
+  if (entries.length === 0 && recall.done) return;
+  const found = {};
+  for (const entry of entries) {
+    const [, name, key, text] = /^(\w+)\.(\w+)=(.*)$/.exec(entry) ?? [];
+    if (Object.hasOwn(chapters, name) && Object.hasOwn(chapters[name].defaults, key)) {
+      (found[name] ??= {})[key] = parse(text, chapters[name].defaults[key]);
+    }
+  }
+  for (const [name, { state, defaults, clean }] of Object.entries(chapters)) {
+    Object.assign(state, clean({ ...defaults, ...found[name] }));
+    refresh(name);
+  }
+  if (entries.length && Object.hasOwn(chapters, id)) {
+    chapters[id].section.scrollIntoView({ behavior: "instant" });
+  }
+  recall.done = true;
+}
+
+// The text of an entry as a value of the type that its default has.
+function parse(text, like) {
+  try {
+    text = decodeURIComponent(text);
+  } catch {
+    return like;
+  }
+  if (typeof like === "boolean") return text === "true";
+  if (typeof like === "number") return text.trim() ? Number(text) : like;
+  if (Array.isArray(like)) return text.split(",").map(Number);
+  return text;
+}
+
+// --- Numbers
+
+const sum = (v) => v.reduce((total, a) => total + a, 0);
+const average = (v) => sum(v) / v.length;
+const dot = (v, w) => sum(v.map((a, i) => a * w[i]));
+const within = (value, low, high, otherwise) =>
+  Number.isFinite(value) ? Math.min(Math.max(value, low), high) : otherwise;
+
+// A value, such as 2.00 or −0.13; adding 0 removes the sign of a rounded -0.
+function plain(value) {
+  return (Number(value.toFixed(2)) + 0).toFixed(2).replace("-", "\u2212");
+}
+
+// A gradient, such as +1.50; 0 where nothing but rounding is left.
+function signed(value) {
+  if (Math.abs(value) < 1e-9) return "0";
+  return (value > 0 ? "+" : "") + plain(value);
+}
+
+// --- The document
+
+const $ = (selector) => document.querySelector(selector);
+const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+function write(selector, text) {
+  $(selector).textContent = text;
+}
+
+function put(selector, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    $(selector).setAttribute(name, value);
+  }
+}
+
+// While the pointer drags an element, tell `move` how far it is from where it began, in
+// units of the figure. `begin` returns `move`.
+function draggable(element, begin) {
+  const matrix = () => element.ownerSVGElement.getScreenCTM().inverse();
+  const at = ({ clientX, clientY }) => new DOMPoint(clientX, clientY).matrixTransform(matrix());
+  let move = null;
+  let start = null;
+  element.addEventListener("pointerdown", (event) => {
+    element.setPointerCapture(event.pointerId);
+    start = at(event);
+    move = begin();
+  });
+  element.addEventListener("pointermove", (event) => {
+    const point = at(event);
+    move?.(point.x - start.x, point.y - start.y);
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    element.addEventListener(end, () => (move = null));
+  }
+}
+
+async function copy(button) {
+  const code = button.parentElement.querySelector("code");
+  getSelection().selectAllChildren(code);
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Selected: press Ctrl+C";
+  }
+}
+
+// All chapters are registered before anything is shown.
+addEventListener("DOMContentLoaded", () => {
+  recall();
+  addEventListener("hashchange", recall);
+  for (const button of document.querySelectorAll(".copy")) {
+    button.addEventListener("click", () => copy(button));
+  }
+  // A figure that is too wide for the screen scrolls, by keyboard too.
+  const scrolling = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  document.querySelectorAll("figure, pre").forEach((e) => scrolling.observe(e));
+});

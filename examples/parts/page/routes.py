@@ -1,0 +1,192 @@
+"""Chapter 2: the gradient on its way to the bias, one operation at a time.
+
+What belongs to a step is shown from that step on (``data-since`` in the page).
+
+    step    one operation, forward or backward; 0 is before the first
+    part    a box or an arrow that a reader can point at
+"""
+
+import html
+from dataclasses import asdict, dataclass
+
+import tinygrad_bn as tg
+from parts.page import bias
+from parts.page.svg import arrow, box, element, figure, pill, words
+from parts.page.text import listed, plain, signed
+
+
+class Graph:
+    """The centering graph of chapter 1, and what the engine computes for it."""
+
+    def __init__(self) -> None:
+        u = tg.Tensor(bias.U, name="u")
+        b = tg.Tensor(bias.B, requires_grad=True, name="b")
+        x = (u + b).named("x")
+        mean = x.mean().named("E[x]")
+        x_hat = (x - mean).named("x_hat")
+        loss = (x_hat * bias.C).sum().named("L")
+        self.x, self.mean, self.x_hat = x.data, mean.item(), x_hat.data
+        self.loss = loss.item()
+        self.d_x_hat, self.d_x = (t.data for t in tg.grad(loss, [x_hat, x]))
+        self.d_mean, self.total = (t.item() for t in tg.grad(loss, [mean, b]))
+        to_x, to_b = (tg.explain(loss, t, gates=["E[x]"]) for t in (x, b))
+        self.x_direct, self.x_through = (route.gradient for route in to_x)
+        self.direct, self.through = (float(route.gradient) for route in to_b)
+
+
+G = Graph()
+# What each step says. Steps 1 to 4 go forward, 5 to 10 backward, 11 adds up.
+STEPS = f"""\
+Only u and b are known. Press Next.
+Forward. Each of the four samples gets the same b.
+E[x] is the mean of the samples: {plain(G.mean)}.
+x̂ is what is left when E[x] is subtracted from each sample.
+The loss weights x̂ with c = ({listed(bias.C)}).
+Backward. The loss hands each sample of x̂ its weight, c.
+x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.
+The other leads to E[x], subtracted from all four samples: {signed(G.d_mean, 3)}, \
+minus the sum of c.
+E[x] is an average, so each sample gets a quarter: {signed(G.x_through[0], 3)}.
+b was added to each sample, so it collects their sum. Directly: {signed(G.direct, 3)}.
+Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.
+The sum is {signed(G.total)}. Every arrow carried something, and at b the two cancel.
+""".splitlines()
+LAST = len(STEPS) - 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box or an arrow: what to call it, since when it is shown, and what it says."""
+
+    name: str
+    since: int
+    rule: str
+    values: str
+
+
+_SUMMED = "Summed, because b was added four times."
+PARTS = {
+    "u": Part("u", 0, "The data: four samples of one feature.", listed(bias.U)),
+    "b": Part("b", 0, "The bias, one number for all samples.", plain(bias.B)),
+    "x": Part("x = u + b", 1, "b is added to every sample.", listed(G.x)),
+    "mean": Part("E[x]", 2, "The sum of the samples, divided by 4.", plain(G.mean)),
+    "hat": Part("x̂ = x − E[x]", 3, "E[x] is subtracted.", listed(G.x_hat)),
+    "loss": Part("L = Σ c·x̂", 4, "Weighted with c, and summed.", plain(G.loss)),
+    "loss-hat": Part("L to x̂", 5, "Times c, the weights.", listed(G.d_x_hat, 3)),
+    "hat-x": Part("x̂ to x", 6, "Times 1: x̂ contains x.", listed(G.x_direct, 3)),
+    "hat-mean": Part(
+        "x̂ to E[x]", 7, "Times −1, summed over the samples.", signed(G.d_mean, 3)
+    ),
+    "mean-x": Part(
+        "E[x] to x", 8, "A quarter of it to each sample.", listed(G.x_through, 3)
+    ),
+    "x-b-direct": Part("x to b, directly", 9, _SUMMED, signed(G.direct, 3)),
+    "x-b-through": Part("x to b, through E[x]", 10, _SUMMED, signed(G.through, 3)),
+}
+
+
+def numbers() -> dict:
+    """What the script shows: the words of each step and of each part."""
+    parts = {key: asdict(part) for key, part in PARTS.items()}
+    return {"steps": STEPS, "alternatives": _alternatives(), "parts": parts}
+
+
+def _alternatives() -> list[str]:
+    start = "A graph. u and b lead to x; x leads to E[x] and to x̂; x̂ leads to the loss."
+    texts, shown = [], ""
+    for step in range(LAST + 1):
+        for part in PARTS.values():
+            if part.since == step:
+                shown += f" {part.name}: {part.values}."
+        texts.append(f"{start} Step {step} of {LAST}.{shown}")
+    return texts
+
+
+def parts() -> dict[str, object]:
+    """What the template contains of this chapter."""
+    return {"figure": drawing(), "last": LAST, "ledger": ledger()}
+
+
+def drawing() -> str:
+    return figure("routes", 414, *_forward(), *_backward(), *_boxes(), role="group")
+
+
+def _boxes():
+    yield _box("b", 4, 4, 156, 30, "b", [(None, [bias.B], 0)], "leaf")
+    yield _box("u", 168, 4, 196, 30, "u", [(None, bias.U, 0)], "data")
+    x_rows = [("value", G.x, 1), ("∂L/∂x", G.d_x, 8)]
+    yield _box("x", 56, 96, 260, 56, "x = u + b", x_rows)
+    mean_rows = [("value", [G.mean], 2), ("∂L/∂E[x]", [G.d_mean], 7)]
+    yield _box("mean", 4, 192, 128, 56, "E[x] = mean(x)", mean_rows, "of-mean")
+    hat_rows = [("value", G.x_hat, 3), ("∂L/∂x̂", G.d_x_hat, 5)]
+    yield _box("hat", 56, 288, 260, 56, "x̂ = x − E[x]", hat_rows)
+    yield _box("loss", 104, 382, 160, 30, "L = Σ c·x̂", [(None, [G.loss], 4)], "data")
+
+
+def _box(key, x, y, width, height, title, rows, class_=""):
+    """A box with a title and rows of values, aligned at the right."""
+    color = {"leaf": "bias", "of-mean": "mean"}.get(class_, "")
+    content = [
+        box(x, y, width, height, class_),
+        words(title, x + 8, y + (19 if height < 40 else 16), f"bold {color}"),
+    ]
+    for i, (label, values, since) in enumerate(rows):
+        below = y + (19 if label is None else 33 + 16 * i)
+        decimals = 3 if "∂" in (label or "") else 2
+        if label is not None:
+            content.append(words(label, x + 8, below, "quiet", data_since=since))
+        for j, v in enumerate(reversed(values)):
+            at = x + width - 8 - (42 if label is None else 48) * j
+            text = plain(v, decimals)
+            content.append(words(text, at, below, "end", data_since=since))
+    return _part(key, *content)
+
+
+def _part(key, *content):
+    return element(
+        "g", *content, data_part=key, tabindex=0, role="button",
+        aria_label=PARTS[key].name, class_="part",
+    )  # fmt: skip
+
+
+def _forward():
+    for points in (
+        [(150, 34), (150, 96)], [(270, 34), (270, 96)], [(70, 152), (32, 192)],
+        [(284, 152), (284, 288)], [(32, 248), (70, 288)], [(216, 344), (216, 382)],
+    ):  # fmt: skip
+        yield arrow(points, 8, "forward")
+
+
+def _backward():
+    yield _stream("loss-hat", [(168, 382), (168, 344)], "all", "c", 168, 364)
+    yield _stream("hat-x", [(232, 288), (232, 152)], "direct", "c", 232, 222)
+    yield _stream(
+        "hat-mean", [(116, 288), (96, 248)], "mean", signed(G.d_mean, 3), 140, 269
+    )
+    each = f"{signed(G.x_through[0], 3)} each"
+    yield _stream("mean-x", [(96, 192), (116, 152)], "mean", each, 152, 173)
+    through, direct = signed(G.through, 3), signed(G.direct, 3)
+    yield _stream("x-b-through", [(60, 96), (60, 34)], "mean", through, 46, 66)
+    yield _stream("x-b-direct", [(108, 96), (108, 34)], "direct", direct, 108, 66)
+
+
+def _stream(key, points, route, text, x, y):
+    """A gradient on its way: faint until its step, then with what it carries."""
+    (x0, y0), (x1, y1) = points
+    target = element("line", x1=x0, y1=y0, x2=x1, y2=y1, class_="target")
+    label = pill(text, x, y, route, data_since=PARTS[key].since)
+    return _part(key, target, arrow(points, 14, f"stream {route}"), label)
+
+
+def ledger() -> str:
+    """The rows of the table; each number is hidden until its step."""
+    rows = [
+        ("direct", "directly", signed(G.direct, 3), 9),
+        ("mean", "through E[x]", signed(G.through, 3), 10),
+        ("total", "∂L/∂b", signed(G.total), LAST),
+    ]
+    return "\n".join(
+        f'<tr class="{class_}"><th scope="row">{html.escape(name)}</th>'
+        f'<td><span data-since="{since}">{value}</span></td></tr>'
+        for class_, name, value, since in rows
+    )

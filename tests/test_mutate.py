@@ -1,0 +1,59 @@
+"""The mutation run: its sample is fixed, and its report counts what survived."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cosmic_ray")
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+import mutate
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of one file, whose only line of code is changed."""
+    path = tmp_path / "tinygrad_bn" / "optim.py"
+    path.parent.mkdir()
+    path.write_text(
+        '"""One."""\n\n\ndef f(x: int | None) -> float | None:\n    return x + 1\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(project):
+    everything = [mutate.key(m) for m in mutate.sample("optim", 1)]
+    half = [mutate.key(m) for m in mutate.sample("optim", 0.5)]
+    assert {*half} < {*everything}
+    assert len(half) == round(len(everything) / 2)
+    assert not any("BitOr_" in name for name in everything)
+    assert sum("NumberReplacer" in name for name in everything) == 2
+
+
+def test_a_result_counts_until_the_file_changes(project):
+    def first():
+        return mutate.key(mutate.sample("optim", 1)[0])
+
+    before = first()
+    project.write_text(project.read_text().replace("One.", "Two.") + "# A comment.\n")
+    assert first() == before
+    project.write_text(project.read_text().replace("x + 1", "x + 2"))
+    assert first() != before
+    assert first().split()[1:] == before.split()[1:]
+
+
+def test_the_report_lists_survivors_and_gives_the_score():
+    results = {
+        "a": {"how": "killed", "line": 1, "diff": []},
+        "b": {"how": "survived", "line": 7, "diff": ["-x + 1", "+x - 1"]},
+        "c": {"how": "timeout", "line": 2, "diff": []},
+        "d": {"how": "killed", "line": 3, "diff": []},
+    }
+    assert mutate.report(results, 5) == (
+        "\nb, line 7\n-x + 1\n+x - 1\n\n"
+        "4 of 5 mutants tested: {'killed': 2, 'survived': 1, 'timeout': 1}\n"
+        "score: 75.0%"
+    )
+    assert mutate.report({}, 5).endswith("0 of 5 mutants tested: {}")

@@ -1,0 +1,128 @@
+"""The routes to a leaf as chains of boxes, broken into lines that fit on a page."""
+
+from typing import Any
+
+from .markup import RULE, block, cell, rounded, table, text, width_of
+from .scene import Chain, Row, Sheet, number, size_text
+from .theme import Theme
+
+PAGE, ENTRY, PILL = 800, 68, 26
+LEFT, RIGHT = "LEFT", "RIGHT"
+Size = dict[str, Any]
+
+
+class Sheets:
+    """The label of a sheet, in one theme."""
+
+    def __init__(self, theme: Theme):
+        self.theme = theme
+
+    def sheet(self, sheet: Sheet) -> str:
+        """For each route a header and its boxes; then the total."""
+        rows: list[str] = []
+        if sheet.columns:
+            heads = [*sheet.columns, "norm"]
+            rows.append(
+                self._header("", [(h, self.theme.quiet, 11) for h in heads], "")
+            )
+        for chain in sheet.chains:
+            color = self.theme.text_of(chain.row.group)
+            rows.append(
+                self._header(chain.row.label, self._entries(chain.row, color), color)
+            )
+            broken = not any(chain.row.entries or [])
+            rows += [self._line(x, chain.row.group, broken) for x in _lines(chain)]
+            rows.append(RULE)
+        ink = self.theme.ink
+        rows.append(
+            self._header(sheet.total.label, self._entries(sheet.total, ink), ink)
+        )
+        cells = (row if row == RULE else cell(row, LEFT) for row in rows)
+        return table(cells, padding=6, color=self.theme.border)
+
+    def _entries(self, row: Row, color: str) -> list[tuple[str, str, int]]:
+        words = ["✕  cut"]
+        if row.entries is not None:
+            words = [number(v, sign=True) for v in row.entries]
+            words += [] if row.norm is None else [size_text(row.norm)]
+        return [(w, color, 14) for w in words]
+
+    def _header(self, label: str, entries: list, color: str) -> str:
+        """A label on the left and entries on the right, as wide as the page."""
+        name = text(label, color or self.theme.ink, 14, bold=True)
+        left = cell(name, LEFT, width=PAGE - ENTRY * len(entries))
+        right = (
+            cell(text(w, c, size, bold=size > 11), RIGHT, width=ENTRY)
+            for w, c, size in entries
+        )
+        return table([left + "".join(right)], padding=0)
+
+    def _line(self, links: list, group: str, broken: bool) -> str:
+        """Boxes joined by arrows, with the factors in a row above the arrows."""
+        above, below, width, parts = [], [], 0, 1
+        for factor, title, kind in links:
+            if factor is not None:
+                words = "\n".join(_parts(factor))
+                joint = _joint_width(factor)
+                above.append(cell(text(words, self.theme.quiet, 11), valign="BOTTOM"))
+                below.append(cell(self._arrow(joint, group, broken), width=joint))
+                width, parts = width + joint, max(parts, len(_parts(factor)))
+            above.append(cell())
+            below.append(cell(self._pill(title, kind)))
+            width += _pill_width(title)
+        # Unless its size is fixed, Graphviz stretches a table.
+        size: Size = {"width": width, "height": PILL + 15 * parts, "fixedsize": "TRUE"}
+        rows = ["".join(above), "".join(below)]
+        return table(rows, padding=0, align=LEFT, **size)
+
+    def _pill(self, title: str, kind: str) -> str:
+        theme, color = self.theme, self.theme.ink
+        border, fill = theme.border, theme.operation
+        if kind == "leaf":
+            border, fill = theme.leaf_border, theme.leaf
+        elif kind:
+            border, color = theme.of(kind), theme.text_of(kind)
+        words = text(title, color, 12, bold=True)
+        inner = cell(words, width=_pill_width(title) - 8, height=22, fixedsize="TRUE")
+        size: Size = {"width": _pill_width(title), "height": PILL, "fixedsize": "TRUE"}
+        return rounded([inner], border, fill, 2, padding=0, **size)
+
+    def _arrow(self, width: int, group: str, broken: bool) -> str:
+        color, length = self.theme.of(group), width - 16
+        dashes = (block(color, 5, 4) + block(None, 3, 4)) * (length // 8)
+        shaft = table([dashes if broken else block(color, length, 4)], padding=0)
+        head = cell(text("►", color, 11))
+        size: Size = {"width": width, "height": 16, "fixedsize": "TRUE"}
+        return table([cell(shaft) + head], padding=0, **size)
+
+
+def _lines(chain: Chain) -> list[list[tuple[str | None, str, str]]]:
+    """The links in lines that fit on a page; each line repeats the box before it."""
+    lines: list[list[tuple[str | None, str, str]]] = []
+    room = 0.0
+    for factor, title, kind in chain.links:
+        width = _pill_width(title) + _joint_width(factor)
+        if not lines:
+            lines.append([(None, title, kind)])
+            room = PAGE - width
+        elif width > room:
+            _, before, kind_before = lines[-1][-1]
+            lines.append([(None, before, kind_before), (factor, title, kind)])
+            room = PAGE - width - _pill_width(before)
+        else:
+            lines[-1].append((factor, title, kind))
+            room -= width
+    return lines
+
+
+def _parts(factor: str) -> list[str]:
+    return factor.split(", ")
+
+
+def _pill_width(title: str) -> int:
+    return round(width_of(title, 12, bold=True)) + 18
+
+
+def _joint_width(factor: str) -> int:
+    widest = max(width_of(part, 11) for part in _parts(factor))
+    return max(36, round(widest) + 8)

@@ -1,0 +1,184 @@
+"""How the routes of a gradient are shown: a table, as text and in notebooks.
+
+==================  ====================================================================
+row                 the routes with the same gates, and the sum of what they bring
+around              the row of routes that pass no batch norm, where others do
+shown               a gradient with 0 in place of what is only rounding
+residue             the largest entry that is shown as 0
+==================  ====================================================================
+
+``routes.py`` computes what is shown here.
+"""
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from .errors import describe
+from .graph import largest_finite
+from .tensor import Tensor
+
+MANY, LARGEST = 6, 4
+LEFT = 'style="text-align:left"'
+
+
+class Row(NamedTuple):
+    """What identifies a row: whether it leads around batch norm, and its gates."""
+
+    around: bool
+    gates: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.gates:
+            return "via " + ", then ".join(self.gates)
+        return "around" if self.around else "direct"
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A row of the table: what arrives at the leaf by the routes that pass ``gates``.
+
+    ``gates`` are names, from the loss to the leaf. ``gradient`` is shaped like the
+    leaf, and ``shown`` is the same with 0 in place of rounding. ``cut`` means that
+    ``stop_gradient`` interrupts every route of the row. ``note`` says what a reader may
+    wonder about, such as why the row is 0.
+    """
+
+    gates: tuple[str, ...]
+    gradient: np.ndarray
+    shown: np.ndarray = field(repr=False)
+    cut: bool = False
+    around: bool = False
+    note: str = ""
+
+    def __str__(self) -> str:
+        return str(Row(self.around, self.gates))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """The routes from ``y`` to ``leaf``: iterate over them, or print the table.
+
+    ``total`` is the sum of the routes, the gradient of the leaf, and ``shown_total``
+    the same with 0 in place of rounding. ``summed`` says which routes share a row.
+    """
+
+    y: Tensor
+    leaf: Tensor
+    leaf_name: str
+    routes: tuple[Route, ...]
+    total: np.ndarray
+    shown_total: np.ndarray
+    summed: str = ""
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self.routes)
+
+    def __len__(self) -> int:
+        return len(self.routes)
+
+    def __getitem__(self, i: int) -> Route:
+        return self.routes[i]
+
+    @property
+    def scale(self) -> float:
+        """The largest finite entry of any route."""
+        return max((largest_finite(r.gradient) for r in self.routes), default=0.0)
+
+    @property
+    def residue(self) -> float:
+        """The largest entry that is rounding and shown as 0."""
+        pairs = [(r.gradient, r.shown) for r in self.routes]
+        pairs.append((self.total, self.shown_total))
+        return max(largest_finite(gradient[shown == 0]) for gradient, shown in pairs)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether gradients arrive and their sum is zero up to rounding."""
+        return any(r.shown.any() for r in self.routes) and not self.shown_total.any()
+
+    # --- The table --------------------------------------------------------------------
+
+    @property
+    def heading(self) -> str:
+        """What the entries are."""
+        return f"contribution to d{self.y.name or 'L'}/d{self.leaf_name}"
+
+    def columns(self) -> list[tuple[int, ...]]:
+        """The indices of the entries to show: all of a few, the largest of many."""
+        sizes = np.zeros(self.leaf.shape)
+        for route in self.routes:
+            finite = np.isfinite(route.gradient)
+            sizes = np.maximum(sizes, np.where(finite, abs(route.gradient), np.inf))
+        chosen = np.arange(sizes.size)
+        if sizes.size > MANY:
+            chosen = np.sort(np.argsort(-sizes.ravel(), kind="stable")[:LARGEST])
+        return [tuple(map(int, np.unravel_index(i, sizes.shape))) for i in chosen]
+
+    def heads(self) -> list[str]:
+        """The heads of the columns, needed only where some entries are left out."""
+        if self.leaf.size <= MANY:
+            return []
+        indices = (",".join(map(str, index)) for index in self.columns())
+        return [*(f"[{index}]" for index in indices), "norm"]
+
+    def rows(self) -> Iterator[tuple[str, list[str], str]]:
+        """The rows of the table: a label, the entries as text, and a note."""
+        columns = self.columns()
+        for route in self.routes:
+            cells = ["cut"] if route.cut else _cells(route.shown, columns)
+            yield str(route), cells, route.note
+        yield "total", _cells(self.shown_total, columns), ""
+
+    def remarks(self) -> list[str]:
+        """What the table leaves out, in at most two lines."""
+        if not self.routes:
+            y, leaf = describe(self.y), describe(self.leaf)
+            return [f"no route: {y} does not depend on {leaf}"]
+        found = [self.summed] if self.summed else []
+        if self.residue > 1e-12 * self.scale:
+            found.append(f"0 stands for rounding residue of up to {self.residue:.1g}")
+        return found
+
+    def __str__(self) -> str:
+        rows = [*([("", self.heads(), "")] if self.heads() else []), *self.rows()]
+        width = max(len("route"), *(len(label) for label, _, _ in rows))
+        column = max((len(cell) for _, cells, _ in rows for cell in cells), default=1)
+        lines = [f"{'route':<{width}}   {self.heading}"]
+        for label, cells, note in rows:
+            entries = "  ".join(f"{cell:>{column}}" for cell in cells)
+            lines.append(f"{label:<{width}}   {entries}   {note}".rstrip())
+        return "\n".join([*lines, *self.remarks()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows, heads = list(self.rows()), self.heads()
+        count = max(len(cells) for _, cells, _ in rows)
+        heading = f'<th colspan="{count}">{html.escape(self.heading)}</th>'
+        lines = [f"<tr><th {LEFT}>route</th>{heading}</tr>"]
+        if heads:
+            lines.append(f"<tr><th></th>{''.join(f'<th>{h}</th>' for h in heads)}</tr>")
+        for label, cells, note in rows:
+            span = f' colspan="{count}"' if len(cells) < count else ""
+            entries = "".join(f"<td{span}>{html.escape(cell)}</td>" for cell in cells)
+            entries += f"<td>{html.escape(note)}</td>" if note else ""
+            lines.append(f"<tr><td {LEFT}>{html.escape(label)}</td>{entries}</tr>")
+        remarks = "".join(f"<p>{html.escape(line)}</p>" for line in self.remarks())
+        return f"<table>{''.join(lines)}</table>{remarks}"
+
+
+def _cells(gradient: np.ndarray, columns: list[tuple[int, ...]]) -> list[str]:
+    cells = [_entry(float(gradient[index])) for index in columns]
+    if gradient.size > MANY:
+        cells.append(f"{np.linalg.norm(gradient.astype(float)):.4g}")
+    return cells
+
+
+def _entry(value: float) -> str:
+    if value == 0 or np.isnan(value):
+        return f"{abs(value):.0f}"
+    return f"{value:+.4f}" if 5e-4 <= abs(value) < 1e4 else f"{value:+.1e}"
