@@ -149,7 +149,7 @@ def test_batch_norm_learns_for_more_rates_and_scales(quick):
     measured = quick(learning_rates)[0]
     found, scales = measured["accuracy"], measured["scales"]
     assert (measured["rates"], scales) == ((0.003, 0.1, 3), (0.03, 1))
-    assert found[False, 0.1, 1] > 0.8
+    assert found[False, 0.1, 1] > 0.7
     assert all(found[True, rate, scale] > 0.8 for rate in (0.1, 3) for scale in scales)
     for case in ((3, 1), (0.003, 0.03), (0.1, 0.03), (3, 0.03)):
         assert found[(False, *case)] < 0.3
