@@ -547,6 +547,7 @@ def named_graph(name):
     return (gate.sum() + a.sum()).named("L"), a
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*HOSTILE, *REPLACED])
 def test_a_hostile_name_draws_as_its_very_text_and_nothing_else(name):
     shown = REPLACED.get(name, name)
@@ -606,6 +607,7 @@ print(tg.draw_routes(*t.centered()).source)
 """
 
 
+@pytest.mark.slow
 def test_dot_text_is_the_same_in_every_process():
     def text(seed):
         environment = os.environ | {"PYTHONHASHSEED": seed}

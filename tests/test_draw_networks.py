@@ -115,6 +115,7 @@ def asked(which):
     return loss_of(model), dict(model.named_parameters())[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", questions())
 def test_a_leaf_of_any_network_is_explained_in_a_picture_that_fits_a_page(which):
     loss, leaf = asked(which)
@@ -440,6 +441,7 @@ def test_no_text_is_smaller_than_11_points(which):
         assert {words for size, words in fonts if int(size) < 11} <= {"◆"}
 
 
+@pytest.mark.slow
 def test_routes_of_a_deep_network_fit_a_page():
     loss, leaf = asked("20 batch norms")
     drawing = tg.draw_routes(loss, leaf)

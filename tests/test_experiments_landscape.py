@@ -140,6 +140,7 @@ def by_hand(quick):
     return found
 
 
+@pytest.mark.slow
 def test_every_cotangent_by_hand_is_the_engines(by_hand):
     assert list(by_hand["steps"]) == [
         "y", "beta", "gamma", "x_hat", "inv_std", "var", "x_c", "mean", "x",
@@ -394,6 +395,7 @@ def watched(quick):
     return found
 
 
+@pytest.mark.slow
 def test_batch_norm_keeps_the_size_of_activations_that_fades_without(watched):
     # Each of four layers halves the signal: weights have half the right size.
     assert growth(watched["without"], "values") == pytest.approx(1 / 16, rel=0.2)

@@ -145,6 +145,7 @@ def assert_stale_if_changed(training, loss, before):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_after_an_interrupted_backward_everything_goes_on(fused):
     make_optimizer = OPTIMIZERS["momentum"]

@@ -125,6 +125,7 @@ def test_parameters_of_several_blocks_are_updated_to_the_last(name, settings):
     np.testing.assert_allclose(p, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @SETTINGS
 def test_steps_are_those_of_pytorch(name, settings):
     torch = pytest.importorskip("torch")

@@ -27,6 +27,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_code_of_the_readme_runs(run, number):
     run(BLOCKS[number])

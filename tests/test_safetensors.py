@@ -105,6 +105,7 @@ def test_memory_in_another_order_is_saved_by_value(path):
     np.testing.assert_array_equal(arrays["swapped"], [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_pytorch_loads_the_file_and_computes_the_same(path):
     torch = pytest.importorskip("torch")
     import safetensors.torch
@@ -186,6 +187,7 @@ def test_arrays_in_the_layout_of_pytorch_are_not_saved_in_an_npz_file(path):
 # --- States ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tensors_of_pytorch_are_transposed_and_renamed():
     torch = pytest.importorskip("torch")
     model, other = network(), network(seed=1)

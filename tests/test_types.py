@@ -179,6 +179,7 @@ def test_mypy_rejects_what_is_wrong(tmp_path):
     assert sorted(set(complaints)) == list(range(6, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
