@@ -31,11 +31,11 @@ def network():
 
     torch.manual_seed(0)
     return torch.nn.Sequential(
-        torch.nn.Linear(4, 5),
-        torch.nn.BatchNorm1d(5),
+        torch.nn.Linear(4, 3),
+        torch.nn.BatchNorm1d(3),
         torch.nn.ReLU(),
-        Residual(5),
-        torch.nn.Linear(5, 3),
+        Residual(3),
+        torch.nn.Linear(3, 3),
     ).double()
 
 
