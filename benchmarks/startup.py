@@ -44,7 +44,7 @@ def peak_memory() -> int:
     """The largest amount of memory that this process has used so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Other figures of the system include the process that started this one.
+        # On Linux, ru_maxrss can include the process that started this one.
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024
     import resource

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def describe(x: Any, scope: Any = None) -> str:
-    """What an error calls an input: its name, if it has one, and its shape.
+    """The text for an input in an error: its name, if it has one, and its shape.
 
     ``scope``: the call that uses ``x``, which knows the names of its parameters.
     """
@@ -155,7 +155,7 @@ def ufunc_writes(name: str, method: str) -> TypeError:
 def inputs_refused(
     operation: Any, inputs: Sequence, error: Exception, scope: Any
 ) -> Exception:
-    """The error for inputs that do not fit: an error of NumPy with names and shapes."""
+    """The error for inputs that do not fit: NumPy's error, with names and shapes."""
     kinds = IndexError, TypeError, ValueError, OverflowError
     kind = next(kind for kind in kinds if isinstance(error, kind))
     demands = operation.demands if kind is ValueError else None

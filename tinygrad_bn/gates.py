@@ -3,7 +3,7 @@
     gate              a named tensor that some routes pass and others do not
     statistic         E[x] or Var[x] inside a call of batch norm
     last batch norm   the last call of batch norm that a route passes before the leaf
-    key               what routes have in common whose cotangents are summed
+    key               what all routes of one cotangent have in common
 
 By default, the gates are the statistics of each last batch norm, and the tensors that
 the user named outside of batch norm. A cotangent that enters another call of batch norm
@@ -31,7 +31,7 @@ MAX_STATISTICS, MAX_ROWS, MAX_ROWS_BY_HAND = 6, 16, 1000
 
 
 class Key(NamedTuple):
-    """What routes have in common whose cotangents are summed.
+    """What all routes of one cotangent have in common.
 
     ``gates`` are the gates passed, and ``lasting`` those among them that are never
     forgotten. ``normalized`` routes have passed a batch norm.

@@ -97,7 +97,7 @@ def replay(y: Tensor, dtype: Any = np.float64) -> dict[Tensor, Tensor]:
 
     node: Any
     for node in reversed(tape(y, through_cuts=True)):
-        # An operation that converts to some float type, such as astype, uses dtype.
+        # Operations that convert to a float type, such as astype, convert to dtype.
         params = {
             name: np.dtype(dtype) if _is_float_dtype(value) else value
             for name, value in node.params.items()

@@ -25,9 +25,9 @@ class NonFinite:
     """The first operation that produces nan or infinity; false if there is none.
 
     ``direction`` is ``"forward"`` if its output is not finite, ``"backward"`` if the
-    gradient of one of its inputs is not. ``ranges`` pairs what goes in and out with the
-    range of its values. ``route`` leads from the loss to the operation, whose output is
-    ``node``.
+    gradient of one of its inputs is not. ``ranges`` lists the arrays involved, each
+    with the range of its values. ``route`` leads from the loss to the operation, whose
+    output is ``node``.
     """
 
     direction: str = ""

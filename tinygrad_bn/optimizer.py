@@ -114,13 +114,13 @@ class Optimizer:
         """The gradient, with that of ``weight_decay * p^2 / 2`` added."""
         if not self.weight_decay:
             return self.grad
-        # Not in place: the gradients are the user's, who may use them again.
+        # Not in place: the gradients belong to the user, who may use them again.
         g = np.multiply(self.data, self.weight_decay, dtype=self.grad.dtype)
         g += self.grad
         return g
 
     def _gather(self) -> None:
-        """Copy gradients from elsewhere into the flat array, and 0 for missing ones."""
+        """Copy gradients stored elsewhere into the flat array; missing ones are 0."""
         for p, buffer in zip(self.parameters, self._buffers):
             if p.grad is not buffer:
                 if not p.uses_buffer(buffer):

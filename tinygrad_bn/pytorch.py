@@ -54,8 +54,8 @@ def from_torch(module: Any) -> Module:
     linear layers have this engine's layout: ``weight`` is (in_features, out_features).
 
     A module is convertible if it is in ``FROM_TORCH``, or if its ``forward`` calls only
-    such modules and the functions in ``FUNCTIONS``. A ``forward`` is recorded once, so
-    its decisions in Python are fixed from that point.
+    such modules and the functions in ``FUNCTIONS``. Decisions that a ``forward`` makes
+    in Python are fixed when it is recorded.
 
     Raises: ``TypeError`` that lists everything that cannot be converted.
     """
@@ -123,8 +123,8 @@ def _compare_names(conversion: "_Conversion", ours: Module, theirs: Any) -> None
 
 # --- The tables of counterparts -------------------------------------------------------
 
-# PyTorch's batch norm over these axes. None stands for all axes but the second, which
-# BatchNorm1d averages over for each input that it accepts.
+# PyTorch's batch norm over these axes. None stands for all axes but the second: like
+# BatchNorm1d, it accepts both (N, C) and (N, C, L).
 BATCH_NORMS = {
     (0,): "BatchNorm1d",
     (0, 2): "BatchNorm1d",

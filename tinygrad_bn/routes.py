@@ -8,7 +8,7 @@ they show why that sum is zero: the route via E[x] cancels the direct one.
     route   a path of the gradient from the loss to a leaf, identified by the gates that
             it passes
     gate    a named tensor that some routes pass and others do not
-    cut     describes a route that ``stop_gradient`` interrupts
+    cut     interrupted by ``stop_gradient``, so that nothing arrives
 
 By default, a route is identified by the last batch norm that it passes before the leaf,
 and by the statistics, E[x] and Var[x], that it passes inside; everything nearer to the

@@ -41,7 +41,7 @@ Place = Tensor | Scope | Rest
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller of ``draw`` wants to see."""
+    """The choices of the caller of ``draw``."""
 
     leaf: Tensor | None = None
     opened: frozenset[str] = frozenset()
