@@ -1,9 +1,9 @@
-"""How time grows: with the depth and width of a network, its inputs, its drawing.
+"""How time grows with the size of a network, of its inputs, and of its drawing.
 
 The time of a computation of size n is modeled as a constant times n^p. The exponent p
 is the slope of a straight line through the logarithms of time and size: 1 is linear, 2
-is quadratic. It is processor time, so that other programs disturb it less, and that of
-one BLAS thread, because a second one joins only when matrices are large.
+is quadratic. Times are processor times, which other programs disturb less, and use one
+BLAS thread, because BLAS adds a second one only for large matrices.
 """
 
 import os
@@ -28,8 +28,9 @@ Run = Callable[[], object]
 class Growth:
     """A computation whose size can be chosen.
 
-    ``prepare(n)`` returns what is measured. ``at_most`` is the exponent allowed: that
-    of the number of operations, and a quarter more for caches and garbage collection.
+    ``prepare(n)`` returns the computation to measure. ``at_most`` is the largest
+    exponent allowed: that of the number of operations, plus a quarter for caches and
+    garbage collection.
     """
 
     what: str
@@ -132,7 +133,7 @@ GROWTHS = {
 
 
 def main(repeats: int) -> None:
-    """Report on everything that grows, from a process with one BLAS thread."""
+    """Report on every kind of growth, from a process with one BLAS thread."""
     call = f"report_all({repeats})"
     program = [sys.executable, "-c", f"from benchmarks.growth import *; {call}"]
     subprocess.run(program, env=os.environ | ONE_THREAD, check=True)

@@ -1,4 +1,4 @@
-"""The measurement: all contestants of a case take turns, in one process.
+"""The measurement: all contestants of a case take turns in one process.
 
 The speed of a machine drifts, so each contestant has a turn in every round, and only
 times from the same run are compared. A contestant that runs right after another library

@@ -60,7 +60,7 @@ class Torch:
 
 
 class Jax:
-    """JAX: the whole step, with the update of the parameters, is compiled once."""
+    """JAX, which compiles the whole step once, including the parameter update."""
 
     def __init__(self, case: Case, values: list[np.ndarray]):
         import jax

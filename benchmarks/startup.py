@@ -1,7 +1,7 @@
-"""What a user feels: how long it takes from starting Python to a trained network.
+"""Startup: the time from starting Python to a trained network.
 
-Each library trains the network of a case in a process of its own, which imports nothing
-else but NumPy. The memory of that process is measured, too. Noise stands for images.
+Each library trains the network of a case in its own process, which imports nothing else
+except NumPy. The peak memory of that process is also measured. The images are noise.
 """
 
 import os
@@ -28,7 +28,7 @@ _FOLDER = Path(__file__).parent.parent
 
 
 def train(library: str, case_name: str, steps: int) -> None:
-    """Train a network, and print the memory that this process has used at most."""
+    """Train a network, and print the peak memory of this process."""
     module, name = CONTESTANTS[library]
     case = CASES[case_name]
     contestant = getattr(import_module(f".{module}", __package__), name)
@@ -36,7 +36,7 @@ def train(library: str, case_name: str, steps: int) -> None:
     loss = None
     for batch in islice(cycle(case.batches(16)), steps):
         loss = running.step(*batch)
-    assert float(loss) >= 0, "the network has learned nonsense"
+    assert float(loss) >= 0, f"the loss must be at least 0, but it is {loss}"
     print(peak_memory())
 
 
@@ -44,7 +44,7 @@ def peak_memory() -> int:
     """The largest amount of memory that this process has used so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # What the system reports otherwise includes the process that started this one.
+        # On Linux, ru_maxrss can include the process that started this one.
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024
     import resource
@@ -53,7 +53,7 @@ def peak_memory() -> int:
 
 
 def start(library: str, case_name: str, steps: int, environment: dict) -> tuple:
-    """Train in a process of its own: seconds, and bytes."""
+    """Train in a separate process, and return its seconds and bytes."""
     call = f"train({library!r}, {case_name!r}, {steps})"
     program = f"from benchmarks.startup import train; {call}"
     begin = perf_counter()

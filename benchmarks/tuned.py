@@ -45,8 +45,10 @@ class Linear(handwritten.Linear):
 
 
 class BatchNorm(handwritten.BatchNorm):
-    """y = gamma x_hat + beta, where x_hat = inv_std x_c is never computed: whatever
-    x_hat would be multiplied by is multiplied by inv_std first, one number per channel.
+    """y = gamma x_hat + beta, without computing x_hat = inv_std x_c.
+
+    Each factor of x_hat is multiplied by inv_std first, which takes one multiplication
+    per channel.
     """
 
     def __init__(self, N, features, gamma, beta):

@@ -500,9 +500,9 @@ X = Tensor(draw(4, 3), name="x")
 
 
 ONE_VALUE = (
-    "batch_norm: at least two values per channel must be averaged, because of a single "
-    "one nothing is left when its mean is subtracted: x_hat would be 0 whatever x is. "
-    "Received 'x'(1, 3) with axes=(0,). Use a larger batch, or evaluation mode."
+    "batch_norm: at least two values per channel must be averaged. A single value is "
+    "its own mean, so x_hat would be 0 whatever x is. Received 'x'(1, 3) with "
+    "axes=(0,). Use a larger batch, or evaluation mode."
 )
 NO_SUCH_AXIS = (
     "axis must name different axes out of 2, but (2,) was received for 'x'(4, 3)."

@@ -329,16 +329,16 @@ LOST = (
             lambda: Tensor([1.0]).clip(),
             TypeError,
             "clip: low and high must be numbers, or one of them None, but None and "
-            "None were received for tensor(1,). For other bounds use tg.maximum and "
-            "tg.minimum, which also have gradients of them.",
+            "None were received for tensor(1,). For other bounds, use tg.maximum "
+            "and tg.minimum, which also differentiate them.",
             id="clip without bounds",
         ),
         pytest.param(
             lambda: Tensor([1.0], name="x").clip(leaf(0.0, name="low")),
             TypeError,
             "clip: low and high must be numbers, or one of them None, but 'low'() and "
-            "None were received for 'x'(1,). For other bounds use tg.maximum and "
-            "tg.minimum, which also have gradients of them.",
+            "None were received for 'x'(1,). For other bounds, use tg.maximum "
+            "and tg.minimum, which also differentiate them.",
             id="a tensor as bound",
         ),
         pytest.param(

@@ -525,7 +525,7 @@ def test_a_tensor_that_is_not_scalar_draws_without_gradients():
     assert not any(arrow.streams for arrow in scene_of(tg.draw(a * a)).arrows)
     drawn = tg.draw(a * a, a, gradient=[5, 7])
     assert boxes_of(drawn)["a"].ledger.total.entries == [10, 28]
-    with pytest.raises(ValueError, match="a gradient starts from one number"):
+    with pytest.raises(ValueError, match="a backward pass starts from one number"):
         tg.draw(a * a, a)
 
 

@@ -872,16 +872,16 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.cross_entropy(LOGITS, [0, 1, 2, 1.0]),
             TypeError,
-            "cross_entropy: labels must be integers, the index of the right class for "
-            "each row, but an array of float64 was received. Convert with "
+            "cross_entropy: labels must be integers, the index of the correct class "
+            "for each row, but an array of float64 was received. Convert with "
             "labels.astype(int).",
             id="labels of floats",
         ),
         pytest.param(
             lambda: nn.cross_entropy(LOGITS, [True, False, True, True]),
             TypeError,
-            "cross_entropy: labels must be integers, the index of the right class for "
-            "each row, but an array of bool was received. Convert with "
+            "cross_entropy: labels must be integers, the index of the correct class "
+            "for each row, but an array of bool was received. Convert with "
             "labels.astype(int).",
             id="labels of booleans",
         ),
@@ -972,10 +972,9 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.BatchNorm(3)(Tensor(np.zeros((1, 3)), name="x")),
             ValueError,
-            "batch_norm: at least two values per channel must be averaged, because of "
-            "a single one nothing is left when its mean is subtracted: x_hat would be "
-            "0 whatever x is. Received 'x'(1, 3) with axes=(0,). Use a larger batch, "
-            "or evaluation mode.",
+            "batch_norm: at least two values per channel must be averaged. A single "
+            "value is its own mean, so x_hat would be 0 whatever x is. Received "
+            "'x'(1, 3) with axes=(0,). Use a larger batch, or evaluation mode.",
             id="one value per channel in training",
         ),
         pytest.param(

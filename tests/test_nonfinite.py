@@ -108,7 +108,7 @@ def test_it_changes_no_gradients():
 
 def test_errors_are_those_of_a_backward_pass():
     x = leaf([1.0, 2.0])
-    with pytest.raises(ValueError, match="a gradient starts from one number"):
+    with pytest.raises(ValueError, match="a backward pass starts from one number"):
         tg.find_nonfinite(x * 2)
     assert not tg.find_nonfinite(x * 2, gradient=[1, 1])
     assert tg.find_nonfinite(x * 2, gradient=[1, np.inf]).operation == "mul"

@@ -705,8 +705,8 @@ JOINABLE = (
     "joined. Received: "
 )
 RESHAPE = (
-    "reshape: a shape of 6 values must be given, with at most one -1 for what is left "
-    "over, but 'u'(2, 3) received "
+    "reshape: the shape must hold 6 values, and at most one of its sizes may be -1, "
+    "but 'u'(2, 3) received "
 )
 TRANSPOSE = "transpose: each of the 2 axes must be named once, but 'u'(2, 3) received "
 AXIS = "axis must name different axes out of 2, but "

@@ -298,8 +298,8 @@ def test_a_parameter_belongs_to_the_last_optimizer_that_adopted_it(make):
         first.step()
     assert str(error.value) == (
         f"{type(first).__name__}.step(): a parameter must belong to one optimizer, but "
-        "'b'(4,) was attached to another one since. Use the newer optimizer only, or "
-        "make a new one."
+        "'b'(4,) has since been attached to another one. Use only the newer optimizer, "
+        "or make a new one."
     )
     np.testing.assert_array_equal(w, before[0])
     np.testing.assert_array_equal(b, before[1])
@@ -542,7 +542,7 @@ def test_a_state_with_names_and_one_without_are_not_mixed():
             optimizer.load_state_dict(other.state_dict())
         assert str(error.value) == (
             "SGD.load_state_dict: the state and the optimizer must both have names, or "
-            f"neither, but only the {only} has. Make the optimizer from "
+            f"neither, but only the {only} has them. Make the optimizer from "
             f"module.{source}. Nothing was loaded."
         )
         assert_same_state(optimizer.state_dict(), before)
@@ -565,7 +565,7 @@ def test_errors_name_parameters_as_they_were_given():
     model = nn.Sequential(nn.Linear(2, 2, rng=0))
     older = optim.SGD(model.named_parameters(), lr=0.1)
     optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(RuntimeError, match=r"but '0\.weight'\(2, 2\) was attached"):
+    with pytest.raises(RuntimeError, match=r"but '0\.weight'\(2, 2\) has since been"):
         older.step()
 
 
@@ -638,7 +638,7 @@ def test_gradients_that_are_not_finite_are_not_clipped(value):
         optim.clip_grad_norm([w, b], 1.0)
     assert str(error.value) == (
         f"clip_grad_norm: the gradients must be finite, but their norm is {value}. "
-        "Look for the first operation that overflowed."
+        "tg.find_nonfinite(loss) finds the source."
     )
     np.testing.assert_array_equal(w.grad, np.ones((3, 2)))
 

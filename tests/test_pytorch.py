@@ -444,7 +444,7 @@ def test_one_error_lists_everything_that_cannot_be_converted(torch, networks):
         "2.forward: .exp()",
         "3: GELU",
     ]
-    with pytest.raises(TypeError, match="Convertible are Sequential, .* Linear, "):
+    with pytest.raises(TypeError, match="It can convert Sequential, .* Linear, "):
         tg.from_torch(net)
 
 

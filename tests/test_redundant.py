@@ -161,7 +161,7 @@ def test_input_that_is_not_finite_is_refused(bad):
         tg.check_redundant(model, np.where(X > 1, bad, X))
     assert str(error.value) == (
         "check_redundant(model, x): x must be finite, but it contains nan or infinity. "
-        "tg.find_nonfinite(loss) says where these come from."
+        "tg.find_nonfinite(loss) finds the source."
     )
     model[0].weight.data = model[0].weight.data * np.float32(np.nan)
     with pytest.raises(ValueError, match="the output must be finite"):
@@ -175,7 +175,8 @@ def test_a_gradient_that_is_not_finite_is_a_finding():
     with np.errstate(all="ignore"):
         (finding,) = tg.check_redundant(model, X)
     assert (
-        finding.reason == "receives nan or infinity: tg.find_nonfinite says where from"
+        finding.reason
+        == "receives nan or infinity: tg.find_nonfinite(loss) finds the source"
     )
 
 
@@ -305,8 +306,8 @@ def test_a_gradient_that_cancels_by_unnamed_routes_is_rounding_noise():
     (finding,) = tg.check_redundant(model, X)
     assert finding.name == "shift"
     assert re.fullmatch(
-        r"receives rounding noise only \(up to \de-\d\d\): what arrives cancels, "
-        r"by routes that nobody named",
+        r"receives only rounding noise \(up to \de-\d\d\): its gradient cancels along "
+        r"routes without named tensors",
         finding.reason,
     )
 
@@ -319,7 +320,7 @@ def test_a_dead_parameter_is_found_also_where_it_is_the_only_one(name):
     (finding,) = tg.check_redundant(model, X)
     assert finding.name == "shift"
     expected = (
-        "receives rounding noise only" if name is None else "feeds a batch norm: "
+        "receives only rounding noise" if name is None else "feeds a batch norm: "
     )
     assert finding.reason.startswith(expected)
 

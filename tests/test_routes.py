@@ -876,7 +876,7 @@ def test_a_leaf_without_gradient_cannot_be_explained(leaf, received):
 def test_an_output_of_several_elements_needs_a_gradient_of_its_shape():
     a = Tensor([1.0, 2.0], requires_grad=True)
     y = a * a
-    with pytest.raises(ValueError, match="a gradient starts from one number"):
+    with pytest.raises(ValueError, match="a backward pass starts from one number"):
         tg.explain(y, a)
     with pytest.raises(ValueError, match="must have the shape of the tensor"):
         tg.explain(y, a, gradient=np.ones(3))

@@ -418,8 +418,9 @@ def test_a_cotangent_is_only_dispensable_for_a_single_number():
 def test_backward_of_several_numbers_names_both_remedies():
     y = leaf(draw(2, 3)) * 2
     message = (
-        "a gradient starts from one number, but 'y'(2, 3) has 6. Reduce it first, for "
-        "example with .sum() or .mean(), or pass gradient=, an array of shape (2, 3)."
+        "a backward pass starts from one number, but 'y'(2, 3) has 6. Reduce it first, "
+        "for example with .sum() or .mean(), or pass gradient=, an array of shape "
+        "(2, 3)."
     )
     for ask in (y.named("y").backward, lambda: tg.grad(y, y)):
         with pytest.raises(ValueError) as error:
@@ -452,7 +453,7 @@ def test_a_gradient_of_what_requires_none_is_an_error():
     with pytest.raises(ValueError) as error:
         tg.grad(x * data, data)
     assert str(error.value) == (
-        "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded how y "
+        "grad(y, wrt): wrt must require a gradient, so that the tape records how y "
         "depends on it, but 'data'(1,) (float64) does not. Make it with "
         "Tensor(..., requires_grad=True)."
     )
@@ -719,8 +720,8 @@ def test_adoption_by_an_optimizer_is_no_change():
     np.testing.assert_array_equal(w.grad, [2, 4])
 
 
-def test_the_docstring_of_data_says_that_element_writes_cannot_be_seen():
-    assert "cannot be seen" in Tensor.data.__doc__
+def test_the_docstring_of_data_says_that_element_writes_go_unnoticed():
+    assert "go unnoticed" in Tensor.data.__doc__
 
 
 @pytest.mark.parametrize("values", [[1, 2], [True, False]])
@@ -861,8 +862,8 @@ def test_the_single_value_of_several_numbers_is_an_error():
         with pytest.raises(ValueError) as error:
             convert(Tensor([1.0, 2.0], name="x"))
         assert str(error.value) == (
-            "a single value must be asked of a tensor of one element, but 'x'(2,) has "
-            "2. Index it or reduce it first."
+            "only a tensor of one element has a single value, but 'x'(2,) has 2. Index "
+            "it or reduce it first."
         )
 
 
@@ -1101,8 +1102,8 @@ def test_a_tensor_with_a_gradient_cannot_be_written_into_a_leaf():
     with pytest.raises(TypeError) as error:
         out[0] = w[0]
     assert str(error.value) == (
-        "tensor[index] = values: values must be numbers, but tensor() has a gradient "
-        "to lose. Use tg.stack or tg.concatenate, or values.data."
+        "tensor[index] = values: values must be numbers, but tensor() requires a "
+        "gradient, which would be lost. Use tg.stack or tg.concatenate, or values.data."
     )
 
 

@@ -5,15 +5,15 @@
     plain value     a number, a string, True, False or None
 
 Each array is a member of the file under its place, where ``np.load`` finds it too. One
-more member holds the plain values and a list of the arrays, as JSON. Nothing in a file
-can be executed, and reading one needs no more memory than its size.
+more member holds the plain values and a list of the arrays, as JSON. Reading a file
+executes nothing in it, and needs no more memory than its size.
 
-Files with the extension ``.safetensors`` are left to ``layout.py``.
+``layout.py`` reads and writes files with the extension ``.safetensors``.
 
 This file comes after ``layout.py`` in the reading order.
 
-Left out on purpose: compression, lists and tuples, which JSON cannot distinguish, and
-computers that save to the same path of a shared disk at the same time.
+Left out on purpose: compression; lists and tuples, which JSON cannot distinguish; and
+several computers that save to one path of a shared disk at the same time.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ import numpy as np
 from .layout import from_safetensors, to_safetensors
 
 _CONTENTS = "tinygrad_bn.json"
-# A change that old versions cannot read raises this number.
+# Increase it with every change that older versions cannot read.
 _FORMAT = 1
-# The files that this process is writing: others with its number are left from before.
+# The files that this process is writing. Others with its process id are leftovers.
 _being_written: set[Path] = set()
 
 
@@ -43,15 +43,16 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
     """Write ``state`` to the file at ``path``, all of it or nothing.
 
     ``path`` is used exactly as given; a symbolic link is followed. The file is written
-    next to it under another name and then renamed: whatever goes wrong, a checkpoint
-    that was there stays whole, and keeps its permissions. Saving also removes what an
-    earlier ``save`` to this path left behind when it was killed. NumPy's scalars become
-    Python's. A path that ends in ``.safetensors`` takes a module instead of a state:
-    ``tg.save("net.safetensors", model)`` writes PyTorch's names and layout.
+    under another name in the same folder and then renamed, so an earlier checkpoint
+    stays whole if anything goes wrong; the new one takes over its permissions. Saving
+    also removes unfinished files of earlier saves to this path that were killed. NumPy
+    scalars become Python scalars. A path that ends in ``.safetensors`` takes a module
+    instead of a state: ``tg.save("net.safetensors", model)`` writes PyTorch's names and
+    layout.
 
-    Raises: ``TypeError`` for what is neither a dictionary, an array nor a plain value,
-    ``ValueError`` for a key that cannot be part of a place, ``FileNotFoundError`` for a
-    missing folder, ``IsADirectoryError`` for a folder at ``path``.
+    Raises: ``TypeError`` for anything but dictionaries, arrays and plain values;
+    ``ValueError`` for a key that cannot be part of a place; ``FileNotFoundError`` for a
+    missing folder; ``IsADirectoryError`` for a folder at ``path``.
     """
     write = _writer(path, module, state)
     target = Path(os.path.realpath(path))
@@ -72,7 +73,7 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
         with open(unfinished, "xb") as file:
             write(file)
             file.flush()
-            # Without it a power cut could leave the new name on an empty file.
+            # Otherwise a power failure could leave an empty file with the new name.
             os.fsync(file.fileno())
         if target.exists():
             unfinished.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -92,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     A ``.safetensors`` file yields arrays by name in PyTorch's layout, which
     ``load_state_dict`` converts.
 
-    Raises: ``FileNotFoundError`` if there is none, ``ValueError`` for a file that is
+    Raises: ``FileNotFoundError`` if there is no file; ``ValueError`` for a file that is
     damaged, cannot be read, or was not written by ``save``.
     """
     try:
@@ -110,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from None
     except (MemoryError, ModuleNotFoundError):
         raise
-    # Damage makes zipfile, NumPy and json raise whatever they happen to run into.
+    # For a damaged file, zipfile, NumPy and json raise errors of many kinds.
     except Exception as error:
         raise ValueError(
             f"load: {path} must be a whole checkpoint, written by tg.save, but reading "
@@ -128,7 +129,7 @@ def _is_safetensors(path: str | os.PathLike[str]) -> bool:
 def _writer(
     path: str | os.PathLike[str], module: Any, state: dict[str, Any]
 ) -> Callable[[BinaryIO], Any]:
-    """What writes the ``module`` or the ``state`` to a file."""
+    """A function that writes the ``module`` or the ``state`` to a file."""
     if _is_safetensors(path):
         content = to_safetensors(module, state)
         return lambda file: file.write(content)
@@ -167,18 +168,18 @@ def _is_another(process: int) -> bool:
     if process == os.getpid():
         return False
     if os.name == "nt":
-        return True  # Signal 0 would interrupt the process there.
+        return True  # On Windows, signal 0 would interrupt the process.
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # It belongs to somebody else.
+        pass  # It belongs to another user.
     return True
 
 
 def _interrupt_behind(error: BaseException | None) -> BaseException | None:
-    """The interrupt, such as Ctrl-C, in whose course ``error`` was raised.
+    """The interrupt, such as Ctrl-C, that led to ``error``, or None.
 
     An interrupt between two arrays makes zipfile complain about a member left open.
     """
@@ -221,8 +222,8 @@ def _can_be_a_key(key: Any) -> bool:
 
 def _can_be_saved(value: object) -> bool:
     if isinstance(value, np.ndarray):
-        # A subclass would lose what it adds: a masked array its mask. NumPy's files do
-        # not keep dtypes that other libraries define; their kind is V.
+        # A subclass would lose what it adds, such as the mask of a masked array.
+        # NumPy's files cannot hold dtypes that other libraries define; their kind is V.
         return type(value) is np.ndarray and value.dtype.kind in "biufcmMSU"
     return isinstance(value, int | float | str | None) or value == {}
 
@@ -257,8 +258,8 @@ def _read(file: BinaryIO) -> dict:
     with zipfile.ZipFile(file) as archive:
         if _CONTENTS not in archive.namelist():
             raise ValueError("it was written by something else")
-        # Nothing is read before it is clear that the memory needed is no larger than
-        # the file.
+        # Before anything is read, make sure that it needs no more memory than the size
+        # of the file.
         members, size = archive.infolist(), os.fstat(file.fileno()).st_size
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("it is compressed")

@@ -1,8 +1,8 @@
 """Functions composed of primitives: products, reductions, softmax, shapes and joining.
 
-They accept tensors and arrays, and NumPy's conventions for ``axis``. What they compute
-is on the tape as primitives; most reductions are composites, which pictures can fold
-into one box.
+They accept tensors and arrays, and follow NumPy's conventions for ``axis``. The tape
+records their primitives; most reductions are composites, which pictures can fold into
+one box.
 
 This file comes after ``ops.py`` in the reading order.
 
@@ -114,10 +114,10 @@ def reduce_min(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def in_single_precision(function: Function) -> Function:
-    """Decorate a function that averages ``x``: it averages float16 in float32.
+    """Decorate a function that averages ``x``, so that it averages float16 in float32.
 
-    NumPy does the same, because a sum of float16 overflows above 65,504. The result has
-    the dtype that it would have otherwise.
+    NumPy does the same, because a sum of float16 overflows above 65,504. The dtype of
+    the result does not change.
     """
 
     @functools.wraps(function)
@@ -168,11 +168,11 @@ def std(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> 
     """
     axes = axes_of(x, axis)
     first = tuple(slice(1) if i in axes else slice(None) for i in range(x.ndim))
-    # The variance does not depend on what is subtracted, so that may be a constant.
-    # With the first value, the variance of equal values is exactly 0; otherwise their
-    # mean would be rounded, and the variance slightly larger.
+    # Subtracting a constant does not change the variance. Subtracting the first value
+    # makes the variance of equal values exactly 0; otherwise their mean would be
+    # rounded, and the variance would be slightly larger.
     variance = var(x - as_floats(np.asarray(x))[first], axes, keepdims, ddof)
-    # At 0 the root has no slope. There it is taken of 1 and multiplied by 0.
+    # The square root has no slope at 0, so take the root of 1 there and multiply by 0.
     zero = equal(variance, 0)
     return sqrt(variance + zero) * (1 - zero)
 
@@ -201,7 +201,7 @@ def log_softmax(x: Array, axis: Any = -1) -> Array:
 
 @composite
 def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
-    """``log(sum(exp(x)))`` over ``axis`` (None: all): a smooth maximum."""
+    """``log(sum(exp(x)))``, a smooth maximum, over ``axis`` (None: all)."""
     x = _tensor_or_array(x, "logsumexp")
     largest = _largest(x, axis)
     y = log(reduce_sum(exp(x - largest), axis, keepdims=True)) + largest
@@ -236,7 +236,7 @@ def clip(x: Array, low: float | None = None, high: float | None = None) -> Array
 
 
 def flatten(x: Array, start_axis: int = 0, end_axis: int = -1) -> Array:
-    """One axis in place of those from ``start_axis`` to ``end_axis``, both included.
+    """Merge the axes from ``start_axis`` to ``end_axis``, both included, into one.
 
     Raises: ``ValueError`` for axes that ``x`` does not have, or in the wrong order.
     """
@@ -264,7 +264,7 @@ def squeeze(x: Array, axis: Any = None) -> Array:
 
 
 def expand_dims(x: Array, axis: Any) -> Array:
-    """``x`` with new axes of length 1, which ``axis`` numbers in the result.
+    """``x`` with new axes of length 1, whose positions in the result are ``axis``.
 
     Raises: ``ValueError`` for an axis that the result does not have.
     """
@@ -296,7 +296,7 @@ def concatenate(tensors: Sequence[np.ndarray], axis: int | None = 0) -> np.ndarr
 @overload
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> "Tensor": ...
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
-    """Join tensors along an axis that they have; None joins all values in one row.
+    """Join tensors along an existing axis; None joins all values in one row.
 
     Raises: ``ValueError`` for no tensors, or shapes that differ elsewhere.
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def describe(x: Any, scope: Any = None) -> str:
-    """What an error calls an input: its name, if it has one, and its shape.
+    """The text for an input in an error: its name, if it has one, and its shape.
 
     ``scope``: the call that uses ``x``, which knows the names of its parameters.
     """
@@ -81,8 +81,8 @@ def not_a_leaf(x: Any) -> TypeError:
 def assigned_gradient_lost(values: Any) -> TypeError:
     return TypeError(
         "tensor[index] = values: values must be numbers, but "
-        f"{describe(values)} has a gradient to lose. Use tg.stack or tg.concatenate, "
-        "or values.data."
+        f"{describe(values)} requires a gradient, which would be lost. Use tg.stack or "
+        "tg.concatenate, or values.data."
     )
 
 
@@ -121,7 +121,7 @@ def gradient_misshapen(x: Any, shape: tuple) -> ValueError:
 
 def not_one_element(x: Any) -> ValueError:
     return ValueError(
-        "a single value must be asked of a tensor of one element, but "
+        "only a tensor of one element has a single value, but "
         f"{describe(x)} has {x.size}. Index it or reduce it first."
     )
 
@@ -155,7 +155,7 @@ def ufunc_writes(name: str, method: str) -> TypeError:
 def inputs_refused(
     operation: Any, inputs: Sequence, error: Exception, scope: Any
 ) -> Exception:
-    """The error for inputs that do not fit: an error of NumPy with names and shapes."""
+    """The error for inputs that do not fit: NumPy's error, with names and shapes."""
     kinds = IndexError, TypeError, ValueError, OverflowError
     kind = next(kind for kind in kinds if isinstance(error, kind))
     demands = operation.demands if kind is ValueError else None
@@ -193,8 +193,8 @@ def one_axis_needed(axis: Any, x: Any) -> ValueError:
 
 def reshape_refused(x: Any, shape: tuple) -> ValueError:
     return ValueError(
-        f"reshape: a shape of {x.size} values must be given, with at most one -1 for "
-        f"what is left over, but {describe(x)} received {shape}."
+        f"reshape: the shape must hold {x.size} values, and at most one of its sizes "
+        f"may be -1, but {describe(x)} received {shape}."
     )
 
 
@@ -230,7 +230,7 @@ def bounds_refused(x: Any, low: Any, high: Any) -> TypeError:
     return TypeError(
         "clip: low and high must be numbers, or one of them None, but "
         f"{describe(low)} and {describe(high)} were received for {describe(x)}. For "
-        "other bounds use tg.maximum and tg.minimum, which also have gradients of them."
+        "other bounds, use tg.maximum and tg.minimum, which also differentiate them."
     )
 
 
@@ -273,9 +273,9 @@ def leaf_changed(x: Any, node: Any) -> RuntimeError:
 
 def cotangent_missing(y: Any) -> ValueError:
     return ValueError(
-        f"a gradient starts from one number, but {describe(y)} has {y.size}. Reduce "
-        "it first, for example with .sum() or .mean(), or pass gradient=, an array of "
-        f"shape {y.shape}."
+        f"a backward pass starts from one number, but {describe(y)} has {y.size}. "
+        "Reduce it first, for example with .sum() or .mean(), or pass gradient=, an "
+        f"array of shape {y.shape}."
     )
 
 
@@ -314,7 +314,7 @@ def wrt_is_no_tensor(x: Any) -> TypeError:
 
 def wrt_requires_no_gradient(x: Any) -> ValueError:
     return ValueError(
-        "grad(y, wrt): wrt must require a gradient, otherwise nobody recorded how y "
+        "grad(y, wrt): wrt must require a gradient, so that the tape records how y "
         f"depends on it, but {describe(x)} ({x.dtype}) does not. Make it with "
         "Tensor(..., requires_grad=True)."
     )
@@ -338,10 +338,9 @@ def constants_unknown(function: str, unknown: Iterable[str]) -> ValueError:
 
 def one_value_per_channel(x: Any, axes: tuple) -> ValueError:
     return ValueError(
-        "batch_norm: at least two values per channel must be averaged, because of a "
-        "single one nothing is left when its mean is subtracted: x_hat would be 0 "
-        f"whatever x is. Received {describe(x)} with axes={axes}. Use a larger batch, "
-        "or evaluation mode."
+        "batch_norm: at least two values per channel must be averaged. A single value "
+        "is its own mean, so x_hat would be 0 whatever x is. Received "
+        f"{describe(x)} with axes={axes}. Use a larger batch, or evaluation mode."
     )
 
 
@@ -371,7 +370,7 @@ def linear_refused(x: Any, weight: Any, bias: Any) -> ValueError:
 
 def labels_are_not_integers(dtype: Any) -> TypeError:
     return TypeError(
-        "cross_entropy: labels must be integers, the index of the right class for "
+        "cross_entropy: labels must be integers, the index of the correct class for "
         f"each row, but an array of {dtype} was received. Convert with "
         "labels.astype(int)."
     )

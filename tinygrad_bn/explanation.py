@@ -1,6 +1,6 @@
 """How the routes of a gradient are shown: a table, as text and in notebooks.
 
-    row       the routes with the same gates, and the sum of what they bring
+    row       the routes with the same gates, and the sum of their gradients
     around    the row of routes that pass no batch norm, where others do
     shown     a gradient with 0 in place of what is only rounding
     residue   the largest entry that is shown as 0
@@ -37,12 +37,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """A row of the table: what arrives at the leaf by the routes that pass ``gates``.
+    """A row of the table: the gradient that arrives by the routes that pass ``gates``.
 
     ``gates`` are names, from the loss to the leaf. ``gradient`` is shaped like the
     leaf, and ``shown`` is the same with 0 in place of rounding. ``cut`` means that
-    ``stop_gradient`` interrupts every route of the row. ``note`` says what a reader may
-    wonder about, such as why the row is 0.
+    ``stop_gradient`` interrupts every route of the row. ``note`` explains what may
+    surprise a reader, such as a row of zeros.
     """
 
     gates: tuple[str, ...]
@@ -88,25 +88,25 @@ class Explanation:
 
     @property
     def residue(self) -> float:
-        """The largest entry that is rounding and shown as 0."""
+        """The largest entry that is shown as 0 because it is only rounding."""
         pairs = [(r.gradient, r.shown) for r in self.routes]
         pairs.append((self.total, self.shown_total))
         return max(largest_finite(gradient[shown == 0]) for gradient, shown in pairs)
 
     @property
     def cancels(self) -> bool:
-        """Whether gradients arrive and their sum is zero up to rounding."""
+        """Whether gradients arrive, but their sum is zero up to rounding."""
         return any(r.shown.any() for r in self.routes) and not self.shown_total.any()
 
     # --- The table --------------------------------------------------------------------
 
     @property
     def heading(self) -> str:
-        """What the entries are."""
+        """The heading above the entries."""
         return f"contribution to d{self.y.name or 'L'}/d{self.leaf_name}"
 
     def columns(self) -> list[tuple[int, ...]]:
-        """The indices of the entries to show: all of a few, the largest of many."""
+        """The indices of the entries to show: all if they are few, or the largest."""
         sizes = np.zeros(self.leaf.shape)
         for route in self.routes:
             finite = np.isfinite(route.gradient)
@@ -117,7 +117,7 @@ class Explanation:
         return [tuple(map(int, np.unravel_index(i, sizes.shape))) for i in chosen]
 
     def heads(self) -> list[str]:
-        """The heads of the columns, needed only where some entries are left out."""
+        """The column headings, which are needed only if some entries are left out."""
         if self.leaf.size <= MANY:
             return []
         indices = (",".join(map(str, index)) for index in self.columns())

@@ -1,7 +1,7 @@
 """Layers and losses as functions, each fused operation next to its definition.
 
     logits   one score per class; their softmax is a probability distribution
-    labels   for each row of logits, the index of the right class
+    labels   for each row of logits, the index of the correct class
 
 This file comes after ``batchnorm.py`` in the reading order.
 
@@ -86,12 +86,12 @@ def layer_norm(
 
 
 def cross_entropy(logits: Any, labels: Any) -> Tensor:
-    """The mean negative log likelihood of the labels under softmax of the logits.
+    """The mean negative log-likelihood of the labels under the softmax of the logits.
 
     Shapes: logits (N, C), labels (N,), integers in [0, C); the result is a scalar.
 
-    Raises: ``TypeError`` for labels that are not integers, ``ValueError`` for shapes
-    that do not fit and labels out of range.
+    Raises: ``TypeError`` for labels that are not integers; ``ValueError`` for shapes
+    that do not fit, and for labels out of range.
     """
     logits, labels = as_tensor(logits), as_tensor(labels)
     if labels.dtype.kind not in "iu":
@@ -112,7 +112,7 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Tensor:
 
 
 def _cross_entropy_forward(logits, labels):
-    # One row per class, in memory too, so that NumPy's inner loops run over the batch.
+    # One row per class, also in memory, so that NumPy's inner loops run over the batch.
     z = as_floats(logits).T.copy()
     z -= np.maximum.reduce(z)
     positions = _positions_of_labels(labels, z.shape)
@@ -153,7 +153,9 @@ _fused_cross_entropy = Fused(
 
 @composite
 def mse_loss(prediction: Any, target: Any) -> Tensor:
-    """The mean of the squared differences. Shapes: both alike; the result is a scalar.
+    """The mean of the squared differences.
+
+    Shapes: prediction and target have the same shape; the result is a scalar.
 
     Raises: ``ValueError`` for shapes that differ (broadcasting would hide a mistake).
     """

@@ -2,14 +2,14 @@
 
     gate              a named tensor that some routes pass and others do not
     statistic         E[x] or Var[x] inside a call of batch norm
-    last batch norm   of a route: the call of batch norm nearest to the leaf
-    key               what identifies the routes that one cotangent stands for
+    last batch norm   the last call of batch norm that a route passes before the leaf
+    key               what all routes of one cotangent have in common
 
 By default, the gates are the statistics of each last batch norm, and the tensors that
 the user named outside of batch norm. A cotangent that enters another call of batch norm
 forgets the statistics that it has passed so far.
 
-``routes.py`` uses this file, and comes next in the reading order.
+This file comes after ``graph.py`` in the reading order; ``routes.py`` is next.
 """
 
 import bisect
@@ -31,10 +31,10 @@ MAX_STATISTICS, MAX_ROWS, MAX_ROWS_BY_HAND = 6, 16, 1000
 
 
 class Key(NamedTuple):
-    """What identifies the routes that a cotangent stands for.
+    """What all routes of one cotangent have in common.
 
-    ``gates`` are those passed, and ``lasting`` those of them that are never forgotten.
-    Routes that are ``normalized`` have passed a batch norm.
+    ``gates`` are the gates passed, and ``lasting`` those among them that are never
+    forgotten. ``normalized`` routes have passed a batch norm.
     """
 
     gates: tuple[str, ...] = ()
@@ -47,8 +47,8 @@ class Key(NamedTuple):
 class Gates:
     """The ``names`` of the gates, and where routes forget the statistics among them.
 
-    ``calls`` are those of batch norm, by the tensors inside. From the tensors
-    ``above``, every route leads into another one. ``summed`` is a remark on rows.
+    ``calls`` maps the tensors inside batch norm to its calls. From the tensors
+    ``above``, every route enters another call. ``summed`` is a remark on the rows.
     """
 
     names: dict[Tensor, str]
@@ -57,7 +57,7 @@ class Gates:
     summed: str = ""
 
     def onward(self, key: Key, node: Tensor, x: Tensor, cut: bool = False) -> Key:
-        """The key of what goes on from ``node`` to ``x``."""
+        """The key of a cotangent after the step from ``node`` to ``x``."""
         gates, lasting = key.gates, key.lasting
         if x in self.above or _enters(self.calls, node, x):
             gates = lasting
@@ -69,9 +69,9 @@ class Gates:
 
 
 def choose_gates(subgraph: "Subgraph", wanted: Iterable[str] | None = None) -> Gates:
-    """The gates of the names ``wanted``, or by default those that the top describes.
+    """The gates with the names ``wanted``, or the default gates.
 
-    Raises: ``ValueError`` for a name that is not there, and for too many rows.
+    Raises: ``ValueError`` for an unknown name, and for too many rows.
     """
     ends = {subgraph.y, *subgraph.targets}
     named = [t for t in subgraph.steps if t.name is not None and t not in ends]
@@ -95,11 +95,11 @@ def choose_gates(subgraph: "Subgraph", wanted: Iterable[str] | None = None) -> G
 
 
 def _default_gates(subgraph: "Subgraph", named: list[Tensor]) -> Gates:
-    """The statistics of each last batch norm, and what was named outside of one.
+    """The statistics of each last batch norm, and the tensors named outside of one.
 
-    If the statistics are many, all batch norms share their rows. The others are gates
-    from the leaf on, as far as a table has room for them; for several targets there is
-    no table, and none of them is a gate.
+    If there are many statistics, all batch norms share their rows. Named tensors are
+    gates as long as the table has room for them, those nearest to the leaf first. With
+    several targets there is no table, and named tensors are not gates.
     """
     inside = {t: call for t in subgraph.steps if (call := batch_norm_around(t))}
     calls = _normalizing(inside)

@@ -1,15 +1,15 @@
-"""The graph behind a tensor, looked at twice: unfolded, and in another precision.
+"""Two views of the graph behind a tensor: unfolded, and in another precision.
 
-    unfolded   with the definitions of fused operations in place of these
+    unfolded   with fused operations replaced by their definitions
     replay     the same operations on the same leaves, usually in float64
-    twin       what a tensor has become in a replay
+    twin       the tensor in a replay that corresponds to a recorded one
 
-A replay decides which gradients are zero and which are only small. Nothing in the
-backward pass alone could: rounding in the forward pass dominates. In float32, at a mean
-of 1e4, the route through Var[x] to a bias, which is exactly 0, comes out as 1 % of the
-direct one.
+A replay shows which gradients are zero and which are only small. The backward pass
+alone cannot show it, because rounding in the forward pass dominates: in float32, at a
+mean of 1e4, the route through Var[x] to a bias, which is exactly 0, comes out as 1% of
+the direct one.
 
-This file comes after ``batchnorm.py`` in the reading order; ``routes.py`` is next.
+This file comes after ``batchnorm.py`` in the reading order; ``gates.py`` is next.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,16 +21,17 @@ from .backward import Fused, refuse_changed_leaves, tape
 from .scopes import recording
 from .tensor import Tensor
 
+# Relative to the largest value compared; rounding in float64 is smaller than this.
 NEGLIGIBLE = 1e-9
 
 
 class Unfolded:
     """The operations behind ``y``, with fused ones replaced by their definitions.
 
-    ``order`` lists tensors so that each comes before those it was made of. An unfolded
-    operation stays in it, made of nothing but the output of its definition, to which
-    ``definitions`` leads; ``within`` leads from the tensors of a definition to the
-    operation that it defines. ``opened`` chooses what to unfold, by default everything.
+    ``order`` lists the tensors, each before its inputs. The output of an unfolded
+    operation stays in the list, and its only input is the output of the definition, to
+    which ``definitions`` maps it. ``within`` maps the tensors of a definition to the
+    output of the operation. ``opened`` chooses what to unfold, by default everything.
     """
 
     def __init__(self, y: Tensor, opened: Callable[[Any], bool] = lambda node: True):
@@ -39,7 +40,8 @@ class Unfolded:
         self.definitions: dict[Tensor, Tensor] = {}
         self.within: dict[Tensor, Tensor] = {}
         self._users: dict[Tensor, Tensor] = {}
-        # Tapes inside tapes: those of definitions, each with its fused operation.
+        # A stack: below, the tape of y; above, each fused operation that is being
+        # unfolded, with the tape of its definition.
         tapes: list[tuple[Any, Iterator]] = [(None, iter(tape(y, through_cuts=True)))]
         while tapes:
             fused, rest = tapes[-1]
@@ -58,7 +60,8 @@ class Unfolded:
                 tapes.append((node, iter(tape(definition, inputs, through_cuts=True))))
             for x in self.inputs(node):
                 if isinstance(x, Tensor):
-                    # The oldest user stays: the forward pass knows a parameter's name.
+                    # The oldest user comes last and overwrites the others. It belongs
+                    # to the forward pass, whose scopes know a parameter's name.
                     self._users[x] = node
 
     def name(self, t: Tensor) -> str | None:
@@ -68,7 +71,7 @@ class Unfolded:
         return t.name
 
     def inputs(self, node: Tensor) -> tuple:
-        """What ``node`` was made of."""
+        """The inputs of ``node``, or the output of its definition if it is unfolded."""
         return (self.definitions[node],) if node in self.definitions else node.inputs
 
 
@@ -94,7 +97,7 @@ def replay(y: Tensor, dtype: Any = np.float64) -> dict[Tensor, Tensor]:
 
     node: Any
     for node in reversed(tape(y, through_cuts=True)):
-        # Conversions to another precision, as by astype, convert to this one.
+        # Operations that convert to a float type, such as astype, convert to dtype.
         params = {
             name: np.dtype(dtype) if _is_float_dtype(value) else value
             for name, value in node.params.items()
@@ -109,10 +112,10 @@ def _is_float_dtype(param: Any) -> bool:
 
 
 def scale_of(exact: Iterable[np.ndarray]) -> np.ndarray:
-    """What to compare the entries of gradients with, to see which of them are zero.
+    """The sizes that entries of gradients are compared with to see which are zero.
 
-    This is the largest entry in the same place; but where all of them are smaller than
-    1e-4 of the largest anywhere, it is that, because they may all be rounding.
+    Each is the largest entry in its place, but at least 1e-4 of the largest entry
+    anywhere: where all entries are smaller than that, they may all be rounding.
     """
     sizes = [np.where(np.isfinite(d), np.abs(d), 0) for d in exact]
     largest = np.maximum.reduce(sizes) if sizes else np.zeros(())
@@ -124,8 +127,8 @@ def without_rounding(
 ) -> np.ndarray:
     """The ``recorded`` gradient, with 0 where it is only rounding.
 
-    It is rounding where the replay, ``exact``, is at most 1e-9 of ``scale``. What is
-    not finite stays.
+    An entry is rounding if the replay, ``exact``, is at most 1e-9 of ``scale`` there.
+    Entries that are not finite stay.
     """
     with np.errstate(invalid="ignore"):
         zero = np.isfinite(recorded) & (np.abs(exact) <= NEGLIGIBLE * scale)

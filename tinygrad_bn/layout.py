@@ -6,9 +6,9 @@
                       ``gamma``, ``beta`` and ``updates``
     entry             a tensor or an array of a module's state, with both of its names
 
-A square matrix does not show its layout. So the values say where they come from: what
-``tg.load`` reads from a ``.safetensors`` file is a ``PyTorchArray``, and
-``load_state_dict`` transposes those and PyTorch's tensors, but no other array.
+The shape of a square matrix does not show its layout, so the type of its values does:
+``tg.load`` reads ``.safetensors`` files as ``PyTorchArray``, and ``load_state_dict``
+transposes these and PyTorch's tensors, but no other arrays.
 
 This file comes after ``nn.py`` in the reading order. It does not import PyTorch.
 """
@@ -28,7 +28,7 @@ NAMES = {"gamma": "weight", "beta": "bias", "updates": "num_batches_tracked"}
 
 
 def name_in_pytorch(module: Module, name: str) -> str:
-    """What PyTorch calls a member of ``module``."""
+    """PyTorch's name for a member of ``module``."""
     renamed = isinstance(module, nn.BatchNorm | nn.LayerNorm)
     return NAMES.get(name, name) if renamed else name
 
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 def entries(model: Module) -> Iterator[Entry]:
-    """The state of ``model``, an entry for each name."""
+    """The state of ``model``, one entry per name."""
     for path, module in [("", model), *model._walk()]:
         if isinstance(module, Module):
             for name, member in module._members():
@@ -108,7 +108,7 @@ class PyTorchArray(np.ndarray):
 
 
 def array_of(tensor: Any) -> np.ndarray | None:
-    """The values of a PyTorch tensor, or None if NumPy has no such real numbers."""
+    """The values of a PyTorch tensor, or None if NumPy has no such real dtype."""
     try:
         array = tensor.detach().cpu().numpy()
     except (TypeError, NotImplementedError):
@@ -150,7 +150,7 @@ def in_our_layout(model: Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_pytorchs(values: Any) -> bool:
-    # Who has a tensor of PyTorch has imported PyTorch.
+    # A PyTorch tensor exists only if PyTorch was imported.
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, torch.Tensor):
         return True
@@ -172,7 +172,7 @@ def to_safetensors(module: Module | None, others: dict[str, Any]) -> bytes:
     arrays = {}
     for entry in entries(module):
         values = np.asarray(entry.values)
-        # The package writes memory as it is, but takes the shape for that of rows.
+        # safetensors writes the memory as it is, and assumes that it is in row order.
         arrays[entry.theirs] = (values.T if entry.transposed else values).copy("C")
     return _safetensors().save(arrays, metadata={"format": "pt"})
 

@@ -1,15 +1,15 @@
-"""Module: a function with parameters, which knows the names of what is inside it.
+"""Module: a function with parameters that knows the names of its members.
 
     module           a function with parameters: ``module(x)`` calls ``forward``
     member           a leaf, a module or an array among the attributes of a module, also
-                     inside lists, tuples and dictionaries. A tensor that was recorded,
-                     such as an activation, is none
+                     inside lists, tuples and dictionaries; the output of an operation,
+                     such as an activation, is not a member
     parameter        a member that requires a gradient
     state            what a checkpoint contains: tensors, and arrays that do not train
     qualified name   attribute names from the outermost module inward: ``0.weight``
 
-Nothing is registered. Names and parameters are found by a walk through the attributes
-whenever somebody asks, so they always describe the module as it is.
+Nothing is registered. Every request for names or parameters walks the attributes, so
+the answer always describes the module as it is.
 
 This file comes after ``functional.py`` in the reading order; ``nn.py`` is next.
 
@@ -108,13 +108,16 @@ class Module:
             tensor.grad = None
 
     def train(self: Self, mode: bool = True) -> Self:  # noqa: PYI019
-        """Training mode, here and in all modules inside: batch norm uses its batch."""
+        """Switch to training mode: batch norm uses the statistics of its batch.
+
+        The mode applies to all modules inside. ``mode=False`` is evaluation mode.
+        """
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self: Self) -> Self:  # noqa: PYI019
-        """Evaluation mode: batch norm uses its running statistics."""
+        """Switch to evaluation mode: batch norm uses its running statistics."""
         return self.train(False)
 
     # --- State ------------------------------------------------------------------------
@@ -142,9 +145,8 @@ class Module:
         shape or dtype; it lists them all, and nothing is changed. ``TypeError`` for a
         mixture of plain arrays and PyTorch's.
         """
-        from .layout import (
-            in_our_layout,
-        )  # It imports the layers, which need this file.
+        # Not at the top: layout.py imports the layers, which import this file.
+        from .layout import in_our_layout
 
         state = in_our_layout(self, state)
         here = self._state()
@@ -184,11 +186,11 @@ class Module:
         return f"{type(self).__name__}({body})"
 
     def extra_repr(self) -> str:
-        """What ``repr`` shows of this module between its parentheses."""
+        """The text that ``repr`` shows between the parentheses."""
         return ""
 
     def caption(self) -> str:
-        """What pictures show of this module below its name: its class and its sizes."""
+        """The text that pictures show below the module's name: its class and sizes."""
         return f"{type(self).__name__} {self.extra_repr()}".strip()
 
 
@@ -207,10 +209,7 @@ def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
 
 
 def called(module: Module) -> str:
-    """What an error calls a module during its call: its class and qualified name."""
+    """The class and qualified name of a module, for errors raised during its call."""
     scope = state.scopes[-1]
     name = scope.name if scope is not None and scope.owner is module else ""
     return f"{type(module).__name__} {name!r}" if name else type(module).__name__
-
-
-# --- Layers ---------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""The layers of a multilayer perceptron with batch norm, and ways to combine them.
+"""The layers of a multilayer perceptron with batch norm, and containers for them.
 
 This file comes after ``module.py`` in the reading order.
 
-Left out on purpose: convolutions, pooling, recurrent networks, and more activations: an
-activation is one primitive, as the README shows for softplus.
+Left out on purpose: convolutions, pooling, recurrent networks, and more activations
+(each is one primitive; the README shows softplus).
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,8 @@ class Linear(Module):
     ``rng`` is a generator of random numbers or a seed for the weights; without it they
     differ from run to run.
 
-    Raises: ``ValueError`` for sizes that are not positive, and for x of another size.
+    Raises: ``ValueError`` for sizes that are not positive, and for x with the wrong
+    number of features.
     """
 
     def __init__(
@@ -81,18 +82,19 @@ class BatchNorm(Module):
     (N, C, H, W); None means all but axis 1. ``momentum`` in [0, 1] is the weight of the
     *new* batch in the running statistics; None weighs all batches equally. Training
     normalizes by the batch's own variance, which divides by m; the running variance is
-    m / (m - 1) times that. Without ``track_running_stats`` there are no running
-    statistics, and evaluation mode normalizes by the batch, too.
-    ``fused`` chooses between the two definitions. ``constants``, ``("mean",)``,
-    ``("var",)`` or both, are statistics that the backward pass wrongly treats as
-    constants; the graph of primitives is then used.
+    m / (m - 1) times that. Without ``track_running_stats``, there are no running
+    statistics, and evaluation mode also normalizes by the batch.
 
-    ``gamma`` starts at 1 and ``beta`` at 0, both (C,); ``bias=False`` leaves out
-    ``beta``, and ``affine=False`` both. ``running_mean`` and ``running_var`` are NumPy
-    arrays (C,). What is left out is None.
+    ``fused=False`` computes with a graph of primitives instead of the fused operation.
+    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward
+    pass wrongly treats as constants; this also requires the graph of primitives.
+
+    ``gamma`` starts at 1 and ``beta`` at 0, both (C,). ``bias=False`` leaves out
+    ``beta``, and ``affine=False`` leaves out both. ``running_mean`` and ``running_var``
+    are NumPy arrays (C,). Whatever is left out is None.
 
     Raises: ``ValueError`` for the wrong number of features, one value per channel in
-    training, momentum outside [0, 1], eps < 0.
+    training, momentum outside [0, 1], or eps < 0.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithms 1 and 2.
     """
@@ -190,13 +192,13 @@ class BatchNorm(Module):
 
 
 class LayerNorm(Module):
-    """Layer normalization: batch norm over another axis, and thereby another lesson.
+    """Layer normalization: each example is normalized over its features.
 
     Batch norm averages each feature over the examples of the batch; layer norm averages
-    each example over its features. So no example depends on another one, there are no
-    running statistics, and evaluation does what training does. And a bias in front of
-    layer norm learns, because it differs from feature to feature, and only what all
-    features have in common is subtracted.
+    each example over its features. So the examples do not depend on each other, there
+    are no running statistics, and evaluation does the same as training. A bias in front
+    of layer norm does learn: it differs from feature to feature, and layer norm
+    subtracts only what all features have in common.
 
     Shapes: x (..., C) -> (..., C); ``gamma`` and ``beta`` as in ``BatchNorm``.
 
@@ -254,11 +256,11 @@ def _left_out(gamma: Tensor | None, beta: Tensor | None) -> list[str]:
 
 
 class Dropout(Module):
-    """In training, each value is 0 with probability ``p`` and 1 / (1 - p) times x else.
+    """In training, replace each value by 0 with probability ``p``.
 
-    The expected value is therefore x, and evaluation mode returns x. ``rng`` is a
-    generator of random numbers or a seed; it is not part of the state, so a resumed
-    training draws other values than an uninterrupted one.
+    The other values are divided by 1 - p, so that the expected value is x. Evaluation
+    mode returns x. ``rng`` is a generator of random numbers or a seed; it is not part
+    of the state, so a resumed run draws other values than an uninterrupted one.
 
     Raises: ``ValueError`` for p outside [0, 1].
 
@@ -284,7 +286,7 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """One axis in place of several: all but the first by default, for a linear layer.
+    """Merge several axes into one: by default, all but the first.
 
     Shapes: (N, C, H, W) -> (N, C·H·W); in general, the axes from ``start_axis`` to
     ``end_axis``, both included, become one.
@@ -302,7 +304,7 @@ class Flatten(Module):
 
 
 class Identity(Module):
-    """x itself: it takes the place of a layer that is left out."""
+    """Return x itself, in place of a layer that is left out."""
 
     def forward(self, x: Any) -> Any:
         return x
@@ -363,7 +365,7 @@ class ModuleList(Module):
 
 
 class Sequential(ModuleList):
-    """Modules one after the other, named ``0``, ``1``, ...; indexed like a list."""
+    """A chain of modules, named ``0``, ``1``, ... and indexed like a list."""
 
     def __init__(self, *modules: Module):
         super().__init__(modules)

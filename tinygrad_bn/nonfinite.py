@@ -1,8 +1,8 @@
-"""Where nan and infinity come from: the first operation that makes one.
+"""Where nan and infinity come from: the first operation that produces one.
 
 This file comes after ``routes.py`` in the reading order.
 
-Left out on purpose: infinities that are meant, such as those of a mask.
+Left out on purpose: an exception for intended infinities, such as those of a mask.
 """
 
 import itertools
@@ -22,11 +22,12 @@ LONGEST_ROUTE = 8
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NonFinite:
-    """The first operation that makes nan or infinity; false if there is none.
+    """The first operation that produces nan or infinity; false if there is none.
 
-    ``direction`` is ``"forward"`` if its output is not finite, ``"backward"`` if a
-    gradient of one of its inputs is not. ``ranges`` are pairs of a value and its range;
-    ``route`` leads from the loss to the operation, whose output is ``node``.
+    ``direction`` is ``"forward"`` if its output is not finite, ``"backward"`` if the
+    gradient of one of its inputs is not. ``ranges`` lists the arrays involved, each
+    with the range of its values. ``route`` leads from the loss to the operation, whose
+    output is ``node``.
     """
 
     direction: str = ""
@@ -63,13 +64,14 @@ class NonFinite:
 
 @np.errstate(all="ignore")
 def find_nonfinite(loss: Tensor, gradient: Any = None) -> NonFinite:
-    """Find the first operation that makes nan or infinity, forward or else backward.
+    """Find the first operation that produces nan or infinity.
 
-    ``gradient`` is the cotangent to start from, shaped like ``loss``; a ``loss`` of one
-    element does not need it. The result is false if all is finite.
+    The search goes through the forward pass, then through the backward pass.
+    ``gradient`` is the initial cotangent, shaped like ``loss``; it is optional if
+    ``loss`` has one element. The result is false if everything is finite.
 
     Raises: ``ValueError`` for a ``loss`` without history and for a missing or misshapen
-    ``gradient``, ``RuntimeError`` if a leaf changed since its use.
+    ``gradient``; ``RuntimeError`` if a leaf has changed since it was used.
     """
     refuse_unrecorded("find_nonfinite", loss)
     cotangents: dict[Any, np.ndarray] = {loss: initial_cotangent(loss, gradient)}
@@ -115,7 +117,7 @@ def _report(direction: str, loss: Tensor, node: Any, values: list) -> NonFinite:
 
 
 def _route(loss: Tensor, node: Any) -> tuple[str, ...]:
-    """A route from the loss to ``node``, as the places that it passes."""
+    """A route from the loss to ``node``, as the names of the places that it passes."""
     users: dict[Any, Any] = {}
     for user in tape(loss, through_cuts=True):
         for x in user.inputs:
@@ -129,7 +131,7 @@ def _route(loss: Tensor, node: Any) -> tuple[str, ...]:
 
 
 def _place(t: Any) -> str:
-    """The module in which ``t`` was computed, or else its name or operation."""
+    """The module in which ``t`` was computed, or its name, composite or operation."""
     calls = list(enclosing(t.scope))
     modules = [call.name for call in calls if call.owner is not None and call.name]
     outermost = calls[-1].name if calls else ""
@@ -137,7 +139,7 @@ def _place(t: Any) -> str:
 
 
 def _called(call: Scope | None) -> str:
-    """A module by its qualified name and class, or nothing outside of modules."""
+    """The qualified name and class of a module, or "" outside of modules."""
     if call is None:
         return ""
     kind = type(call.owner).__name__

@@ -1,6 +1,6 @@
-"""Optimizers: SGD and Adam, each in a handful of NumPy calls, and two schedules.
+"""Optimizers: SGD, Adam and AdamW, each in a handful of NumPy calls.
 
-The schedules, ``cosine_lr`` and ``step_lr``, are functions of the step:
+Two schedules, ``cosine_lr`` and ``step_lr``, are functions of the step:
 ``optimizer.lr = optim.cosine_lr(step, steps, lr=0.1)``.
 
 This file comes after ``optimizer.py`` in the reading order; ``schedules.py`` is next.
@@ -19,8 +19,8 @@ from .schedules import cosine_lr, step_lr
 class SGD(Optimizer):
     """Gradient descent: ``v = momentum * v + g``, ``p = p - lr * v``.
 
-    With ``nesterov``, the step is ``lr * (g + momentum * v)`` instead: the gradient
-    counts as if the momentum had been applied before it was computed.
+    With ``nesterov``, the step is ``lr * (g + momentum * v)`` instead: it applies the
+    momentum of the next step in advance.
 
     lr >= 0, momentum in [0, 1], weight_decay >= 0 (added to the gradient as
     ``weight_decay * p``).
@@ -67,7 +67,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps about as long as lr, from averages of the gradient and of its square.
+    """Steps of about lr, from exponential averages of the gradient and its square.
 
     ``m = beta1 m + (1 - beta1) g``, ``v = beta2 v + (1 - beta2) g^2``,
     ``p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``.
@@ -126,11 +126,11 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: ``p = p - lr * weight_decay * p``, then Adam.
 
-    The decay does not go through the averages of Adam, so it shrinks all parameters at
-    the same rate, whatever the size of their gradients.
+    The decay does not enter Adam's averages, so it shrinks all parameters at the same
+    rate, whatever the size of their gradients.
 
-    Source: Loshchilov & Hutter, arXiv 1711.05101v3, Algorithm 2; as in PyTorch, lr
-    scales the decay, too.
+    Source: Loshchilov & Hutter, arXiv 1711.05101v3, Algorithm 2; as in PyTorch, lr also
+    scales the decay.
     """
 
     def __init__(
@@ -152,10 +152,9 @@ class AdamW(Adam):
 
 
 def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
-    """Scale the gradients so that their common norm is at most ``max_norm``.
+    """Scale the gradients so that their norm as one vector is at most ``max_norm``.
 
-    The norm is that of all gradients as one vector. Returns the norm before scaling.
-    Parameters without a gradient are left out.
+    Parameters without a gradient are ignored. Returns the norm before scaling.
 
     Raises: ``ValueError`` for a norm that is not finite, and a negative ``max_norm``.
     """
@@ -166,7 +165,7 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
     if not math.isfinite(norm):
         raise ValueError(
             f"clip_grad_norm: the gradients must be finite, but their norm is {norm}. "
-            "Look for the first operation that overflowed."
+            "tg.find_nonfinite(loss) finds the source."
         )
     if norm > max_norm:
         for g in gradients:

@@ -12,9 +12,9 @@
 ``zero_grad()`` counts as one whose gradient is zero: momentum and weight decay still
 move it (PyTorch skips it).
 
-An optimizer takes ``model.parameters()`` or ``model.named_parameters()``. With names,
-it finds its state by name when a checkpoint is loaded, in whatever order the layers
-were created; without names, only by position.
+An optimizer takes ``model.parameters()`` or ``model.named_parameters()``. When it loads
+a checkpoint, it matches the state by name if it has names, and otherwise by position,
+which depends on the order in which the layers were created.
 
 This file comes after ``nn.py`` in the reading order; ``optim.py`` is next.
 
@@ -45,9 +45,9 @@ class Optimizer:
 
     ``parameters``: tensors, or pairs of a name and a tensor.
 
-    Raises: ``ValueError`` for no parameters, one given twice, mixed dtypes, or a
-    setting out of range; ``TypeError`` for anything but leaves that require a gradient,
-    and for names that only some of them have.
+    Raises: ``ValueError`` for no parameters, a parameter given twice, mixed dtypes, or
+    a setting out of range; ``TypeError`` for anything but leaves that require a
+    gradient, and if only some of them have names.
     """
 
     def __init__(self, parameters: Parameters, lr: float, weight_decay: float):
@@ -59,8 +59,8 @@ class Optimizer:
         self.data, self.grad = (
             np.zeros(size, self.parameters[0].dtype) for _ in range(2)
         )
-        # A step goes through its arrays several times. Block by block, they stay in the
-        # cache from one time to the next.
+        # A step passes over its arrays several times. Working block by block keeps them
+        # in the cache between passes.
         self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
         self.scratch = np.empty_like(self.data[:BLOCK])
         self._attach()
@@ -79,7 +79,7 @@ class Optimizer:
         return [part.reshape(p.shape) for p, part in zip(self.parameters, parts)]
 
     def __setstate__(self, state: dict) -> None:
-        """Attach the parameters again: the copy of a slice is no longer a slice."""
+        """Attach the parameters again, because the copy of a slice is not a slice."""
         vars(self).update(state)
         self._attach()
 
@@ -100,11 +100,11 @@ class Optimizer:
     def step(self) -> None:
         """Update the parameters from their gradients.
 
-        Raises: ``RuntimeError`` if another optimizer has attached one of them since.
+        Raises: ``RuntimeError`` if another optimizer has since attached one of them.
         """
         self._gather()
         g = self._decayed_gradient()
-        # First the timestamps: an interrupted update must not go unnoticed.
+        # Timestamps change first, so that an interrupted update does not go unnoticed.
         now = clock.tick()
         for p in self.parameters:
             p.timestamp = now
@@ -114,20 +114,20 @@ class Optimizer:
         """The gradient, with that of ``weight_decay * p^2 / 2`` added."""
         if not self.weight_decay:
             return self.grad
-        # Not in place: the gradients are the user's, and may stay for another step.
+        # Not in place: the gradients belong to the user, who may use them again.
         g = np.multiply(self.data, self.weight_decay, dtype=self.grad.dtype)
         g += self.grad
         return g
 
     def _gather(self) -> None:
-        """Make sure that the flat array contains all gradients, 0 for missing ones."""
+        """Copy gradients stored elsewhere into the flat array; missing ones are 0."""
         for p, buffer in zip(self.parameters, self._buffers):
             if p.grad is not buffer:
                 if not p.uses_buffer(buffer):
                     raise RuntimeError(
                         f"{type(self).__name__}.step(): a parameter must belong to one "
-                        f"optimizer, but {self._called(p)} was attached to another "
-                        "one since. Use the newer optimizer only, or make a new one."
+                        f"optimizer, but {self._called(p)} has since been attached to "
+                        "another one. Use only the newer optimizer, or make a new one."
                     )
                 buffer[...] = 0 if p.grad is None else p.grad
 
@@ -139,7 +139,7 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} must define _state().")
 
     def _state_by_parameter(self) -> dict[str, Any]:
-        """The state, with the slices of flat arrays by the names of the parameters."""
+        """The state, with flat arrays as dictionaries of slices by parameter name."""
         names = self.names
         if names is None:
             return dict(self._state())
@@ -149,9 +149,9 @@ class Optimizer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of what accumulated over the steps, and the learning rate.
+        """Copies of the arrays that change with each step, and the learning rate.
 
-        With names, a dictionary by name takes the place of each flat array.
+        With names, each flat array becomes a dictionary by parameter name.
         """
         copies = {
             key: {name: part.copy() for name, part in value.items()}
@@ -164,11 +164,11 @@ class Optimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the ``state_dict()`` of an optimizer for the same parameters.
 
-        What has names is matched by name, in any order, and the rest by position.
+        Entries with names are matched by name, in any order, and others by position.
 
         Raises: ``ValueError`` for entries that are missing, unexpected, or of another
-        shape or kind, and if either the state or the optimizer has names, but not both;
-        nothing is changed then.
+        shape or kind, and if only one of the state and the optimizer has names. In that
+        case, nothing changes.
         """
         method = f"{type(self).__name__}.load_state_dict"
         state_has_names = any(isinstance(value, dict) for value in state.values())
@@ -177,7 +177,7 @@ class Optimizer:
             raise ValueError(
                 f"{method}: the state and the optimizer must both have names, or "
                 "neither, but only the "
-                f"{'state' if state_has_names else 'optimizer'} has. Make the "
+                f"{'state' if state_has_names else 'optimizer'} has them. Make the "
                 f"optimizer from module.{source}. Nothing was loaded."
             )
         here = {"lr": np.array(self.lr), **_flattened(self._state_by_parameter())}
@@ -192,7 +192,7 @@ class Optimizer:
             here[name][...] = value
 
     def _called(self, p: Tensor) -> str:
-        """What an error calls a parameter: the name it was given with, if any."""
+        """A parameter as errors describe it, by the name it was given with, if any."""
         if self.names is None or not isinstance(p, Tensor):
             return describe(p)
         name = next(n for n, q in zip(self.names, self.parameters) if q is p)
@@ -267,7 +267,7 @@ def _flattened(state: dict[str, Any]) -> dict[str, Any]:
 def _differences(
     here: dict[str, np.ndarray], there: dict[str, np.ndarray]
 ) -> list[str]:
-    """What keeps the entries of one state from taking the place of another's."""
+    """The reasons why the entries of one state cannot replace those of another."""
     wrong = [f"missing: {name}" for name in here if name not in there]
     wrong += [f"unexpected: {name}" for name in there if name not in here]
     for name in here.keys() & there.keys():

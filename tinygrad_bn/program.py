@@ -1,20 +1,20 @@
-"""What a ``forward`` of PyTorch does, as data that can run on this engine.
+"""A ``forward`` of PyTorch as data: a program that this engine can run.
 
     program         the steps of a ``forward``, in order, and the names of its inputs
     step            one call: of a module, a function or a method
     stand-in        what ``torch.fx`` passes to a ``forward`` in place of tensors; it
                     records what is done with it
     in place        as in ``h += x`` and ``relu_``: the result overwrites an input
-    shared memory   as in ``view``: the result is an input, looked at in another way
+    shared memory   as in ``view``: the result uses the memory of an input
 
-Here, an operation never overwrites anything and shares no memory. So a program with
-steps in place runs differently if a value is read after it was overwritten;
+The operations of this engine overwrite nothing and share no memory. So a program that
+reads a value after overwriting it in place would compute something else here;
 ``overwriting`` finds such programs.
 
 This file comes before ``pytorch.py`` in the reading order.
 
-Left out on purpose: programs that depend on the values of a tensor, or that use other
-functions than those in ``FUNCTIONS``.
+Left out on purpose: programs that depend on the values of a tensor, and functions that
+are not in ``FUNCTIONS``.
 """
 
 import copy
@@ -36,7 +36,7 @@ from .tensor import Tensor
 
 
 def _axis(dim: Any) -> Any:
-    # No axis means all of them in PyTorch, and none of them in NumPy.
+    # An empty tuple stands for all axes in PyTorch, and for none in NumPy.
     return None if dim in ((), []) else dim
 
 
@@ -60,7 +60,7 @@ FUNCTIONS: dict[str, Callable] = {
     "sum": lambda x, dim=None, keepdim=False: reduce_sum(x, _axis(dim), keepdim),
 }
 SHARING = {"flatten", "reshape", "view", "getitem"}
-# Python's operators in place, and other names for the same function.
+# Python's in-place operators, and other names for the same functions.
 IN_PLACE = {"iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div"}
 SPELLINGS = {"truediv": "div", "true_divide": "div", **IN_PLACE}
 LIBRARIES = ("builtins", "operator", "torch", "torch.nn.functional")
@@ -86,7 +86,7 @@ class Step:
 
     @property
     def function(self) -> str:
-        """Its name in ``FUNCTIONS``: "add" for ``operator.iadd``, ``x.add_()``, ..."""
+        """The key in ``FUNCTIONS``: "add" for ``operator.iadd``, ``x.add_()``, ..."""
         name = self.target.rpartition(".")[2]
         if name == "getattr":
             return str(self.args[1])
@@ -154,7 +154,7 @@ class Program:
 
 
 class Traced(Module):
-    """The counterpart of a module of PyTorch with a ``forward`` of its own.
+    """The counterpart of a PyTorch module with a user-written ``forward``.
 
     It has the same members. They can be replaced: the program looks them up by name.
     """
@@ -174,7 +174,7 @@ class Traced(Module):
         return self._program.run(self, inputs)
 
     def unsaved_buffers(self) -> dict[str, np.ndarray]:
-        """The buffers that are no part of the state, by name."""
+        """The buffers that are not part of the state, by name."""
         return {name: getattr(self, name) for name in self._unsaved}
 
     def _members(self) -> Iterator[tuple[str, Member]]:
@@ -189,7 +189,7 @@ class Traced(Module):
 
 
 def replaced(x: Any, replacement: Callable) -> Any:
-    """``x`` with everything replaced that is not a tuple, a list, a dict or a slice."""
+    """``x`` with its values replaced, also inside tuples, lists, dicts and slices."""
     if isinstance(x, tuple):
         return tuple(replaced(part, replacement) for part in x)
     if isinstance(x, list):
@@ -215,11 +215,11 @@ def _bound(step: Step) -> inspect.BoundArguments:
 
 
 def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
-    """The program of a module of PyTorch.
+    """Record the program of a PyTorch module, or return None if it cannot run here.
 
-    It is recorded in training and in evaluation mode, because ``torch.fx`` treats
-    ``self.training`` as a constant. The module does not change. ``refuse`` is called
-    with each reason why the program cannot run here. With a reason, there is no result.
+    ``torch.fx`` treats ``self.training`` as a constant, so the program is recorded in
+    training and in evaluation mode. The module does not change. ``refuse`` is called
+    with each reason why the program cannot run here.
     """
     reasons: list[str] = []
     if "forward" in vars(theirs):
@@ -242,7 +242,7 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
 def _trace(theirs: Any, training: bool) -> Any:
     import torch
 
-    # What the forward assigns to self is assigned to a copy.
+    # A forward may assign to self, so it runs on a copy.
     twin = copy.copy(theirs)
     for name in ("_parameters", "_buffers", "_modules"):
         vars(twin)[name] = dict(vars(theirs)[name])
@@ -258,7 +258,7 @@ def _trace(theirs: Any, training: bool) -> Any:
 
 
 def _tracer() -> Any:
-    """A tracer that records operators in place, and inner modules as one call each."""
+    """A tracer that records in-place operators, and inner modules as one call each."""
     import torch
 
     def in_place(name: str) -> Callable:
@@ -323,7 +323,7 @@ def _neutral(arguments: Any, refuse: Callable[[str], None]) -> Any:
 
 
 def _name_of(function: Any) -> str:
-    """Where a function is found, as in ``torch.relu``."""
+    """The qualified name of a function, such as ``torch.relu``."""
     for library in LIBRARIES:
         name = f"{library}.{function.__name__}"
         if getattr(pkgutil.resolve_name(library), function.__name__, None) is function:
@@ -369,8 +369,9 @@ def overwriting(
 ) -> tuple[bool, bool]:
     """Whether a program overwrites an input, and whether it may return its memory.
 
-    ``in_place`` and ``sharing`` say the same of a step that calls a module. ``refuse``
-    is called with each reason why the program would compute something else here.
+    ``in_place`` and ``sharing`` answer these questions for a step that calls a module.
+    ``refuse`` is called with each reason why the program would compute something else
+    here.
     """
     memory = {name: {name} for name in program.inputs}
     stale: dict[str, str] = {}

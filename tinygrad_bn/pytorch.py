@@ -1,12 +1,12 @@
-"""A bridge to PyTorch: its networks run on this engine, and those of this engine there.
+"""A bridge to PyTorch: it converts networks in both directions.
 
-    counterpart     the module of the other side that computes the same
-    theirs, ours    a module or tensor of PyTorch, and its counterpart in this engine
-    traced module   the counterpart of a module whose ``forward`` is its user's own
+    theirs, ours    a module or tensor of PyTorch, and one of this engine
+    counterpart     the module in the other library that computes the same
+    traced module   the counterpart of a PyTorch module with a user-written ``forward``
 
 Two tables say which modules have a counterpart: ``FROM_TORCH`` by PyTorch's names, and
-``TO_TORCH`` by the classes of this engine. Any other module of PyTorch is converted if
-its ``forward`` calls only what has a counterpart; see ``program.py``.
+``TO_TORCH`` by the classes of this engine. Any other PyTorch module is converted if its
+``forward`` calls only modules and functions with counterparts; see ``program.py``.
 
 PyTorch is imported when ``from_torch`` or ``to_torch`` is called. This file comes last
 in the reading order.
@@ -47,15 +47,15 @@ from .tensor import Tensor
 
 
 def from_torch(module: Any) -> Module:
-    """The same network on this engine, for a ``torch.nn.Module``.
+    """Convert a ``torch.nn.Module`` to the same network on this engine.
 
     Values are copied. Shared modules and tied weights stay shared, each module keeps
-    its mode and each parameter its ``requires_grad``. All have PyTorch's names, but
+    its mode, and each parameter keeps its ``requires_grad``. Names are PyTorch's, but
     linear layers have this engine's layout: ``weight`` is (in_features, out_features).
 
-    Convertible are the modules in ``FROM_TORCH``, and modules whose ``forward`` calls
-    these and the functions in ``FUNCTIONS``. What a ``forward`` decides in Python is
-    decided once, when it is recorded.
+    A module is convertible if it is in ``FROM_TORCH``, or if its ``forward`` calls only
+    such modules and the functions in ``FUNCTIONS``. Decisions that a ``forward`` makes
+    in Python are fixed when it is recorded.
 
     Raises: ``TypeError`` that lists everything that cannot be converted.
     """
@@ -73,20 +73,20 @@ def from_torch(module: Any) -> Module:
         kinds = ", ".join(name for name in FROM_TORCH if name != "Module")
         raise TypeError(
             "from_torch: every part must have a counterpart in this engine, but these "
-            f"have none:\n{_listed(conversion.problems)}\nConvertible are {kinds}, and "
-            f"modules whose forward calls these and {', '.join(FUNCTIONS)}."
+            f"have none:\n{_listed(conversion.problems)}\nIt can convert {kinds}, and "
+            f"modules whose forward calls only these and {', '.join(FUNCTIONS)}."
         )
     return ours
 
 
 def to_torch(model: Module) -> Any:
-    """The same network as a ``torch.nn.Module``, in training and in evaluation.
+    """Convert a network of this engine to the same network in PyTorch.
 
     Values are copied, including running statistics and their counters. Shared modules
-    and tied weights stay shared, each module keeps its mode and each parameter its
-    ``requires_grad``.
+    and tied weights stay shared, each module keeps its mode, and each parameter keeps
+    its ``requires_grad``.
 
-    Convertible are the modules in ``TO_TORCH``, and what ``from_torch`` returned.
+    A module is convertible if it is in ``TO_TORCH``, or if ``from_torch`` returned it.
 
     Raises: ``TypeError`` that lists everything that cannot be converted.
     """
@@ -102,7 +102,7 @@ def to_torch(model: Module) -> Any:
         kinds = ", ".join(kind.__name__ for kind in TO_TORCH if kind is not Traced)
         raise TypeError(
             "to_torch: every part must have a counterpart in PyTorch, but these have "
-            f"none:\n{_listed(conversion.problems)}\nConvertible are {kinds}, and what "
+            f"none:\n{_listed(conversion.problems)}\nIt can convert {kinds}, and what "
             "from_torch returns. If a forward is your own, write it in PyTorch and "
             "load the state that tg.save('net.safetensors', model) writes."
         )
@@ -114,7 +114,7 @@ def _listed(problems: list[str]) -> str:
 
 
 def _compare_names(conversion: "_Conversion", ours: Module, theirs: Any) -> None:
-    """Refuse what got lost, such as a parameter added to a linear layer."""
+    """Refuse names on one side only, such as a parameter added to a linear layer."""
     if not conversion.problems:
         names = {entry.theirs for entry in entries(ours)}
         for name in sorted(names ^ theirs.state_dict().keys()):
@@ -123,8 +123,8 @@ def _compare_names(conversion: "_Conversion", ours: Module, theirs: Any) -> None
 
 # --- The tables of counterparts -------------------------------------------------------
 
-# PyTorch's batch norm over these axes. None stands for all axes but the second, and
-# accepts whatever BatchNorm1d accepts.
+# PyTorch's batch norm over these axes. None stands for all axes but the second: like
+# BatchNorm1d, it accepts both (N, C) and (N, C, L).
 BATCH_NORMS = {
     (0,): "BatchNorm1d",
     (0, 2): "BatchNorm1d",
@@ -163,14 +163,15 @@ def _torch_batch_norm(torch: Any, ours: Any) -> Any:
 
 
 def _empty(torch: Any, kind: Any, *settings: Any) -> Any:
-    """A module without parameters. Drawing some would use up random numbers."""
+    """A module without parameters: initializing them would consume random numbers."""
     theirs = torch.nn.utils.skip_init(kind, *settings)
     for name in theirs._parameters:
         setattr(theirs, name, None)
     return theirs
 
 
-# How a counterpart is made, still without members. A ValueError says why there is none.
+# Each function makes a counterpart that has no members yet. If there is none, it raises
+# a ValueError that says why.
 FROM_TORCH: dict[str, Callable[[Any], Module]] = {
     # A module without a forward, such as a ModuleDict: its members are used by others.
     "Module": lambda m: Traced(type(m).__name__, m._non_persistent_buffers_set),
@@ -202,8 +203,8 @@ TO_TORCH: dict[type[Module], Callable[[Any, Any], Any]] = {
     nn.Identity: lambda torch, m: torch.nn.Identity(),
     Traced: lambda torch, m: torch.fx.GraphModule({}, torch.fx.Graph(), m._class_name),
 }
-# The modules that compute new values, unless inplace=True. Others may return what they
-# received; a container does so if all modules in it do.
+# The modules that return a new array, unless inplace=True. Others may return their
+# input; a container does if all modules in it do.
 FRESH = {"Linear", "LayerNorm", "ReLU", "Sigmoid", "Tanh", *BATCH_NORMS.values()}
 HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
 
@@ -217,7 +218,7 @@ def _torch_kind(theirs: Any) -> str | None:
 
 
 def _check_module(theirs: Any, kind: str | None) -> None:
-    """Raise for what has no counterpart, whatever its members and its forward are."""
+    """Raise if a module has no counterpart, whatever its members and its forward."""
     import torch
 
     name = type(theirs).__name__
@@ -242,7 +243,7 @@ def _kind_of(module: Any, kinds: Iterable[type]) -> Any:
 
 
 class _Conversion:
-    """What was converted so far, each thing once, and what cannot be converted."""
+    """The counterparts made so far, one per module or parameter, and the problems."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -280,7 +281,7 @@ class _Conversion:
 class _FromTorch(_Conversion):
     def __init__(self) -> None:
         super().__init__()
-        # Modules that overwrite their input, and those that may return its memory.
+        # The modules that overwrite their input, and those that may return its memory.
         self.in_place: set[Any] = set()
         self.sharing: set[Any] = set()
 
@@ -344,7 +345,7 @@ class _FromTorch(_Conversion):
         return Tensor(values, requires_grad=theirs.requires_grad)
 
     def watch_memory(self, program: Program, theirs: Any, refuse: Callable) -> None:
-        """Find out what the program does to the memory of its inputs."""
+        """Note whether the program overwrites its inputs or may return their memory."""
 
         def calls_one_of(modules: set) -> Callable[[Step], bool]:
             return lambda step: (

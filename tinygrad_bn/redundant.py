@@ -1,8 +1,9 @@
 """Which parameters of a model cannot learn, and why.
 
-A gradient of 1e-9 may be small, or zero in exact arithmetic and the rest rounding. So
-the check replays one pass of the model in two precisions: a gradient is the same in
-both, rounding is not. The routes of ``routes.py`` then show what cancels.
+A gradient of 1e-9 may be truly small, or it may be zero in exact arithmetic and consist
+of rounding. So the check replays one pass of the model in two precisions: a true
+gradient is the same in both, but rounding is not. The routes of ``routes.py`` then show
+what cancels.
 
 This file comes after ``routes.py`` and ``nn.py`` in the reading order.
 """
@@ -30,7 +31,7 @@ from .scopes import recording
 from .summary import trial_copy
 from .tensor import Tensor
 
-# From float32 to float64, rounding shrinks by 2e-9.
+# Rounding in float64 is about 2e-9 of that in float32: this leaves a wide margin.
 ROUNDING_SHRINKS = 1e-4
 
 
@@ -46,9 +47,9 @@ class Finding:
 
 
 class Findings(tuple[Finding, ...]):
-    """The findings of a check: a tuple that prints as one line for each.
+    """The findings of a check: a tuple that prints one finding per line.
 
-    ``checked`` counts the parameters.
+    ``checked`` is the number of parameters that were checked.
     """
 
     checked = 0
@@ -66,13 +67,13 @@ class Findings(tuple[Finding, ...]):
 def check_redundant(model: Module, x: Any) -> Findings:
     """Find the parameters of ``model`` that cannot learn from ``x``, a batch of inputs.
 
-    A random cotangent at the model's output stands for the loss. The check separates
-    gradients that cancel by structure (a bias in front of batch norm), parameters that
-    the output does not depend on, and those to which this batch sends nothing. A copy
-    of the model runs in its present modes, so nothing in the model changes.
+    A random cotangent at the model's output stands for the loss. The check
+    distinguishes parameters whose gradient always cancels (a bias in front of batch
+    norm), parameters that the output does not depend on, and parameters that receive
+    nothing from this batch. It runs a copy, so the model does not change.
 
-    Raises: ``ValueError`` for a model in evaluation mode, an output that is not finite,
-    and an output in which nothing requires a gradient.
+    Raises: ``ValueError`` for a model in evaluation mode, inputs or an output that are
+    not finite, and an output that requires no gradient.
     """
     if not isinstance(model, Module):
         raise TypeError(
@@ -93,7 +94,7 @@ def check_redundant(model: Module, x: Any) -> Findings:
         if not np.isfinite(t.data).all():
             raise ValueError(
                 f"check_redundant(model, x): {what} must be finite, but it contains "
-                "nan or infinity. tg.find_nonfinite(loss) says where these come from."
+                "nan or infinity. tg.find_nonfinite(loss) finds the source."
             )
     parameters = list(model.named_parameters())
     reasons = _reasons(y, parameters)
@@ -104,7 +105,7 @@ def check_redundant(model: Module, x: Any) -> Findings:
 
 
 def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
-    """Why some of the parameters behind ``y`` cannot learn, by name."""
+    """The reasons why parameters behind ``y`` cannot learn, by name."""
     g = np.random.default_rng(0).standard_normal(y.shape)
     twins, exact = _gradients(y, g, np.float64)
     coarse_twins, coarse = _gradients(y, g, np.float32)
@@ -115,7 +116,7 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
             reasons[name] = "is not connected: the output does not depend on it"
         elif not np.isfinite(exact[twin]).all():
             reasons[name] = (
-                "receives nan or infinity: tg.find_nonfinite says where from"
+                "receives nan or infinity: tg.find_nonfinite(loss) finds the source"
             )
         else:
             rough = largest_finite(coarse[coarse_twins[parameter]])
@@ -142,7 +143,7 @@ def _gradients(y: Tensor, g: np.ndarray, dtype: Any) -> tuple[dict, dict]:
 
 
 def _constant_input(graph: Unfolded) -> str:
-    """The reason where nothing is left after a batch norm has subtracted its mean."""
+    """The reason if nothing is left after some batch norm subtracts its mean."""
     means = {batch_norm_around(t): t for t in graph.order if t.name == "E[x]"}
     means.pop(None, None)
     for t in reversed(graph.order):
@@ -157,7 +158,7 @@ def _constant_input(graph: Unfolded) -> str:
 
 
 def _cancelling(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
-    """The rows that bring something of the cotangent ``g`` and cancel, if they do."""
+    """The rows that are not negligible compared with ``g``, provided they cancel."""
     shares = {
         row: sum(d for d in parts if d is not None) for row, parts in rows.items()
     }
@@ -173,9 +174,10 @@ def _cancelling(rows: dict[Row, list], g: np.ndarray) -> dict[Row, np.ndarray]:
 
 
 def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarray]:
-    """The same for a random cotangent that arrives where the routes part.
+    """The same for a random cotangent at the tensor where the routes separate.
 
-    Behind another dead end, nothing of the cotangent of the output arrives there.
+    The cotangent of the output may not get there, because something nearer to the
+    output may cancel it.
     """
     subgraph = Subgraph(graph, parameter)
     gates, every = subgraph.gates(), subgraph.on_every_route()
@@ -195,8 +197,8 @@ def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
     if not d.any():
         return "receives exactly 0 from this batch: every route to it is switched off"
     return (
-        f"receives rounding noise only (up to {largest_finite(d):.0e}): what arrives "
-        "cancels, by routes that nobody named"
+        f"receives only rounding noise (up to {largest_finite(d):.0e}): its gradient "
+        "cancels along routes without named tensors"
     )
 
 

@@ -2,22 +2,23 @@
 
 Pullbacks are linear, so a backward pass may carry ``{route: cotangent}`` instead of one
 cotangent: a gate adds its name to the routes that pass it. This is exact for every
-graph, and the routes of a leaf sum to its gradient. For a bias in front of batch norm
-they show why that sum is zero: what arrives directly is taken back via E[x].
+graph, and the routes of a leaf sum to its gradient. For a bias in front of batch norm,
+they show why that sum is zero: the route via E[x] cancels the direct one.
 
     route   a path of the gradient from the loss to a leaf, identified by the gates that
             it passes
     gate    a named tensor that some routes pass and others do not
-    cut     a route that ``stop_gradient`` interrupts: nothing arrives by it
+    cut     interrupted by ``stop_gradient``, so that nothing arrives
 
-By default, the last batch norm before the leaf identifies a route, and what is nearer
-to the loss is summed. So a bias under twenty batch norms has the same four rows as a
-bias under one.
+By default, a route is identified by the last batch norm that it passes before the leaf,
+and by the statistics, E[x] and Var[x], that it passes inside; everything nearer to the
+loss is summed. So a bias under twenty batch norms has the same four rows as a bias
+under one.
 
 This file comes after ``graph.py`` and ``gates.py`` in the reading order.
 
 Left out on purpose: routes of second derivatives (differentiate first, then explain),
-and a search for gates without names: what a table should separate, its author names.
+and gates without names (name the tensors that a table should separate).
 """
 
 from collections import defaultdict
@@ -48,20 +49,20 @@ def explain(
     gradient: Any = None,
     gates: Iterable[str] | None = None,
 ) -> Explanation:
-    """Show by which routes the gradient of ``y`` reaches ``leaf``, and how much.
+    """Show the routes by which the gradient of ``y`` reaches ``leaf``.
 
-    By default a row is the sum of the routes that pass the same statistics of the same
-    last batch norm, and the same tensors named outside batch norm. ``gates`` are names
-    to identify routes by instead. ``gradient`` is the cotangent to start from, shaped
-    like ``y``; a ``y`` of one element does not need it.
+    By default, a row is the sum of the routes that pass the same statistics of the same
+    last batch norm, and the same tensors named outside batch norm. ``gates``, if given,
+    are the names that identify routes instead. ``gradient`` is the initial cotangent,
+    shaped like ``y``; it is optional if ``y`` has one element.
 
     Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
-    gradient, a gate that is not there, a missing or misshapen ``gradient``.
+    gradient, an unknown gate, or a missing or misshapen ``gradient``.
     """
     refuse_unrecorded("explain", y)
     refuse_unexplainable("explain", leaf)
     if gates is not None and not isinstance(gates, str):
-        gates = set(gates)  # It is read twice.
+        gates = set(gates)  # An iterator could be read only once.
     g = initial_cotangent(y, gradient)
     subgraph = Subgraph(Unfolded(y), leaf)
     chosen = subgraph.gates(gates)
@@ -92,7 +93,7 @@ def explain(
 def _replayed(
     y: Tensor, leaf: Tensor, g: np.ndarray, gates: Iterable[str] | None
 ) -> tuple[dict[Row, np.ndarray], set[tuple[str, ...]]]:
-    """The rows in float64, and the gates of those that broadcasting sums to zero."""
+    """The rows in float64, and the gates of those that sum to 0 over broadcast axes."""
     twins = replay(y)
     leaf = twins.get(leaf, leaf)
     subgraph = Subgraph(Unfolded(twins[y]), leaf)
@@ -109,7 +110,7 @@ def _replayed(
 
 
 def by_row(arrived: dict[Key, Any]) -> dict[Row, list]:
-    """What ``carry`` brings to a target, by the rows of the table: None where cut."""
+    """The gradients that ``carry`` brings to a target, by row; None where cut."""
     rows = defaultdict(list)
     some_around = len({key.normalized for key in arrived}) == 2
     for key, gradient in arrived.items():
@@ -118,7 +119,7 @@ def by_row(arrived: dict[Key, Any]) -> dict[Row, list]:
 
 
 def _sum(gradients: Iterable, leaf: Tensor) -> np.ndarray:
-    """The sum of gradients of ``leaf``, of which None is 0."""
+    """The sum of gradients of ``leaf``, where None counts as 0."""
     with np.errstate(all="ignore"):
         alive = (d for d in gradients if d is not None)
         return sum(alive, np.zeros(leaf.shape, leaf.dtype))
@@ -134,7 +135,7 @@ def refuse_unexplainable(function: str, leaf: Any) -> None:
 
 
 def refuse_unrecorded(function: str, y: Any) -> None:
-    """Raise if there is no graph behind ``y``, and say why that may be."""
+    """Raise if there is no graph behind ``y``, and suggest why."""
     if not isinstance(y, Tensor):
         raise TypeError(
             f"{function}(y): y must be a tensor, but {describe(y):.60} was received."
@@ -156,10 +157,10 @@ def refuse_unrecorded(function: str, y: Any) -> None:
 
 
 class Subgraph:
-    """What lies between the output of a graph and some tensors, the targets.
+    """The part of a graph between its output and some tensors, the targets.
 
-    ``steps`` gives, for each tensor between them, those to which its gradient goes on,
-    and whether that step is a cut; its order is that of the graph.
+    ``steps`` maps each tensor in this part to the tensors that its gradient goes to
+    next, each with whether that step is a cut. Its order is that of the graph.
     """
 
     def __init__(self, graph: Unfolded, *targets: Tensor):
@@ -178,10 +179,10 @@ class Subgraph:
         }
 
     def _steps_from(self, node: Any, reaches: set, beyond_cut: set) -> dict:
-        """The steps on from ``node``, and whether each is a cut.
+        """The steps from ``node``, each with whether it is a cut.
 
-        A step without a gradient counts only where ``stop_gradient`` is to blame;
-        others, such as the step into a mask, belong to no route.
+        A step without a gradient is a cut only if ``stop_gradient`` is the reason.
+        Other such steps, as into a mask, belong to no route.
         """
         inputs = [
             x for x in self.graph.inputs(node) if isinstance(x, Tensor) and x in reaches
@@ -200,7 +201,7 @@ class Subgraph:
         )
 
     def apply_pullbacks(self, node: Any, g: np.ndarray | None) -> Iterator[tuple]:
-        """Where the cotangent ``g`` of ``node`` goes and as what; None means cut."""
+        """Pairs of an input of ``node`` and its gradient for ``g``; None means cut."""
         steps = self.steps[node]
         if g is None or node in self.graph.definitions:
             yield from ((x, g) for x in steps)
@@ -211,17 +212,18 @@ class Subgraph:
             yield from node.op.apply_pullbacks(g, node, needs)
 
     def on_every_route(self) -> set[Tensor]:
-        """The tensors that no route avoids: no step leads past them."""
+        """The tensors that every route passes."""
         places = {node: i for i, node in enumerate(self.steps)}
         found, farthest = set(), 0
         for i, (node, steps) in enumerate(self.steps.items()):
+            # No step from an earlier tensor leads past this one.
             if farthest <= i:
                 found.add(node)
             farthest = max((farthest, *(places.get(x, len(places)) for x in steps)))
         return found
 
     def gates(self, wanted: Iterable[str] | None = None) -> Gates:
-        """The gates of the names ``wanted``, or those of the default."""
+        """The gates with the names ``wanted``, or the default gates."""
         return choose_gates(self, wanted)
 
 
@@ -235,11 +237,12 @@ def carry(
     observe: Callable | None = None,
     start: Tensor | None = None,
 ) -> dict[Tensor, dict[Key, np.ndarray | None]]:
-    """A backward pass with one cotangent for each key: None where routes are cut.
+    """Run a backward pass with one cotangent per key, which is None for cut routes.
 
-    It starts with ``g`` at ``start``, by default the output. Returns what arrives at
-    each target. ``observe(node, x, key, d_y, d_x)``, if given, sees every step, with
-    the key of what goes on.
+    The pass starts with ``g`` at ``start``, by default the output. It returns the
+    gradients that arrive at each target, by key. ``observe(node, x, key, d_y, d_x)``,
+    if given, is called for every step from ``node`` to ``x``; ``key`` is that of
+    ``d_x``.
     """
     y, targets = subgraph.y if start is None else start, subgraph.targets
     carried: dict[Tensor, dict] = {y: {Key(normalized=y in gates.calls): g}}

@@ -1,6 +1,6 @@
 """Schedules: the learning rate as a function of the step, counted from 0.
 
-A schedule has no state. Set the learning rate before each step, and a resumed training
+A schedule has no state. Set the learning rate before each step, so that a resumed run
 continues with the right one::
 
     for step in range(steps):
@@ -17,11 +17,11 @@ import math
 
 
 def cosine_lr(step: float, steps: float, lr: float, final: float = 0) -> float:
-    """From ``lr`` at step 0 to ``final`` at step ``steps`` along half a cosine wave.
+    """Decay from ``lr`` to ``final`` over ``steps`` steps, along half a cosine wave.
 
-    After that it stays at ``final``.
+    After that, the learning rate stays at ``final``.
 
-    Raises: ``ValueError`` for a negative step, and no steps.
+    Raises: ``ValueError`` for a negative step, and for steps that are not positive.
 
     Source: Loshchilov & Hutter, arXiv 1608.03983, equation 5, without restarts.
     """
@@ -31,9 +31,9 @@ def cosine_lr(step: float, steps: float, lr: float, final: float = 0) -> float:
 
 
 def step_lr(step: float, every: float, lr: float, factor: float = 0.1) -> float:
-    """``lr``, multiplied by ``factor`` after each ``every`` steps.
+    """Multiply ``lr`` by ``factor`` once every ``every`` steps.
 
-    Raises: ``ValueError`` for a negative step, and ``every`` that is not positive.
+    Raises: ``ValueError`` for a negative step, and for ``every`` that is not positive.
     """
     _check(step, "every", every)
     return lr * factor ** (step // every)

@@ -21,8 +21,8 @@ from .tensor import Tensor
 class SummaryRow:
     """A module: its qualified name, its class, and what its calls returned.
 
-    ``parameters`` counts the numbers in its own tensors, without those of modules
-    inside it, and ``trainable`` those of them that require a gradient.
+    ``parameters`` counts the values in its own tensors, not those of modules inside it;
+    ``trainable`` counts the values of those tensors that require a gradient.
     """
 
     name: str
@@ -76,10 +76,10 @@ class Summary:
 
 
 def summary(model: Module, x: Any) -> Summary:
-    """List the modules of ``model``, with the shapes that they make of the batch ``x``.
+    """List the modules of ``model``, with their output shapes for the batch ``x``.
 
-    A module or a tensor that is used in several places is counted once. The model runs
-    in its present mode, as a copy: nothing in it changes.
+    A module or a tensor that is used in several places is counted once. A copy runs in
+    the present mode of the model, so the model does not change.
     """
     if not isinstance(model, Module):
         raise TypeError(
@@ -114,7 +114,7 @@ def _row(name: str, module: Module, outputs: list[str], own: set[Tensor]) -> Sum
 
 
 def _watched(forward: Callable, outputs: list[str]) -> Callable:
-    """The same function, which also appends the shape of each result to ``outputs``."""
+    """``forward``, which also appends the shape of each result to ``outputs``."""
 
     def noting_its_output(*inputs: Any, **params: Any) -> Any:
         result = forward(*inputs, **params)
@@ -131,9 +131,9 @@ def _shape(result: Any) -> str:
 
 
 def trial_copy(model: Module) -> Module:
-    """A copy to try the model with, so that nothing in the model itself changes.
+    """A copy to run instead of the model, so that the model does not change.
 
-    The graphs that it may refer to, such as yesterday's activations, are not copied.
+    Graphs that the model refers to, such as stored activations, are not copied.
     """
     recorded = (
         t

@@ -1,9 +1,8 @@
 """Tensor: a node of the tape with the operators and methods that users know from NumPy.
 
-There is no mathematics here: every operator and method calls a function of
-``ops.py`` or ``compositions.py``.
-What is defined here is how a tensor is created, changed, read, copied, and what happens
-when NumPy's own functions receive one.
+There is no mathematics here: every operator and method calls a function of ``ops.py``
+or ``compositions.py``. This file defines how a tensor is created, changed, read and
+copied, and what happens when NumPy's own functions receive one.
 
 This file comes after ``compositions.py`` in the order of imports. Readers can skip it.
 """
@@ -28,9 +27,9 @@ Operand = Any
 class Tensor(Node):
     """An array that remembers how it was made.
 
-    ``data`` is copied, because what is in a graph must not change unnoticed. ``dtype``
-    is NumPy's own choice unless given. ``requires_grad`` asks for a gradient; ``name``
-    is what pictures and errors call the tensor.
+    ``data`` is copied, because the values in a graph must not change unnoticed. NumPy
+    chooses the ``dtype`` unless it is given. ``requires_grad`` asks for a gradient;
+    ``name`` appears in pictures and errors.
 
     Raises: ``TypeError`` for data that are not real numbers, for tensors inside
     ``data``, and for an integer or boolean tensor that should require a gradient.
@@ -65,9 +64,9 @@ class Tensor(Node):
         """The values.
 
         An assignment copies into the existing array, so shape and dtype must agree.
-        Every graph recorded from the old values then refuses to run backward. A write
-        to elements of the array itself (``t.data[0] = 1``) cannot be seen: use ``t[0] =
-        1``.
+        Every graph recorded from the old values then refuses to run backward. To assign
+        to elements, write ``t[0] = 1``: an assignment to the array itself,
+        ``t.data[0] = 1``, would go unnoticed.
         """
         return self._data
 
@@ -85,9 +84,10 @@ class Tensor(Node):
         if isinstance(values, Tensor) and values.requires_grad:
             raise errors.assigned_gradient_lost(values)
         if not self._data.flags.writeable:
-            # The result of an operation that was not recorded: others may share it.
+            # It comes from an operation that was not recorded, and others may share it.
             self._data = self._data.copy()
-        # First the timestamp: an interrupted write must not go unnoticed.
+        # The timestamp changes first, so that an interrupted write does not go
+        # unnoticed.
         self.timestamp = clock.tick()
         self._data[index] = values
 
@@ -106,7 +106,7 @@ class Tensor(Node):
         return self._data.tolist()
 
     def named(self, name: str) -> "Tensor":
-        """This tensor, after giving it a name."""
+        """Name this tensor, and return it."""
         self.name = name
         return self
 
@@ -117,8 +117,8 @@ class Tensor(Node):
     def qualified_name(self, user: Scope | None = None) -> str | None:
         """The name with the path of its module in front, as in ``1.E[x]``.
 
-        A leaf that nobody named is called by its place in a module, as in ``0.weight``,
-        provided that ``user``, a call that uses it, is inside that module.
+        A leaf without a name is called by its place in a module, as in ``0.weight``, if
+        ``user``, a call that uses it, is inside that module.
         """
         if self.op is None:
             return place_in(user, self) if self.name is None else self.name
@@ -157,18 +157,19 @@ class Tensor(Node):
 
     def backward(self, gradient: Any = None) -> None:
         """Add the gradient of this tensor to ``.grad`` of every leaf that requires one.
-        ``gradient`` is the cotangent to start from, shaped like this tensor; a tensor
-        of one element does not need it and starts from 1.
 
-        Raises: ``ValueError`` for a missing or misshapen ``gradient``, ``RuntimeError``
-        if no leaf can receive anything or a leaf changed since the graph was recorded.
+        ``gradient`` is the initial cotangent, shaped like this tensor; for a tensor of
+        one element, it is optional and defaults to 1.
+
+        Raises: ``ValueError`` for a missing or misshapen ``gradient``; ``RuntimeError``
+        if no leaf requires a gradient, or if a leaf has changed since it was used.
         """
         backward(self, gradient)
 
     def move_to(self, data: np.ndarray, grad_buffer: np.ndarray) -> None:
-        """Keep values and gradient in these arrays, slices of an optimizer's buffers.
+        """Store values and gradient in these arrays, slices of an optimizer's buffers.
 
-        The values stay the same, so that no graph becomes stale.
+        The values stay the same, so no graph becomes stale.
         """
         data[...] = self._data
         self._data, self._grad_buffer = data, grad_buffer
@@ -177,7 +178,7 @@ class Tensor(Node):
             self._grad = grad_buffer
 
     def uses_buffer(self, grad_buffer: np.ndarray) -> bool:
-        """Whether ``grad_buffer`` is where this tensor keeps its gradient."""
+        """Whether ``grad_buffer`` is the gradient buffer of this tensor."""
         return self._grad_buffer is grad_buffer
 
     def __setstate__(self, state: tuple) -> None:
@@ -298,7 +299,7 @@ class Tensor(Node):
         return self._unless_trained("@=") @ other
 
     def _unless_trained(self, symbol: str) -> "Tensor":
-        """This tensor. ``p -= ...`` would silently replace a parameter by an output."""
+        """Raise for a parameter, which ``p -= ...`` would silently replace."""
         if self.op is None and self._requires_grad:
             raise errors.in_place(self, symbol)
         return self
@@ -394,7 +395,7 @@ class Tensor(Node):
         return ops.reshape(self, shape=shape)
 
     def flatten(self, start_axis: int = 0, end_axis: int = -1) -> "Tensor":
-        """One axis in place of those from ``start_axis`` to ``end_axis``."""
+        """The tensor with its axes ``start_axis`` to ``end_axis`` merged into one."""
         return compositions.flatten(self, start_axis, end_axis)
 
     def ravel(self) -> "Tensor":
@@ -465,7 +466,7 @@ _PRIMITIVES: dict[Any, Callable[..., Any]] = {
     np.tanh: ops.tanh,
     np.matmul: compositions.matmul,
 }
-# The results of these have no derivative that could get lost.
+# These functions have no derivative that could be lost.
 _WITHOUT_DERIVATIVE = {
     np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
     np.isfinite, np.isinf, np.isnan, np.signbit,

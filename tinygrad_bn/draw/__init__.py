@@ -35,7 +35,7 @@ class Drawing:
     """A picture of a graph: notebooks show it, ``show`` opens it, ``save`` saves it.
 
     ``source`` is its DOT text, and ``dot`` the ``graphviz.Digraph`` for further work.
-    ``panels`` are the scenes that it was made of.
+    ``panels`` are the scenes that it shows.
     """
 
     def __init__(
@@ -133,20 +133,20 @@ def draw(
 ) -> Drawing:
     """Draw the graph behind ``y``; with a ``leaf``, the routes of the gradient to it.
 
-    If there is a leaf, the picture contains the leaf, the batch norm next to it and the
-    loss, and folds the rest until it has at most ``max_nodes`` boxes (14; without a
-    leaf, 40). ``depth`` folds modules: 1 shows those at the top level, 2 also those
-    inside them. ``open`` names modules, composites and fused operations to be drawn
-    from the inside.
+    With a leaf, the picture shows the leaf, the batch norm next to it and the loss, and
+    folds the rest until it has at most ``max_nodes`` boxes (14; without a leaf, 40).
+    ``depth`` folds modules: 1 shows those at the top level, 2 also those inside them.
+    ``open`` names the modules, composites and fused operations whose insides are drawn.
 
     ``gates`` and ``gradient`` are those of ``explain``. ``direction`` is LR, TB, RL or
-    BT; by default the shape of the graph decides. ``theme`` is light or dark. ``title``
-    may have several lines. ``tiles`` shows the values of small tensors where a page has
-    room. ``symbols`` maps names to arrays: a gradient that equals one of them is
-    labeled with its name.
+    BT; by default, the shape of the graph decides. ``theme`` is light or dark.
+    ``title`` may have several lines. ``tiles`` shows the values of small tensors where
+    the page has room. ``symbols`` maps names to arrays: a gradient that equals one of
+    them is labeled with its name.
 
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
-    a misshapen ``gradient``; ``RuntimeError`` if a leaf changed since it was used.
+    or a misshapen ``gradient``; ``RuntimeError`` if a leaf has changed since it was
+    used.
     """
     refuse_unrecorded("draw", y)
     if leaf is not None:
@@ -171,7 +171,7 @@ def draw_routes(
     theme: str = "light",
     title: str | None = None,
 ) -> Drawing:
-    """Draw the routes from ``y`` to ``leaf``, one below the other, and their total.
+    """Draw the routes from ``y`` to ``leaf``, one below another, and their total.
 
     The parameters and the errors are those of ``draw`` and ``explain``.
     """
@@ -186,9 +186,9 @@ def draw_routes(
 def side_by_side(
     *drawings: Drawing, title: str | None = None, theme: str | None = None
 ) -> Drawing:
-    """The drawings as panels of one picture, each under its own title.
+    """Combine drawings into one picture, each as a panel under its own title.
 
-    The panels are in the order given, and in as many rows as a page requires.
+    The panels are in the order given, in as many rows as the page requires.
 
     Raises: ``ValueError`` for no drawings, and for drawings of different directions.
     """

@@ -41,7 +41,7 @@ class Boxes:
             self.alarms[places.of[t]] += words.split("; ")
 
     def box(self, place: Place, key: int, inside: bool) -> Box:
-        """The box of a place; ``inside`` a frame, a parameter needs no path."""
+        """The box of a place; ``inside`` a frame, a parameter is named without path."""
         if isinstance(place, Rest):
             box = self._rest(place, key)
         elif isinstance(place, Scope):
@@ -84,7 +84,7 @@ class Boxes:
         return box
 
     def _unnamed(self, t: Tensor) -> str:
-        """Data that a module receives is its input."""
+        """The label of unnamed data: the input of a module, or a constant."""
         modules = (self.places.of[node] for node, _ in self.places.users[t])
         return (
             "input" if any(isinstance(p, Scope | Rest) for p in modules) else "constant"
@@ -248,7 +248,7 @@ class Boxes:
 def largest_entries(
     shares: list[Gradient | None], shape: tuple[int, ...]
 ) -> list[tuple[int, ...]]:
-    """The indices of all entries, or of the largest if there are many."""
+    """The indices of all entries, or of the largest ones if there are many."""
     sizes = np.zeros(shape)
     for d in shares:
         if d is not None:
@@ -260,14 +260,14 @@ def largest_entries(
 
 
 def column_heads(columns: list[tuple[int, ...]], t: Tensor) -> list[str]:
-    """The indices over the columns of a ledger that does not show all entries."""
+    """The column headings of a ledger that shows only some entries: their indices."""
     if len(columns) == t.size:
         return []
     return [str(list(index)).replace(" ", "") for index in columns]
 
 
 def frame_title(call: Scope) -> tuple[str, str]:
-    """The name of a call, and what it is."""
+    """The name of a call, and the caption of its module."""
     if call.owner is None:
         return call.name, ""
     caption = call.owner.caption()
@@ -279,7 +279,7 @@ def route_text(group: str) -> str:
 
 
 def _remark(rows: list[Row], total: Row) -> str:
-    """One sentence about a leaf: what cancels, what is cut."""
+    """One sentence about a leaf: which routes cancel, and which are cut."""
 
     def has_gradient(row: Row) -> bool:
         return row.norm != 0 if row.norm is not None else any(row.entries or [])

@@ -1,4 +1,4 @@
-"""Routes as chains: each route from the loss to a leaf on lines of its own."""
+"""Routes as chains: each route from the loss to a leaf has its own lines."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -63,7 +63,7 @@ def _entries(g: np.ndarray, columns: list) -> tuple[list[float], float | None]:
 def _passed(subgraph: Subgraph, gates: Gates, route: Route) -> list[Tensor]:
     """The tensors that every path of a route passes, from the loss to the leaf.
 
-    A tensor is one if as many paths lead through it as there are.
+    Such a tensor has as many paths through it as there are in all.
     """
     (leaf,) = subgraph.targets
 

@@ -70,13 +70,13 @@ def _places_toward(
 ) -> Places:
     """The places of a graph that show the routes to ``leaf``.
 
-    Open are, if there is room, all batch norms next to the leaf and what else parts its
-    routes or uses it; otherwise one of these batch norms, or none.
+    If there is room, they open all batch norms next to the leaf, and everything else
+    that separates its routes or uses it; otherwise one of these batch norms, or none.
     """
     graph = flow.graph
     near = flow.near(leaf) if gates is None else []
     parting = {t for t in flow.gates if gates or batch_norm_around(t) is None}
-    # A fused operation says what it does with the leaf; others are worth opening.
+    # The box of a fused operation explains what it does with the leaf. Open others.
     users = {node for node, _ in Places(graph, wishes).users[leaf]}
     named = parting | users - set(graph.within)
     ends = {leaf, graph.y}
@@ -98,7 +98,7 @@ def _places_toward(
 
 
 def _opened(places: Places) -> set[Place]:
-    """The places inside what the caller opened."""
+    """The places inside the calls that the user opened."""
     return {p for p in places.order if not places.asked.isdisjoint(_around(p))}
 
 
@@ -109,7 +109,7 @@ def _around(place: Place) -> list[Scope]:
 
 
 def _joined(shares: Shares) -> Shares:
-    """The shares, with one for all modules' E[x] (or Var[x]) if there are several."""
+    """The shares, with those through the E[x] (or Var[x]) of all modules added up."""
     names = defaultdict(list)
     for group in shares:
         names[group.rpartition(".")[2]].append(group)
@@ -127,7 +127,7 @@ class _Composer:
         self.graph, self.leaf = places.graph, places.leaf
         self.boxes = Boxes(places, flow, tiles)
         self.keys = self._numbered()
-        # In an open batch norm, arrows show its routes although no leaf is explained.
+        # The arrows in an open batch norm show its routes even without a leaf.
         self.routed: dict[Scope | None, set[str]] = defaultdict(set)
         if self.leaf is None:
             shown = [t for t in flow.calls if places.shows(t) and places.as_formula(t)]
@@ -136,7 +136,7 @@ class _Composer:
                 self.routed[flow.calls[t]].add(name)
 
     def _numbered(self) -> dict[Place, int]:
-        """The places by their numbers: arrows lead from lower to higher ones."""
+        """The number of each place; arrows lead from lower to higher numbers."""
         of, y = self.places.of, self.graph.y
         if self.places.wishes.max_nodes == 1:
             return {of[y] if self.leaf is None else self.leaf: 0}
@@ -171,8 +171,8 @@ class _Composer:
                     continue
                 if x.op is None and tail is not x:
                     continue  # a parameter of a module that is called again
-                # Between operations each use has its arrow (a * a has two). Into or out
-                # of a folded call or a fused operation, one arrow is enough.
+                # Between operations, each use has its own arrow (a * a has two). Into
+                # or out of a folded call or a fused operation, one arrow is enough.
                 whole = isinstance(tail, Tensor) and isinstance(head, Tensor)
                 whole = whole and not self._is_inside_fused(node)
                 arrow = (tail, head, node, slot) if whole else (tail, head)
@@ -187,7 +187,7 @@ class _Composer:
         ]
 
     def _all(self, tail: int, head: int, several: list[list]) -> list[Arrow]:
-        """The arrows between two boxes, or one for all of them if they are many."""
+        """The arrows between two boxes, or a single one if there are many."""
         arrows = [Arrow(tail, head, self._streams(steps)) for steps in several]
         if len(several) > 1 and sum(len(a.streams) for a in arrows) > MANY_STREAMS:
             return [Arrow(tail, head, self._streams([*chain.from_iterable(several)]))]

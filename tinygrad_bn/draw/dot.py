@@ -93,13 +93,13 @@ def _add_panels(
 
 
 def _grid_row(scenes: list[Scene], labels: Labels) -> str:
-    """Panels of one box each: a table lines them up, which clusters would not."""
+    """Panels of one box each, lined up by a table; clusters would not line them up."""
     theme = labels.theme
     tallest = max(height_of_box(scene.boxes[0]) for scene in scenes)
     panels = []
     for scene in scenes:
         rows = [_title(scene.title, labels, 16), labels.html(scene.boxes[0])]
-        # Graphviz would stretch a panel that is less tall than its neighbors.
+        # Otherwise Graphviz would stretch a panel that is shorter than its neighbors.
         missing = round(tallest - height_of_box(scene.boxes[0])) - 12
         rows += [table([block(None, 1, missing)])] if missing > 0 else []
         cells = (cell(row, LEFT) for row in rows)
@@ -113,8 +113,8 @@ def _keep_order(
 ) -> None:
     """Keep the panels in their rows, in the order given.
 
-    Graphviz orders them as it likes. Invisible nodes lead each row, in one rank, and
-    follow all that is drawn in the row before.
+    Graphviz would choose its own order. So each panel begins with an invisible node:
+    those of a row share a rank, and come after everything in the row above.
     """
     unseen = {"style": "invis"}
     for row in rows:
@@ -139,14 +139,14 @@ def _keep_order(
 
 
 class _Panel:
-    """One scene, whose nodes carry a prefix if there are several."""
+    """One scene, whose nodes carry a prefix if the drawing has several."""
 
     def __init__(self, scene: Scene, labels: Labels, prefix: str):
         self.scene, self.labels, self.prefix = scene, labels, prefix
         self.theme = labels.theme
         self.frames = 0
         self.kinds = {box.key: box.kind for box in scene.boxes}
-        # Labels would bend the path of the data if their streams had a weight.
+        # With a weight, labeled streams would bend the path of the data.
         labeled = any(s.amount for arrow in scene.arrows for s in arrow.streams)
         self.weight = "0" if labeled else "1"
 
@@ -194,8 +194,8 @@ class _Panel:
         weight = "1" if "leaf" in kinds or "data" in kinds else "4"
         forward = {"class": "forward", "tooltip": " ", "weight": weight}
         if any(stream.amount or stream.cut for stream in arrow.streams):
-            # A label widens the lane of its stream; without a label of its own, the
-            # arrow forward would be drawn underneath.
+            # A label widens the lane of its stream. Without its own label, the forward
+            # arrow would be drawn underneath.
             forward["label"] = self.labels.gap()
         graph.edge(
             *ends, color=self.theme.arrow, penwidth="1.1", arrowsize="0.7", **forward

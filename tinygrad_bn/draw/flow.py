@@ -1,9 +1,9 @@
 """The gradients of a graph, tensor by tensor and step by step.
 
-A step leads from a tensor to one of the tensors that it was made of. Each group of
-routes that takes a step has its own share of the gradient there, or None if the step is
-a cut. Everything is computed twice, as recorded and in float64: what the second pass
-shows to be zero is drawn as 0.
+A step leads from a tensor to one of its inputs. Each group of routes that takes a step
+has its own share of the gradient there, or None if the step is a cut. Everything is
+computed twice, as recorded and in float64: an entry that is zero in float64 is drawn as
+0.
 """
 
 from collections import Counter, defaultdict
@@ -48,7 +48,7 @@ Step = tuple[Tensor, Tensor, int]  # from, to, and which use of the second by th
 
 
 class Flow:
-    """What arrives where, by which routes.
+    """The gradients of all tensors and steps of a graph, separated by routes.
 
     ``arrived`` has the whole gradient of each tensor, ``steps`` the shares of each
     step, ``routed`` the shares of the steps toward the leaf, and ``gates`` the names
@@ -127,12 +127,12 @@ class Flow:
         uses: Counter = Counter()
 
         def note(node, x, key, d_y, d_x):
-            # The uses of one input come in the order of the slots.
+            # If node uses x several times, the uses come in the order of the slots.
             source = node, x, key
             use, uses[source] = uses[source], uses[source] + 1
             shares = steps[node, x, use]
             if d_x is None:
-                # Behind a cut there is nothing to draw.
+                # There is nothing to draw behind a cut.
                 if node.op is stop_gradient:
                     shares.setdefault(key, None)
             else:
@@ -198,8 +198,8 @@ class Flow:
     ) -> Shares:
         """What each group contributes by these uses, ``(tensor, slot of its input)``.
 
-        On steps that do not lead to the leaf, only the ``separated`` groups are kept
-        apart.
+        On steps that do not lead to the leaf, only the ``separated`` groups stay
+        separate.
         """
         total: Shares = {}
         for node, slot in uses:
@@ -310,7 +310,7 @@ def _before_batch_norm(subgraph: Subgraph, gates: Gates) -> set[Tensor]:
 def _by_group(shares: dict[Key, Gradient | None], avoids: bool) -> Shares:
     """The shares of the routes that pass the same gate first.
 
-    ``avoids`` says that those which passed no batch norm so far never will.
+    ``avoids`` says that routes without a batch norm so far will not pass one later.
     """
     total: Shares = {}
     for key, d in shares.items():
@@ -322,7 +322,7 @@ def _by_group(shares: dict[Key, Gradient | None], avoids: bool) -> Shares:
 
 
 def _summed(shares: Shares, separated: Collection[str]) -> Shares:
-    """The shares, with those of all groups that are not ``separated`` added up."""
+    """The shares, with those of all groups not in ``separated`` added up."""
     total: Shares = {}
     for group, d in shares.items():
         group = group if group in separated else DIRECT

@@ -1,4 +1,4 @@
-"""Tensors as formulas: what a box computes, and what its gradient is multiplied by."""
+"""Tensors as formulas: what a box computes, and the local factors of its gradient."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from ..scopes import Scope
 from ..tensor import Tensor
 from .scene import number, typeset
 
-# How strongly a formula holds together, from the loosest to what needs no parentheses.
+# Levels of precedence, from the lowest to what never needs parentheses.
 SUM, PREFIX, MATRIX, PRODUCT, POWER, ATOM = range(6)
 LONGEST, SHORT, MOST_FACTORS = 34, 16, 3
 _INFIX = {
@@ -43,12 +43,12 @@ class Formulas:
         self.texts: dict[Tensor, Formula] = {}
         self.folded: set[Tensor] = set()
         self.shown: set[Tensor] = set()
-        # What batch norm calls x, because the user gave it no name.
+        # The unnamed inputs of batch norm, which its formulas call x.
         self.normalized: set[Tensor] = set()
         self._call: Scope | None = None
 
     def visit(self, t: Tensor) -> str:
-        """Work out the formula of ``t``, whose inputs were visited before."""
+        """Work out the formula of ``t``, whose inputs must have been visited."""
         self._call = batch_norm_around(t)
         self.texts[t] = self._in_words(t)
         return self.texts[t].text
@@ -58,7 +58,7 @@ class Formulas:
         self.shown.add(t)
 
     def reference(self, x: Any) -> Formula:
-        """What a formula calls an input: its name, or its formula if it has none."""
+        """An input within a formula: its name, or its own formula if it has none."""
         if not isinstance(x, Tensor):
             return _number(x)
         name = self.graph.name(x)
@@ -160,7 +160,7 @@ class Formulas:
 
 
 def together(factors: list[str]) -> str:
-    """Local factors in the order in which the gradient meets them, unless too many."""
+    """Local factors in the order in which the gradient meets them; "" if too many."""
     words = [f for f in factors if f and f != "× 1"]
     together = ", ".join(words).replace(", to every", " to every")
     return "" if together.count(", ") >= MOST_FACTORS else together or "× 1"
@@ -169,7 +169,7 @@ def together(factors: list[str]) -> str:
 def operation_text(t: Tensor) -> str:
     """The operation of a tensor, with the plain numbers among its inputs.
 
-    A number in front of the tensor is written in its place, as in ``sub(2, ·)``.
+    If a number comes first, a dot stands for the tensor, as in ``sub(2, ·)``.
     """
     assert t.op is not None
     name, first = t.op.name, t.inputs[0]
@@ -183,7 +183,7 @@ def _infix(name: str, left: Formula, right: Formula) -> Formula:
     sign, level = _INFIX[name]
     if name == "matmul":
         left, right = _unlike_product(left), _unlike_product(right)
-    # Only sums may stand on the right of their like without parentheses.
+    # Only addition needs no parentheses around the same operation on its right.
     after = _wrap(right, level if name == "add" else level + 1)
     after = f"({after})" if after.startswith("−") else after
     return Formula(_wrap(left, level) + sign + after, level)

@@ -1,4 +1,4 @@
-"""What is written in the boxes and along the arrows, as HTML-like labels."""
+"""The text in the boxes and along the arrows, as HTML-like labels."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Labels:
         return label(self.html(box))
 
     def html(self, box: Box) -> str:
-        """A whole box: title, then whichever of ledger, tiles, text and bars it has."""
+        """A whole box: its title, then its ledger, tiles, text and bars, if any."""
         if box.sheet is not None:
             return Sheets(self.theme).sheet(box.sheet)
         rows = [self.title(box)]
@@ -171,7 +171,7 @@ class Labels:
     # --- Arrows -----------------------------------------------------------------------
 
     def stream(self, stream: Stream) -> str:
-        """What travels and what it is multiplied by, clear of the arrow itself."""
+        """The gradient and its local factor, at a distance from the arrow itself."""
         color = self.theme.text_of(stream.group)
         amount = "✕" if stream.cut else stream.amount
         lines = [cell(text(f" {amount} ", color, 12, bold=True))]
@@ -186,12 +186,12 @@ class Labels:
         return label(table([space + cell(box) + space], padding=2))
 
     def gap(self) -> str:
-        """An empty label: it keeps an arrow's lane as wide as the others."""
+        """An empty label, which keeps an arrow's lane as wide as the others."""
         return label(table([block(None, 8, 1)], padding=0))
 
 
 def entry_width(ledger: Ledger) -> int:
-    """The width of a column of a ledger, in which a strip may stand below numbers."""
+    """The width of a column of a ledger, in which strips may follow the numbers."""
     if len(ledger.rows) > 1:
         return 2 * HALF + DIAMOND + 2
     widths = [width_of(e, 13, bold=True) + 8 for e in _entries(ledger.total)]

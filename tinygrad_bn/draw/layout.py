@@ -1,6 +1,7 @@
-"""How large a drawing will be, about: enough to choose a direction and to break rows.
+"""The approximate size of a drawing, to choose its direction and to break rows.
 
-Graphviz knows exactly, but it may be missing, and the DOT text must not depend on it.
+Graphviz knows the exact size, but the DOT text must not depend on Graphviz, which may
+not be installed.
 """
 
 from collections import defaultdict
@@ -51,7 +52,7 @@ def height_of_box(box: Box) -> float:
 
 
 def width_of_scene(scene: Scene, direction: str) -> float:
-    """The width of a scene that is drawn in this direction, without its title."""
+    """The width of a scene in this direction, without its title."""
     if scene.boxes and scene.boxes[0].sheet is not None:
         return PAGE
     ranks = _ranks(scene)
@@ -79,22 +80,22 @@ def width_of_scene(scene: Scene, direction: str) -> float:
 
 
 def best_direction(scene: Scene) -> str:
-    """From left to right if that fits on a page, else from top to bottom."""
+    """The direction: left to right if that fits on a page, or top to bottom."""
     return "LR" if width_of_scene(scene, "LR") <= PAGE else "TB"
 
 
 def drop_tiles_if_too_wide(scene: Scene, direction: str | None) -> None:
-    """Take the values out of a picture that is too wide for a page with them."""
+    """Remove the values from a picture if they make it too wide for a page."""
     if width_of_scene(scene, direction or best_direction(scene)) > 1.1 * PAGE:
         for box in scene.boxes:
             box.tiles = []
 
 
 def rows_of_panels(scenes: list[Scene], direction: str) -> list[list[int]]:
-    """The panels in rows that fit on a page, about equally many in each."""
+    """The panels in rows that fit on a page, with about equally many in each."""
     n = len(scenes)
     if direction in ("LR", "RL"):
-        return [list(range(n))]  # these stand below each other anyway
+        return [list(range(n))]  # Such panels are below each other in any case.
     widths = [
         max(width_of_scene(s, direction), width_of_title(s.title)) + PANEL
         for s in scenes

@@ -1,4 +1,4 @@
-"""The few words of Graphviz's HTML-like labels: text, tables, colored blocks."""
+"""The elements of Graphviz's HTML-like labels: text, tables, colored blocks."""
 
 import html
 import re
@@ -10,7 +10,7 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def escape(words: str) -> str:
-    """Any text, for an HTML-like label or a page, where it appears as it is.
+    """Escape any text, so that it appears unchanged in an HTML-like label or a page.
 
     Graphviz expands backslash sequences even there, and XML forbids some characters.
     """
@@ -19,13 +19,13 @@ def escape(words: str) -> str:
 
 
 def plain(words: str) -> str:
-    """Any text, for a quoted attribute such as a tooltip, where it appears as it is."""
+    """Escape any text, so that it appears unchanged in a quoted attribute."""
     words = _FORBIDDEN.sub("\ufffd", words) or " "
     return words.replace("&", "&amp;").replace("\\", 4 * "&#92;").replace("\n", "&#10;")
 
 
 def text(words: str, color: str, size: int = 12, bold: bool = False) -> str:
-    """Words in a color and size; no words at all become a space."""
+    """Text in a color and size; empty text becomes a space."""
     # Graphviz refuses empty text and tabs, and drops breakable spaces at an end.
     words = words.replace("\t", " ")
     bare = words.strip(" ")
@@ -36,7 +36,7 @@ def text(words: str, color: str, size: int = 12, bold: bool = False) -> str:
 
 
 def width_of(words: str, size: int = 12, bold: bool = False) -> float:
-    """About how wide a text is in Helvetica, in points."""
+    """The approximate width of a text in Helvetica, in points."""
     longest = max(words.splitlines(), key=len, default="")
     return size * (1.07 if bold else 1) * sum(map(_ems, longest))
 
@@ -58,7 +58,7 @@ def cell(content: str = "", align: str = "CENTER", **attributes: Any) -> str:
 
 
 def block(color: str | None, width: float, height: int = 12) -> str:
-    """A cell that is nothing but a colored rectangle, or empty space."""
+    """A cell that is only a colored rectangle, or empty space."""
     size: dict[str, Any] = {"width": max(round(width), 1), "height": height}
     fill = {} if color is None else {"bgcolor": color}
     return cell(**fill, **size, fixedsize="TRUE")
@@ -67,7 +67,7 @@ def block(color: str | None, width: float, height: int = 12) -> str:
 def table(
     rows: Iterable[str], spacing: int = 0, padding: int = 1, **attributes: Any
 ) -> str:
-    """Rows of cells; ``attributes`` make a border, a color, rounded corners."""
+    """Rows of cells; ``attributes`` set a border, a color, rounded corners."""
     given = {
         "border": 0, "cellborder": 0, "cellspacing": spacing, "cellpadding": padding
     }  # fmt: skip
@@ -89,5 +89,5 @@ def rounded(
 
 
 def label(content: str) -> str:
-    """What Graphviz takes for an HTML-like label."""
+    """Text that Graphviz reads as an HTML-like label."""
     return f"<{content}>"

@@ -1,12 +1,14 @@
 """Which tensors share a box: operations are absorbed, folded, opened, or shown.
 
-place       what a box stands for: a tensor, a folded call, or a ``Rest``
-call        a scope: one call of a module or composite
-near        the calls of batch norm next to the leaf that is explained
-formula     what a box says that absorbs what is computed on the way to it;
-            elsewhere each operation has a box of its own
-container   a module with modules inside, which are drawn instead of it
-rest        neighboring places, folded into one because the picture is too large
+    place       what a box stands for: a tensor, a folded call, or a ``Rest``
+    call        a scope: one call of a module or composite
+    near        the calls of batch norm next to the leaf that is explained
+    formula     the text of a box that absorbs the operations leading to it; without
+                formulas, each operation has its own box
+    container   a module with modules inside, which are drawn in its place
+    rest        neighboring places, folded into one because the picture is too large
+
+This file comes after ``formula.py``; ``boxes.py`` fills the boxes.
 """
 
 from collections import defaultdict
@@ -28,7 +30,7 @@ MOST_INPUTS = 2
 
 @dataclass(eq=False)
 class Rest:
-    """Places that are folded into one: how many modules and operations they are."""
+    """Places that are folded into one: names of modules, and a count of operations."""
 
     modules: list[str] = field(default_factory=list)
     operations: int = 0
@@ -39,7 +41,7 @@ Place = Tensor | Scope | Rest
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller of ``draw`` wants to see."""
+    """The choices of the caller of ``draw``."""
 
     leaf: Tensor | None = None
     opened: frozenset[str] = frozenset()
@@ -152,7 +154,7 @@ class Places:
                 self.of[t] = self.of[self.users[t][0][0]]
 
     def _place_of(self, t: Tensor) -> Place:
-        """The outermost call around ``t`` that is drawn as one box, or ``t`` itself."""
+        """The outermost folded call around ``t``, or ``t`` itself."""
         outer = self.graph.within.get(t)
         if outer is not None and not self.definition_is_open(outer):
             return self.of[outer]
@@ -166,7 +168,7 @@ class Places:
         if t in self.graph.definitions or batch_norm_around(t) not in (
             None, batch_norm_around(user)
         ):  # fmt: skip
-            return False  # what batch norm returns is worth a box
+            return False  # The output of batch norm always has its own box.
         return module_call(t) is module_call(user) and self.of[user] is user
 
     def shows(self, t: Tensor) -> bool:
@@ -174,7 +176,7 @@ class Places:
         return self.of[t] is t
 
     def factor(self, node: Tensor, slot: int) -> str:
-        """What a gradient is multiplied by on its way out of a box with a formula."""
+        """The local factor of a gradient that leaves a box with a formula."""
         box, factors = self.of[node], [self.formulas.factor(node, slot)]
         while node is not box:
             if not isinstance(box, Tensor) or len(self.users[node]) > 1:
@@ -243,7 +245,7 @@ class Places:
         return list(order)
 
     def boxes(self) -> int:
-        """How many boxes there are."""
+        """The number of boxes."""
         return len(set(self.of.values()))
 
     def newest(self, count: int, kept: set[Place]) -> set[Place]:
@@ -256,7 +258,7 @@ class Places:
                     leaves[self.of[node]].add(self.of[x])
         for place in reversed(self.order):
             near = {place} | leaves[place]
-            # One box more is for the rest.
+            # The rest needs one more box.
             if len(kept | near) >= count:
                 break
             kept |= near
@@ -310,7 +312,7 @@ def call_name(scope: Scope) -> str:
 
 
 def level(scope: Scope) -> int:
-    """How many calls of modules are around this one."""
+    """The number of module calls around this one."""
     return sum(call.owner is not None for call in enclosing(scope.parent))
 
 

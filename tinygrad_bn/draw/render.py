@@ -1,8 +1,8 @@
-"""From DOT text to a picture: which program renders it, and what becomes of an SVG.
+"""From DOT text to a picture: Graphviz renders it, and its SVG is adapted to pages.
 
-Graphviz runs in a process of its own, so that its complaints and crashes stay there:
-the one inside the ``pygraphviz`` wheel, which needs no system package, or else the
-``dot`` program. If neither is installed, the error says how to get one.
+Graphviz runs in a separate process, so that its warnings and crashes stay there. It
+comes from the ``pygraphviz`` wheel, which needs no system package, or from the ``dot``
+program. If neither is installed, the error says how to get one.
 """
 
 import importlib.util
@@ -60,7 +60,7 @@ def render(source: str, kind: str, scale: float = 1) -> bytes:
 
     ``scale`` multiplies the number of pixels of a ``png`` in each direction.
 
-    Raises: ``NoRenderer``; ``RuntimeError`` if Graphviz fails, with its complaints.
+    Raises: ``NoRenderer``; ``RuntimeError`` with Graphviz's messages if it fails.
     """
     if kind != "svg":
         _warn_without_fonts(kind)
@@ -91,7 +91,7 @@ def _renderers(kind: str, dpi: str) -> Iterator[list[str]]:
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ValueError:  # sys.modules says that there is no such package
+    except ValueError:  # sys.modules blocks the package.
         return False
 
 
@@ -118,7 +118,7 @@ def _warn_without_fonts(kind: str) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` in one step: nobody ever sees half a picture."""
+    """Replace the file ``path`` in one step, so that it is never incomplete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -133,7 +133,7 @@ def show(content: bytes, suffix: str) -> Path:
     with NamedTemporaryFile(prefix="tinygrad_bn-", suffix=suffix, delete=False) as file:
         file.write(content)
     path = Path(file.name)
-    # Without a screen, a browser for terminals would take over the console.
+    # Without a screen, a text-mode browser would take over the terminal.
     screens = "DISPLAY", "WAYLAND_DISPLAY"
     has_screen = sys.platform != "linux" or any(map(os.environ.get, screens))
     if not (has_screen and webbrowser.open(path.as_uri())):
@@ -151,7 +151,7 @@ def svg(source: str) -> str:
     """
     text = render(source, "svg").decode()
     root = ElementTree.fromstring(re.sub(r"<!DOCTYPE[^>]*>", "", text, count=1))
-    # Graphviz writes ids as titles, and tooltips as titles of links to nowhere.
+    # Graphviz writes ids as titles, and tooltips as titles of empty links.
     for parent in list(root.iter()):
         for child in [c for c in parent if c.tag == f"{{{_SVG}}}title"]:
             parent.remove(child)
@@ -160,7 +160,7 @@ def svg(source: str) -> str:
             if child.tag == f"{{{_SVG}}}a":
                 parent[i] = _titled_group(child)
     root.set("style", "max-width: 100%; height: auto;")
-    # Some versions of Graphviz do not say that spaces are to be kept.
+    # Some versions of Graphviz omit this, and viewers would then collapse spaces.
     root.set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
     return ElementTree.tostring(root, encoding="unicode")
 

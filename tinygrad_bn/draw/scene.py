@@ -1,4 +1,4 @@
-"""What a drawing shows, as data: boxes, arrows, and the gradients along the arrows.
+"""The content of a drawing as data: boxes, arrows, and the gradients along the arrows.
 
     box        a tensor with what it absorbed, or a folded call of a module
     absorbed   an unnamed operation drawn as part of its only consumer's formula
@@ -114,7 +114,7 @@ class Box:
 
 @dataclass
 class Stream:
-    """A gradient on its way back, with what travels and what it is multiplied by."""
+    """A gradient that flows back, with its text and its local factor."""
 
     group: str
     norm: float
@@ -136,7 +136,7 @@ class Arrow:
 
 @dataclass
 class Frame:
-    """A call that is drawn open: its title, the boxes and the frames directly in it."""
+    """A call that is drawn open: its title, and the boxes and frames directly in it."""
 
     title: str
     note: str = ""
@@ -155,7 +155,7 @@ class Scene:
 
 
 def number(value: float, places: int = 2, sign: bool = False) -> str:
-    """A number as pictures write it: short, with a real minus sign.
+    """A number as pictures show it: short, with a true minus sign.
 
     With ``sign``, it is always signed and has the same number of places.
     """
@@ -174,12 +174,12 @@ def number(value: float, places: int = 2, sign: bool = False) -> str:
 
 
 def size_text(norm: float) -> str:
-    """A norm as pictures write it: with two places, so that columns line up."""
+    """A norm as pictures show it: with two places, so that columns line up."""
     return number(norm, sign=True).removeprefix("+")
 
 
 def shape_text(shape: Iterable[int]) -> str:
-    """A shape as pictures write it: ``scalar``, ``(3,)``, ``(4, 3)``."""
+    """A shape as pictures show it: ``scalar``, ``(3,)``, ``(4, 3)``."""
     return str(tuple(shape)) if tuple(shape) else "scalar"
 
 

@@ -18,7 +18,7 @@ class Sheets:
         self.theme = theme
 
     def sheet(self, sheet: Sheet) -> str:
-        """For each route a header and its boxes; then the total."""
+        """A header and the boxes of each route, then the total."""
         rows: list[str] = []
         if sheet.columns:
             heads = [*sheet.columns, "norm"]
@@ -70,7 +70,7 @@ class Sheets:
             above.append(cell())
             below.append(cell(self._pill(title, kind)))
             width += _pill_width(title)
-        # Unless its size is fixed, Graphviz stretches a table.
+        # Graphviz stretches a table unless its size is fixed.
         size: Size = {"width": width, "height": PILL + 15 * parts, "fixedsize": "TRUE"}
         rows = ["".join(above), "".join(below)]
         return table(rows, padding=0, align=LEFT, **size)

@@ -1,4 +1,4 @@
-"""Bars: how large a gradient is, and how the routes to it balance."""
+"""Bars that show the size of a gradient, and strips that show how routes balance."""
 
 from collections.abc import Sequence
 from itertools import groupby

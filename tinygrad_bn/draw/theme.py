@@ -1,9 +1,9 @@
 """The colors of drawings, light and dark, and the colors of values.
 
-Groups of routes: direct blue, through E[x] vermilion, through Var[x] green, all others
-purple. This is Okabe and Ito's palette, which color-blind readers can distinguish.
-Color is never the only cue: routes are named, cuts are dotted and crossed, what cancels
-is dashed.
+Direct routes are blue, those through E[x] vermilion, those through Var[x] green, and
+all others purple. This is Okabe and Ito's palette, whose colors color-blind readers can
+distinguish. Color is never the only cue: routes are named, cuts are dotted and crossed,
+and gradients that cancel are dashed.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Theme:
         return _mix(self.background, color, 0.35)
 
     def tile(self, value: float, largest: float) -> str:
-        """Purple if negative, green if positive, red if not finite."""
+        """The color of a value: negative purple, positive green, not finite red."""
         if not np.isfinite(value):
             return _mix(self.background, self.alarm, 0.35)
         if not largest:
