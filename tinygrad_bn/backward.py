@@ -113,7 +113,7 @@ def refuse_changed_leaves(node: Node) -> None:
 
 
 def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
-    """The cotangent to start from; by default 1, for a ``y`` of one element."""
+    """The initial cotangent; by default 1, for a ``y`` of one element."""
     if gradient is None:
         if y.size != 1:
             raise errors.cotangent_missing(y)

@@ -298,7 +298,7 @@ def _remark(rows: list[Row], total: Row) -> str:
     if cut:
         return f"{' and '.join(map(typeset, cut))} cut: nothing cancels"
     if len(rows) == 1:
-        return "one route, and nothing against it"
+        return "one route; nothing cancels it"
     some = total.norm is None and not all(total.entries or [])
     return "the routes cancel in part" if some else "the routes do not cancel"
 
