@@ -316,7 +316,7 @@ def test_rendering_in_threads_disturbs_no_stream(renderer, tmp_path, capfd):
     pictures = [drawing(title=f"number {i}") for i in range(6)]
 
     def save(i):
-        print(f"out {i}", file=sys.stderr)
+        os.write(2, f"out {i}\n".encode())
         return pictures[i].save(tmp_path / f"{i}.svg")
 
     before = os.fstat(2).st_ino
