@@ -253,6 +253,8 @@ def test_a_product_of_a_tensor_with_itself_keeps_two_arrows():
 FORMULAS = {
     "a @ (b·c)": lambda a, b, c: a @ (b * c),
     "(a @ b)·c": lambda a, b, c: (a @ b) * c,
+    "(a / b)·c": lambda a, b, c: (a / b) * c,
+    "(1 / a)·b": lambda a, b, c: a**-1 * b,
     "a @ b @ c": lambda a, b, c: a @ b @ c,
     "a @ (b @ c)": lambda a, b, c: a @ (b @ c),
     "(a @ b)ᵀ": lambda a, b, c: (a @ b).T,

@@ -594,14 +594,14 @@ def test_optional_inputs_are_refused(torch):
 @pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
 def test_numbers_that_numpy_lacks_are_refused(torch, dtype):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2, dtype=getattr(torch, dtype)))
-    reason = f"NumPy has no torch.{dtype} on cpu"
+    reason = f"torch.{dtype} on cpu; real numbers on the CPU are needed"
     assert problems(tg.from_torch, net) == [f"0.weight: {reason}", f"0.bias: {reason}"]
 
 
 def test_parameters_without_values_are_refused(torch):
     net = torch.nn.Linear(2, 2, bias=False, device="meta")
     assert problems(tg.from_torch, net) == [
-        "weight: NumPy has no torch.float32 on meta"
+        "weight: torch.float32 on meta; real numbers on the CPU are needed"
     ]
 
 

@@ -121,7 +121,7 @@ def test_without_a_renderer_a_notebook_shows_one_short_message(no_renderer):
     bundle = picture._repr_mimebundle_()
     assert bundle.keys() == {"text/plain"}
     first, reason = bundle["text/plain"].split("\n")
-    assert first == repr(picture) == "<Drawing '': 3 boxes, 3 arrows>"
+    assert first == repr(picture) == "<Drawing: 3 boxes, 3 arrows>"
     assert reason.startswith("rendering a drawing needs Graphviz")
     assert len(bundle["text/plain"]) < 600
 

@@ -135,7 +135,7 @@ def truth_of_many(x: Any) -> ValueError:
 
 def unknown_to_numpy(name: str, remedy: str) -> TypeError:
     return TypeError(
-        f"np.{name} must be given arrays, but received a tensor, whose gradient it "
+        f"{name} must be given arrays, but received a tensor, whose gradient it "
         f"would lose. Use {remedy}, or np.asarray(tensor) where no gradient is wanted."
     )
 

@@ -63,7 +63,7 @@ def from_torch(module: Any) -> Module:
 
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
-            "from_torch(module): a torch.nn.Module must be given, but a "
+            "from_torch(module): a torch.nn.Module must be given, but "
             f"{type(module).__name__} was received."
         )
     conversion = _FromTorch()
@@ -92,7 +92,7 @@ def to_torch(model: Module) -> Any:
     """
     if not isinstance(model, Module):
         raise TypeError(
-            "to_torch(model): a module of this engine must be given, but a "
+            "to_torch(model): a module of this engine must be given, but "
             f"{type(model).__name__} was received."
         )
     conversion = _ToTorch()
@@ -335,7 +335,10 @@ class _FromTorch(_Conversion):
         """A copy of the values of a tensor."""
         array = array_of(theirs)
         if array is None:
-            self.refuse(path, f"NumPy has no {theirs.dtype} on {theirs.device}")
+            self.refuse(
+                path,
+                f"{theirs.dtype} on {theirs.device}; real numbers on the CPU are needed",
+            )
             return np.zeros(tuple(theirs.shape))
         return array.copy()
 

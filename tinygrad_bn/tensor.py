@@ -490,7 +490,9 @@ def _called_by_numpy(function, inputs, params):
         params = {name: _values(value) for name, value in params.items()}
         return function(*_values(inputs), **params)
     remedy = _REMEDIES.get(function, "a composition of the functions of tg")
-    raise errors.unknown_to_numpy(function.__name__, remedy)
+    module = getattr(function, "__module__", None) or "numpy"
+    name = f"{module}.{function.__name__}".replace("numpy", "np", 1)
+    raise errors.unknown_to_numpy(name, remedy)
 
 
 def _values(x):

@@ -113,7 +113,8 @@ class Drawing:
     def __repr__(self) -> str:
         boxes = sum(len(scene.boxes) for scene in self.panels)
         arrows = sum(len(scene.arrows) for scene in self.panels)
-        return f"<Drawing {self.title or ''!r}: {boxes} boxes, {arrows} arrows>"
+        title = f" {self.title!r}" if self.title else ""
+        return f"<Drawing{title}: {boxes} boxes, {arrows} arrows>"
 
 
 def draw(
@@ -152,6 +153,11 @@ def draw(
     if leaf is not None:
         refuse_unexplainable("draw", leaf)
     _check(theme, direction)
+    if depth is not None and (not isinstance(depth, int) or depth < 0):
+        raise ValueError(
+            "draw(depth=): depth must be a whole number of at least 0, but "
+            f"{depth!r} was received. 1 shows the modules at the top level."
+        )
     names = frozenset([open] if isinstance(open, str) else open)
     if max_nodes is None:
         max_nodes = MANY_BOXES if leaf is None or names else FEW_BOXES

@@ -11,13 +11,13 @@ from ..tensor import Tensor
 from .scene import number, typeset
 
 # Levels of precedence, from the lowest to what never needs parentheses.
-SUM, PREFIX, MATRIX, PRODUCT, POWER, ATOM = range(6)
+SUM, PREFIX, MATRIX, QUOTIENT, PRODUCT, POWER, ATOM = range(7)
 LONGEST, SHORT, MOST_FACTORS = 34, 16, 3
 _INFIX = {
     "add": (" + ", SUM),
     "sub": (" − ", SUM),
     "mul": ("·", PRODUCT),
-    "div": (" / ", PRODUCT),
+    "div": (" / ", QUOTIENT),
     "matmul": (" @ ", MATRIX),
 }
 _SILENT = {"broadcast_to", "reshape", "astype", "stop_gradient"}
@@ -94,7 +94,7 @@ class Formulas:
         if name == "mul" and _is_number(t.inputs[1], -1):
             return Formula("−" + _wrap(args[0], MATRIX), PREFIX)
         if name == "mul" and args[1].text.startswith("1 / "):
-            return Formula(_wrap(args[0], PRODUCT) + args[1].text[1:], PRODUCT)
+            return Formula(_wrap(args[0], PRODUCT) + args[1].text[1:], QUOTIENT)
         if _is_eps(t):
             return Formula(f"{_wrap(args[0], SUM)} + ε", SUM)
         if name in _INFIX:
@@ -147,7 +147,7 @@ class Formulas:
 
     def _times(self, other: Any, inverse: bool) -> str:
         if isinstance(other, Tensor) and other.size != 1:
-            words = _wrap(self.reference(other), PRODUCT)
+            words = _wrap(self.reference(other), POWER if inverse else QUOTIENT)
             return f"× {'1/' if inverse else ''}{_short(words)}"
         value = float(other.data.item()) if isinstance(other, Tensor) else float(other)
         if inverse and value:
@@ -180,11 +180,13 @@ def operation_text(t: Tensor) -> str:
 
 
 def _infix(name: str, left: Formula, right: Formula) -> Formula:
+    if right.text == "…" and left.text.endswith("… + …"):
+        return left  # One row of dots stands for any number of them.
     sign, level = _INFIX[name]
     if name == "matmul":
         left, right = _unlike_product(left), _unlike_product(right)
     # Only addition needs no parentheses around the same operation on its right.
-    after = _wrap(right, level if name == "add" else level + 1)
+    after = _wrap(right, {"add": SUM, "div": POWER}.get(name, level + 1))
     after = f"({after})" if after.startswith("−") else after
     return Formula(_wrap(left, level) + sign + after, level)
 
@@ -192,7 +194,7 @@ def _infix(name: str, left: Formula, right: Formula) -> Formula:
 def _unlike_product(formula: Formula) -> Formula:
     """The formula with parentheses around a product, as in ``a @ (b·c)``."""
     wrapped = Formula(f"({formula.text})", ATOM)
-    return wrapped if formula.level == PRODUCT else formula
+    return wrapped if formula.level in (QUOTIENT, PRODUCT) else formula
 
 
 def _axes_in_words(verb: str, large: tuple, small: tuple) -> str:
@@ -241,7 +243,7 @@ def _power(base: Formula, exponent: Any, exponent_text: Formula) -> Formula:
     if _is_number(exponent, 0.5):
         return Formula(f"√({base.text})", ATOM)
     if _is_number(exponent, -0.5):
-        return Formula(f"1 / √({base.text})", PRODUCT)
+        return Formula(f"1 / √({base.text})", QUOTIENT)
     if _is_number(exponent, -1):
-        return Formula(f"1 / {_wrap(base, POWER)}", PRODUCT)
+        return Formula(f"1 / {_wrap(base, POWER)}", QUOTIENT)
     return Formula(f"{_wrap(base, ATOM)}^{_wrap(exponent_text, ATOM)}", POWER)
