@@ -25,17 +25,21 @@
       write(`#depth-${name}-all`, scientific(row[0]));
     }
     const all = sigmas.map((s) => profile(norm, s)[0]);
+    const reason = activation === "sigmoid" && norm === "layer"
+      ? " Sigmoid’s outputs are positive. Layer norm keeps what they have in common over " +
+        "the batch, and divides by it: the gradient vanishes."
+      : "";
     const said =
-      `${activation}, ${norms[norm]}, σ = ${sigma}: from layer ${layers} to layer 1, ` +
-      `|∂L/∂h|² is multiplied by ${scientific(chosen[0])}. ${spread(all)}`;
+      `${activation}, ${norms[norm]}, weight scale ${sigma}: from layer ${layers} to layer 1, ` +
+      `|∂L/∂h|² is multiplied by ${scientific(chosen[0])}. ${spread(all)}${reason}`;
     write("#depth-said", said);
     put("#depth-figure", { "aria-label": `Curves of |∂L/∂h|² over the layers. ${said}` });
   }
 
   function spread(powers) {
     const [low, high] = [Math.min(...powers), Math.max(...powers)];
-    if (high - low < 0.1) return "Every σ gives the same line.";
-    return `Other σ: from ${scientific(low)} to ${scientific(high)}.`;
+    if (high - low < 0.1) return "Every weight scale gives the same line.";
+    return `Other weight scales: from ${scientific(low)} to ${scientific(high)}.`;
   }
 
   function dotAt(i, power) {
