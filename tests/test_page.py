@@ -815,6 +815,25 @@ def test_chapter_5_shows_what_was_measured_and_its_theory(open_page, committed):
 
 
 @slow
+def test_dotted_lines_of_chapter_5_have_their_weight_scale_and_where_they_come_from(
+    open_page, committed
+):
+    page = open_page()
+    frame = page.locator("#depth-figure").bounding_box()
+    for activation in depth.ACTIVATIONS:
+        page.locator("#depth [data-state=activation]").select_option(activation)
+        for i, scale in enumerate(depth.SIGMAS):
+            power = committed["depth"]["measured"][f"{activation} none {scale}"][0]
+            arrow = (
+                " ↑" if power > depth.LIMIT else " ↓" if power < -depth.LIMIT else ""
+            )
+            assert page.text_content(f"#depth-scale-{i}") == scale + arrow
+            box = page.locator(f"#depth-scale-{i}").bounding_box()
+            assert frame["x"] < box["x"] and box["y"] > frame["y"]
+            assert box["x"] + box["width"] < frame["x"] + frame["width"]
+
+
+@slow
 def test_the_controls_of_chapter_5_answer_to_the_keyboard(open_page):
     page = open_page()
     for name, expected in (("activation", "tanh"), ("norm", "layer"), ("sigma", "2")):
@@ -849,8 +868,19 @@ def test_pointing_at_a_cell_shows_its_training(open_page):
             points = page.get_attribute(f"#rates-curve-{side}", "points").split()
             finite = [v for v in network["loss"] if v is not None]
             assert len(points) == len(finite)
-        overflows = None in found[rate, scale, False]["loss"]
-        assert page.locator("#rates-overflow").is_visible() == overflows
+            assert max(finite[1:], default=0) <= rates.LARGEST, "leaves the panel"
+        losses = found[rate, scale, False]["loss"]
+        note = "without"
+        if None in losses:
+            step = rates.measured()["steps"][losses.index(None)] + 1
+            note += f": overflow by step {step}"
+        assert page.text_content("#rates-key-without") == note
+        # The note is above the panel, where no curve can cross it.
+        key = page.locator("#rates-key-without").bounding_box()
+        frame = page.locator("#rates-figure").bounding_box()
+        curve = page.locator("#rates-curve-with").bounding_box()
+        assert key["y"] + key["height"] < curve["y"]
+        assert key["x"] + key["width"] <= frame["x"] + frame["width"]
     label = page.get_attribute("#rates-figure", "aria-label")
     assert "Learning rate 3, weights 10 × He’s" in label
 
@@ -1019,6 +1049,13 @@ def test_every_element_with_the_focus_shows_it(open_page):
         if style is None:
             break
         assert style == "solid"
+        # The tips of chapter 3 are round, and so is what shows their focus.
+        ring = page.evaluate(
+            "(([e]) => e.matches('.handle') ? [getComputedStyle(e).outlineColor,"
+            " getComputedStyle(e.querySelector('.ring')).strokeWidth] : null)"
+            "([document.activeElement])"
+        )
+        assert ring in (None, ["rgba(0, 0, 0, 0)", "5px"])
         seen += 1
     # Links, ranges, switch, buttons, tips, boxes, choices, a cell, and six summaries.
     assert seen > 30

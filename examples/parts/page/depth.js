@@ -15,6 +15,7 @@
       curves[2 * i].setAttribute("points", points(profile("none", s)));
       curves[2 * i + 1].setAttribute("points", points(profile(norm, s)));
     });
+    sigmas.forEach((s, i) => label(i, s, profile("none", s)));
     curves.at(-1).setAttribute("points", points(chosen));
     const expected = theory[`${activation} ${norm} ${sigma}`];
     const circles = expected.map((v, i) => (i % 3 === 1 ? dotAt(i, v) : null)).filter(Boolean);
@@ -34,6 +35,16 @@
       `|∂L/∂h|² is multiplied by ${scientific(chosen[0])}. ${spread(all)}${reason}`;
     write("#depth-said", said);
     put("#depth-figure", { "aria-label": `Curves of |∂L/∂h|² over the layers. ${said}` });
+  }
+
+  // A dotted line has its weight scale where it enters the frame; an arrow tells where the
+  // line has come from.
+  function label(i, scale, profile) {
+    const first = profile.findIndex((v) => Math.abs(v) <= limit);
+    const beyond = first === 0 ? "" : profile[0] > 0 ? " ↑" : " ↓";
+    const y = within(up(profile[first]) - 5, top + 12, bottom - 4, top);
+    write(`#depth-scale-${i}`, scale + beyond);
+    put(`#depth-scale-${i}`, { x: across(first) + 5, y });
   }
 
   function spread(powers) {

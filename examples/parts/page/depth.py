@@ -138,6 +138,10 @@ def drawing() -> str:
         words("layer (the data come before 1)", LEFT, BOTTOM + 36, "quiet"),
         element("g", *curves, id="depth-curves", clip_path="url(#depth-window)"),
         element("g", id="depth-theory", clip_path="url(#depth-window)"),
+        *(
+            words("", 0, 0, "quiet halo", id=f"depth-scale-{i}")
+            for i in range(len(SIGMAS))
+        ),
         *_key(LEFT, "this scale", "chosen-sigma"),
         *_key(LEFT + 92, "others", "other"),
         *_key(LEFT + 162, "no norm", "without"),

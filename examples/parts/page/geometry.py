@@ -52,7 +52,7 @@ def drawing() -> str:
         words("From above", 4, 114, "bold"),
         words("means removed", 4, 130, "quiet"),
         words("circle: all x̂", 4, HEIGHT - 8, "quiet"),
-        words("dotted: σ = 3, the limit", WIDTH - 4, HEIGHT - 8, "end quiet"),
+        words("limit: σ = 3", WIDTH - 4, HEIGHT - 8, "end quiet"),
     ]
     # The arrow "g" from above is the arrow "plane" from the side.
     names = ("xc", "hat", "removed", "g", "rest", "dx")
