@@ -123,6 +123,21 @@ def test_names_are_escaped_in_the_whole_page(committed, monkeypatch):
     assert "<img" not in page_script.page()
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_no_chapter_answers_its_question_before_its_figure(text, name):
+    section = re.search(rf'<section [^>]*id="{name}".*?</section>', text, re.DOTALL)
+    before, after = section.group().split("</figure>")
+    answers = {
+        "bias": "x̂ never notices", "routes": "None. The gradient leaves",
+        "geometry": "divides what is left by σ", "cases": "it protects b",
+        "depth": "the gradient cannot vanish", "rates": "Batch norm buys room",
+    }  # fmt: skip
+    after = " ".join(after.split())
+    assert "Predict:" in before
+    assert re.sub("<[^>]*>", "", after).index(answers[name]) > 0
+    assert answers[name] not in re.sub("<[^>]*>", "", " ".join(before.split()))
+
+
 # --- The ten lines of Python ----------------------------------------------------------
 
 
@@ -831,6 +846,18 @@ def test_dotted_lines_of_chapter_5_have_their_weight_scale_and_where_they_come_f
             box = page.locator(f"#depth-scale-{i}").bounding_box()
             assert frame["x"] < box["x"] and box["y"] > frame["y"]
             assert box["x"] + box["width"] < frame["x"] + frame["width"]
+
+
+@slow
+def test_the_key_of_chapter_5_names_only_lines_that_can_be_told_apart(open_page):
+    page = open_page()
+    norm = page.locator("#depth [data-state=norm]")
+    for value, other, without in (
+        ("batch", False, True), ("skip", True, True), ("none", True, False),
+    ):  # fmt: skip
+        norm.select_option(value)
+        assert page.locator("#depth-key-other").is_visible() == other
+        assert page.locator("#depth-key-without").is_visible() == without
 
 
 @slow

@@ -26,6 +26,9 @@
       write(`#depth-${name}-all`, scientific(row[0]));
     }
     const all = sigmas.map((s) => profile(norm, s)[0]);
+    // The key names only lines that can be told apart.
+    $("#depth-key-other").classList.toggle("absent", alike(all));
+    $("#depth-key-without").classList.toggle("absent", norm === "none");
     const reason = activation === "sigmoid" && norm === "layer"
       ? " Sigmoid’s outputs are positive. Layer norm keeps what they have in common over " +
         "the batch, and divides by it: the gradient vanishes."
@@ -47,9 +50,11 @@
     put(`#depth-scale-${i}`, { x: across(first) + 5, y });
   }
 
+  const alike = (powers) => Math.max(...powers) - Math.min(...powers) < 0.1;
+
   function spread(powers) {
     const [low, high] = [Math.min(...powers), Math.max(...powers)];
-    if (high - low < 0.1) return "Every weight scale gives the same line.";
+    if (alike(powers)) return "Every weight scale gives the same line.";
     return `Other weight scales: from ${scientific(low)} to ${scientific(high)}.`;
   }
 

@@ -142,9 +142,9 @@ def drawing() -> str:
             words("", 0, 0, "quiet halo", id=f"depth-scale-{i}")
             for i in range(len(SIGMAS))
         ),
-        *_key(LEFT, "this scale", "chosen-sigma"),
-        *_key(LEFT + 92, "others", "other"),
-        *_key(LEFT + 162, "no norm", "without"),
+        _key(LEFT, "this scale", "chosen-sigma"),
+        _key(LEFT + 92, "others", "other"),
+        _key(LEFT + 162, "no norm", "without"),
         circle(LEFT + 256, BOTTOM + 54, 3.5, "theory"),
         words("theory", LEFT + 266, BOTTOM + 58),
     )
@@ -152,8 +152,8 @@ def drawing() -> str:
 
 def _key(x, text, class_):
     y = BOTTOM + 54
-    yield line(x, y, x + 18, y, f"curve {class_}")
-    yield words(text, x + 24, y + 4)
+    swatch = line(x, y, x + 18, y, f"curve {class_}")
+    return element("g", swatch, words(text, x + 24, y + 4), id=f"depth-key-{class_}")
 
 
 def power_of_ten(power: int) -> str:
