@@ -36,6 +36,14 @@ CHAPTERS = {
 }  # fmt: skip
 
 
+# Where the lines of Python compute less than the figure shows.
+SMALLER = {
+    "cases": "Four of the cases in Python",
+    "depth": "One of the curves in Python",
+    "rates": "A small version in Python",
+}
+
+
 def read(name: str) -> str:
     return (PARTS / name).read_text(encoding="utf-8")
 
@@ -61,8 +69,9 @@ def policy(style: str, script: str) -> str:
 def python(chapter: str) -> str:
     """The lines of Python behind a figure, folded, with a button that copies them."""
     code = html.escape(read(f"snippets/{chapter}.py"))
+    title = SMALLER.get(chapter, "The same in Python")
     return (
-        '<details class="python"><summary>The same in Python</summary>'
+        f'<details class="python"><summary>{title}</summary>'
         f"<pre><code>{code}</code></pre>"
         '<button type="button" class="copy">Copy</button></details>'
     )

@@ -16,6 +16,7 @@ import page as page_script
 import tinygrad_bn as tg
 from parts.page import bias, cases, depth, geometry, rates, routes, svg
 from parts.page.text import plain, signed
+from support import drawings as example
 
 FILE = EXAMPLES / "page" / "index.html"
 CHAPTERS = list(page_script.CHAPTERS)
@@ -120,6 +121,21 @@ def test_names_are_escaped_in_the_whole_page(committed, monkeypatch):
     monkeypatch.setattr(depth, "numbers", lambda: committed["depth"])
     monkeypatch.setattr(cases, "CASES", {HOSTILE: case})
     assert "<img" not in page_script.page()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_no_chapter_answers_its_question_before_its_figure(text, name):
+    section = re.search(rf'<section [^>]*id="{name}".*?</section>', text, re.DOTALL)
+    before, after = section.group().split("</figure>")
+    answers = {
+        "bias": "x̂ never notices", "routes": "None. The gradient leaves",
+        "geometry": "divides what is left by σ", "cases": "it protects b",
+        "depth": "the gradient cannot vanish", "rates": "Batch norm buys room",
+    }  # fmt: skip
+    after = " ".join(after.split())
+    assert "Predict:" in before
+    assert re.sub("<[^>]*>", "", after).index(answers[name]) > 0
+    assert answers[name] not in re.sub("<[^>]*>", "", " ".join(before.split()))
 
 
 # --- The ten lines of Python ----------------------------------------------------------
@@ -363,9 +379,26 @@ def test_training_moves_b_only_where_the_gradient_is_cut(open_page, motion):
         b -= bias.LEARNING_RATE * bias_by_the_engine(b, flow=False).total
     assert check_chapter_1(page, flow=False)[0] == pytest.approx(b, abs=0.005)
     assert page.inner_text("#bias-said") == (
-        "b has moved by −4.50; x̂ and the loss have not. "
+        "In 30 steps, b has moved by −4.50; x̂ and the loss have not. "
         "With this loss, nothing ever stops it."
     )
+
+
+@slow
+@pytest.mark.parametrize("b, moved", [(7, "−4.50"), (6.5, "−4.50"), (-5, "−2.00")])
+def test_training_is_measured_from_where_it_began(open_page, b, moved):
+    page = open_page(fragment=f"#bias&bias.b={b}&bias.flow=false")
+    assert "E[x] is a constant" in page.inner_text("#bias-said")
+    page.get_by_role("button", name="Train 30 steps").click()
+    wait_until(page, "chapters.bias.state.trained")
+    assert f"b has moved by {moved};" in page.inner_text("#bias-said")
+    (trail,) = attribute(page, "#bias-trail", "x1")
+    assert trail == pytest.approx(bias.ORIGIN + bias.SCALE * (b + bias.U.mean()))
+    # Whoever drags b afterwards sees its way from where the page began.
+    page.locator("#bias input[type=range]").fill("3")
+    assert page.inner_text("#bias-said").startswith("E[x] is a constant")
+    page.get_by_role("switch").click()
+    assert page.inner_text("#bias-said").startswith("b has moved by +1.00;")
 
 
 @slow
@@ -444,9 +477,28 @@ def test_the_numbers_of_chapter_2_are_those_of_the_engine(open_page):
     mean = x.mean()
     x_hat = x - mean
     loss = (x_hat * bias.C).sum()
-    gradients = [g.data for g in tg.grad(loss, [x, mean, x_hat])]
+    gradients = [g.data for g in tg.grad(loss, [mean, x_hat])]
+    constant = ((x - tg.stop_gradient(mean)) * bias.C).sum()
+    direct = tg.grad(constant, x).data
+    gradients += [direct, tg.grad(loss, x).data - direct]
     flat = np.concatenate([np.ravel(g) for g in gradients])
     assert not Counter(plain(v, 3) for v in flat) - shown
+    # What x shows is never a row whose sum is 0, except the sum itself, at b.
+    assert flat.all()
+    assert "∂L/∂b = 0" in shown
+
+
+@slow
+def test_what_is_not_computed_yet_says_so(open_page):
+    page = open_page(fragment="#routes&routes.step=3")
+    page.locator('[data-part="loss"] .box').click(force=True)
+    assert page.inner_text("#routes-part") == (
+        "L = Σ c·x̂: not computed yet. Press Next."
+    )
+    assert state(page, "routes")["part"] == ""
+    page.get_by_role("button", name="Next ▶").click()
+    page.keyboard.press("ArrowRight")
+    assert step_of(page) == 5
 
 
 @slow
@@ -533,6 +585,24 @@ def test_x_stretched_leaves_x_hat_and_shrinks_the_gradient(open_page):
         to_space(after["x"], 1), to_space(after["g"], after["mean"])))  # fmt: skip
     assert ratio == pytest.approx(0.6, abs=0.03)
     assert shorter * ratio == pytest.approx(length, rel=1e-6)
+
+
+@slow
+def test_x_can_be_made_twice_as_long_and_its_gradient_halves(open_page):
+    page = open_page()
+    before = check_chapter_3(page)
+    drag(page, "x", *(geometry.SCALE * np.array(before["x"]) * (1, -1)))
+    after = check_chapter_3(page)
+    np.testing.assert_allclose(after["x"], np.multiply(2, before["x"]), rtol=0.02)
+    ratio = page.inner_text("#geometry-ratio").replace("\xa0", " ")
+    factors = [float(f) for f in re.findall(r"×(\d\.\d\d)", ratio)]
+    assert factors == pytest.approx([2, 0.5], abs=0.03)
+    assert "limit" not in ratio
+    drag(page, "x", *(geometry.SCALE * np.array(before["x"]) * (1, -1)))
+    assert "(the limit)" in page.inner_text("#geometry-ratio")
+    assert np.linalg.norm(state(page, "geometry")["x"]) == pytest.approx(
+        geometry.LONGEST["x"]
+    )
 
 
 @slow
@@ -650,13 +720,22 @@ def test_every_case_shows_its_own_words_and_numbers(open_page):
         ]
         loss, b = case.graph()
         found = tg.explain(loss, b, gates=case.gates)
+        both = [route for route in found if {"E[x]", "Var[x]"} <= {*route.gates}]
+        for route in both:
+            assert route.cut or np.abs(route.gradient).max() < 1e-9
         ledger = Counter(
-            ("cut",) if route.cut else tuple(signed(v) for v in route.gradient)
+            ("cut",) * 3 if route.cut else tuple(signed(v, 3) for v in route.gradient)
             for route in found
+            if route not in both
         )
         assert Counter(row[1:] for row in rows[:-1]) == ledger
+        if not case.cut:
+            numbers = [[float(v.replace("−", "-")) for v in row[1:]] for row in rows]
+            np.testing.assert_allclose(
+                np.sum(numbers[:-1], axis=0), numbers[-1], atol=0.0011
+            )
         gradient = tg.grad(loss, b).data
-        assert rows[-1] == ("∂L/∂b", *(signed(v) for v in gradient))
+        assert rows[-1] == ("∂L/∂b", *(signed(v, 3) for v in gradient))
         assert case.name in page.get_attribute("#cases-figure", "aria-label")
         leaf = page.locator("#cases .box.leaf").filter(visible=True).bounding_box()
         boxes.add(tuple(leaf.values()))
@@ -696,7 +775,32 @@ def test_what_a_case_says_about_b_is_true(key):
         assert learns == (key in ("evaluation", "relu", "skip", "layer-norm"))
 
 
+def test_e_of_x_protects_b_only_under_both_conditions():
+    """b shifts all samples alike, and reaches the loss through x_hat alone."""
+    stopped = example.U + cases.CASES["relu"].b < 0
+    assert stopped.any(axis=0).all() and not stopped.all(axis=0).any()
+    routes_of = {}
+    for key in ("batch-norm", "skip"):
+        loss, b = cases.CASES[key].graph()
+        routes_of[key] = tg.explain(loss, b, gates=["x_hat"])
+    assert all("x_hat" in route.gates for route in routes_of["batch-norm"])
+    assert any("x_hat" not in route.gates for route in routes_of["skip"])
+
+
 # Chapter 5
+
+
+def test_a_skip_connection_slows_the_growth_for_relu_and_tanh_only(committed):
+    measured = committed["depth"]["measured"]
+
+    def growth(activation, norm):
+        return [measured[f"{activation} {norm} {s}"][0] for s in depth.SIGMAS]
+
+    for activation in ("ReLU", "tanh"):
+        skip = growth(activation, "skip")
+        assert max(skip) < min(growth(activation, "batch"))
+        assert np.ptp(skip) > 10 * np.ptp(growth(activation, "batch"))
+    assert min(growth("linear", "skip")) > max(growth("linear", "batch"))
 
 
 @slow
@@ -726,6 +830,37 @@ def test_chapter_5_shows_what_was_measured_and_its_theory(open_page, committed):
 
 
 @slow
+def test_dotted_lines_of_chapter_5_have_their_weight_scale_and_where_they_come_from(
+    open_page, committed
+):
+    page = open_page()
+    frame = page.locator("#depth-figure").bounding_box()
+    for activation in depth.ACTIVATIONS:
+        page.locator("#depth [data-state=activation]").select_option(activation)
+        for i, scale in enumerate(depth.SIGMAS):
+            power = committed["depth"]["measured"][f"{activation} none {scale}"][0]
+            arrow = (
+                " ↑" if power > depth.LIMIT else " ↓" if power < -depth.LIMIT else ""
+            )
+            assert page.text_content(f"#depth-scale-{i}") == scale + arrow
+            box = page.locator(f"#depth-scale-{i}").bounding_box()
+            assert frame["x"] < box["x"] and box["y"] > frame["y"]
+            assert box["x"] + box["width"] < frame["x"] + frame["width"]
+
+
+@slow
+def test_the_key_of_chapter_5_names_only_lines_that_can_be_told_apart(open_page):
+    page = open_page()
+    norm = page.locator("#depth [data-state=norm]")
+    for value, other, without in (
+        ("batch", False, True), ("skip", True, True), ("none", True, False),
+    ):  # fmt: skip
+        norm.select_option(value)
+        assert page.locator("#depth-key-other").is_visible() == other
+        assert page.locator("#depth-key-without").is_visible() == without
+
+
+@slow
 def test_the_controls_of_chapter_5_answer_to_the_keyboard(open_page):
     page = open_page()
     for name, expected in (("activation", "tanh"), ("norm", "layer"), ("sigma", "2")):
@@ -733,7 +868,7 @@ def test_the_controls_of_chapter_5_answer_to_the_keyboard(open_page):
         page.keyboard.press("ArrowDown")
         assert state(page, "depth")[name] == expected
     said = page.inner_text("#depth-said")
-    assert said.startswith("tanh, layer norm, σ = 2:")
+    assert said.startswith("tanh, layer norm, weight scale 2:")
     assert said in page.get_attribute("#depth-figure", "aria-label")
     page.locator("#depth").get_by_role("button", name="Reset").click()
     assert state(page, "depth") == depth.FIRST
@@ -760,8 +895,19 @@ def test_pointing_at_a_cell_shows_its_training(open_page):
             points = page.get_attribute(f"#rates-curve-{side}", "points").split()
             finite = [v for v in network["loss"] if v is not None]
             assert len(points) == len(finite)
-        overflows = None in found[rate, scale, False]["loss"]
-        assert page.locator("#rates-overflow").is_visible() == overflows
+            assert max(finite[1:], default=0) <= rates.LARGEST, "leaves the panel"
+        losses = found[rate, scale, False]["loss"]
+        note = "without"
+        if None in losses:
+            step = rates.measured()["steps"][losses.index(None)] + 1
+            note += f": overflow by step {step}"
+        assert page.text_content("#rates-key-without") == note
+        # The note is above the panel, where no curve can cross it.
+        key = page.locator("#rates-key-without").bounding_box()
+        frame = page.locator("#rates-figure").bounding_box()
+        curve = page.locator("#rates-curve-with").bounding_box()
+        assert key["y"] + key["height"] < curve["y"]
+        assert key["x"] + key["width"] <= frame["x"] + frame["width"]
     label = page.get_attribute("#rates-figure", "aria-label")
     assert "Learning rate 3, weights 10 × He’s" in label
 
@@ -824,7 +970,12 @@ def test_an_invalid_address_shows_the_defaults(open_page):
         "&geometry.x=1&geometry.g=a,b&cases.choice=__proto__&depth.sigma=%E0%A4%A"
         "&rates.lr=7&nothing.a=1&bias.c=2&<img>"
     )
-    assert state(page, "bias") == {"b": bias.B, "flow": False, "trained": False}
+    assert state(page, "bias") == {
+        "b": bias.B,
+        "flow": False,
+        "from": bias.B,
+        "trained": False,
+    }
     assert state(page, "routes") == {"step": routes.LAST, "part": ""}
     assert state(page, "geometry")["x"] == list(geometry.X)
     assert state(page, "cases") == {"choice": "batch-norm"}
@@ -844,7 +995,7 @@ def test_a_link_within_the_page_keeps_what_the_reader_has_set(open_page):
 def test_the_lines_of_python_are_one_click_away_and_can_be_copied(open_page):
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     for name in CHAPTERS:
-        page.locator(f"#{name} summary").click()
+        page.locator(f"#{name} .python summary").click()
         page.locator(f"#{name} .copy").click()
         page.locator(f"#{name} .copy", has_text="Copied").wait_for()
         copied = page.evaluate("navigator.clipboard.readText()")
@@ -925,6 +1076,13 @@ def test_every_element_with_the_focus_shows_it(open_page):
         if style is None:
             break
         assert style == "solid"
+        # The tips of chapter 3 are round, and so is what shows their focus.
+        ring = page.evaluate(
+            "(([e]) => e.matches('.handle') ? [getComputedStyle(e).outlineColor,"
+            " getComputedStyle(e.querySelector('.ring')).strokeWidth] : null)"
+            "([document.activeElement])"
+        )
+        assert ring in (None, ["rgba(0, 0, 0, 0)", "5px"])
         seen += 1
     # Links, ranges, switch, buttons, tips, boxes, choices, a cell, and six summaries.
     assert seen > 30

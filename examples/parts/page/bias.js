@@ -15,21 +15,23 @@ function centered({ u, c }, b, flow) {
 {
   const { u, lr, steps, b: start, limit, scale, origin } = data.bias;
   const position = (value) => origin + scale * value;
+  // Without the rounding of thirty additions.
+  const place = (b) => within(Number(b.toFixed(6)), -limit, limit, start);
   let step = 0; // Of the training that is running, 0 if there is none.
   let timer = null;
 
-  function show({ b, flow, trained }) {
+  function show({ b, from, flow, trained }) {
     const { x, mean, xHat, loss, direct, through, total } = centered(data.bias, b, flow);
     write("#bias-b", plain(b));
     x.forEach((value, i) => put(`#bias-x${i}`, { cx: position(value) }));
     xHat.forEach((value, i) => put(`#bias-hat${i}`, { cx: position(value) }));
     put("#bias-mean", { transform: `translate(${position(mean)} 0)` });
-    put("#bias-trail", { x1: position(average(u) + start), x2: position(mean) });
+    put("#bias-trail", { x1: position(average(u) + from), x2: position(mean) });
     write("#bias-loss", `loss L = ${plain(loss)}`);
     write("#bias-direct", signed(direct));
     write("#bias-through", flow ? signed(through) : "cut");
     write("#bias-total", signed(total));
-    write("#bias-said", said(b, flow, trained, total));
+    write("#bias-said", said(chapters.bias.state, total));
     put("#bias-figure", {
       "aria-label":
         `Upper line: the four samples x = u + b at ${x.map(plain).join(", ")}, and their ` +
@@ -38,22 +40,30 @@ function centered({ u, c }, b, flow) {
     });
   }
 
-  function said(b, flow, trained, total) {
-    const moved = `b has moved by ${signed(b - start)}; x̂ and the loss have not.`;
+  function said({ b, from, flow, trained }, total) {
     if (step) return `Step ${step} of ${steps}: ∂L/∂b is ${signed(total)}.`;
     if (trained && flow) return `${steps} steps, and b stays where it was: each brought 0.`;
-    if (trained && Math.abs(b) === limit) {
-      return `${moved} The scale ends here; nothing else would stop b.`;
+    const moved = `b has moved by ${signed(b - from)}; x̂ and the loss have not.`;
+    if (trained) {
+      const end = Math.abs(b) === limit
+        ? "The scale ends here; nothing else would stop b."
+        : "With this loss, nothing ever stops it.";
+      return `In ${steps} steps, ${moved} ${end}`;
     }
-    if (trained) return `${moved} With this loss, nothing ever stops it.`;
-    if (!flow) return "E[x] takes nothing back, so b gets a gradient. Yet x̂ never notices b.";
-    return b === start ? "The two routes cancel. Nothing is left for b to learn." : moved;
+    if (!flow) {
+      return (
+        "E[x] is a constant: it takes nothing back, so b gets a gradient. Yet x̂ never " +
+        "notices b."
+      );
+    }
+    return b === from ? "The two routes cancel. Nothing is left for b to learn." : moved;
   }
 
   // One step of gradient descent after the other, or all at once without motion.
   function train() {
     const { b, flow } = chapters.bias.state;
     step = (step + 1) % (steps + 1);
+    if (step === 1) chapters.bias.state.from = b;
     if (step === 0) return set("bias", { trained: true });
     set("bias", { b: b - lr * centered(data.bias, b, flow).total });
     if (still()) train();
@@ -63,13 +73,13 @@ function centered({ u, c }, b, flow) {
   function interrupt() {
     clearTimeout(timer);
     step = 0;
-    chapters.bias.state.trained = false;
+    Object.assign(chapters.bias.state, { trained: false, from: start });
   }
 
   chapter("bias", {
-    defaults: { b: start, flow: true, trained: false },
-    // Without the rounding of thirty additions.
-    clean: (s) => ({ ...s, b: within(Number(s.b.toFixed(6)), -limit, limit, start) }),
+    // The way of b is measured from where it started, or from where its training began.
+    defaults: { b: start, from: start, flow: true, trained: false },
+    clean: (s) => ({ ...s, b: place(s.b), from: place(s.from) }),
     show,
     actions: { train },
     interrupt,

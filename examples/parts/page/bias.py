@@ -1,6 +1,7 @@
 """Chapter 1: four samples, one bias, and what is left of its gradient."""
 
 from parts.page.svg import WIDTH, circle, element, figure, line, words
+from parts.page.text import plain
 from support import drawings as example
 
 FEATURE = 1  # of the four samples of the drawings
@@ -20,7 +21,8 @@ def numbers() -> dict:
 
 def parts() -> dict[str, object]:
     """What the template contains of this chapter."""
-    return {"figure": drawing(), "b": B, "limit": LIMIT, "steps": STEPS}
+    texts = {"b": B, "limit": LIMIT, "steps": STEPS, "sum": plain(C.sum())}
+    return {"figure": drawing(), **texts}
 
 
 def drawing() -> str:

@@ -21,7 +21,6 @@
     for (const entry of entries) {
       const cell = row.appendChild(document.createElement("td"));
       cell.textContent = entry;
-      cell.colSpan = entries.length === 1 ? 3 : 1;
     }
     return row;
   }

@@ -61,19 +61,19 @@ CASES = {
         "on b.",
     ),
     "mean-constant": Case(
-        "E[x] constant",
+        "E[x] is a constant",
         lambda x: tg.batch_norm(x, constants=("mean",)),
         "E[x] takes nothing back. The gradient is wrong: x̂ still does not depend on b.",
         cut=("mean",),
     ),
     "var-constant": Case(
-        "Var[x] constant",
+        "Var[x] is a constant",
         lambda x: tg.batch_norm(x, constants=("var",)),
         "For b nothing changes: what Var[x] sends to the samples sums to 0 anyway.",
         cut=("var",),
     ),
     "both-constant": Case(
-        "both constant",
+        "both are constants",
         lambda x: tg.batch_norm(x, constants=("mean", "var")),
         "As with E[x] alone: b gets a gradient, and it is wrong.",
         cut=("mean", "var"),
@@ -117,7 +117,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a ledger: one entry for each feature, or the word "cut"."""
+    """A line of a ledger, with an entry for each feature: a number, or "cut"."""
 
     route: str
     label: str
@@ -127,23 +127,30 @@ class Row:
 def ledger(case: Case) -> list[Row]:
     """What arrives at b, route by route, and its sum."""
     loss, b = case.graph()
-    routes = tg.explain(loss, b, gates=case.gates)
+    # Var[x] contains E[x]; the route through both brings 0 in every case.
+    routes = [
+        route
+        for route in tg.explain(loss, b, gates=case.gates)
+        if not {"E[x]", "Var[x]"} <= {*route.gates}
+    ]
     rows = sorted((_row(route, case) for route in routes), key=lambda row: row.label[0])
-    total = tuple(signed(v) for v in tg.grad(loss, b).data)
+    total = tuple(signed(v, 3) for v in tg.grad(loss, b).data)
     return [*rows, Row("total", "∂L/∂b", total)]
 
 
 def _row(route, case):
-    through = tuple(gate for gate in route.gates if gate != "x_hat")
     if "x_hat" in case.gates and "x_hat" not in route.gates:
         name, label = "around", "skip connection"
-    elif not through:
-        name, label = "direct", "directly"
+    elif "Var[x]" in route.gates:
+        name, label = "var", f"through {case.var}"
+    elif "E[x]" in route.gates:
+        name, label = "mean", f"through {case.mean}"
     else:
-        name = "var" if "Var[x]" in through else "mean"
-        label = ", then ".join(through)
-        label = label if len(through) > 1 else f"through {label}"
-    cells = ("cut",) if route.cut else tuple(signed(v) for v in route.gradient)
+        name, label = "direct", "directly"
+    if route.cut:
+        cells = ("cut",) * len(case.b)
+    else:
+        cells = tuple(signed(v, 3) for v in route.gradient)
     return Row(name, f"{ROUTES[name]} {label}", cells)
 
 

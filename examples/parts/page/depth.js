@@ -15,6 +15,7 @@
       curves[2 * i].setAttribute("points", points(profile("none", s)));
       curves[2 * i + 1].setAttribute("points", points(profile(norm, s)));
     });
+    sigmas.forEach((s, i) => label(i, s, profile("none", s)));
     curves.at(-1).setAttribute("points", points(chosen));
     const expected = theory[`${activation} ${norm} ${sigma}`];
     const circles = expected.map((v, i) => (i % 3 === 1 ? dotAt(i, v) : null)).filter(Boolean);
@@ -25,17 +26,36 @@
       write(`#depth-${name}-all`, scientific(row[0]));
     }
     const all = sigmas.map((s) => profile(norm, s)[0]);
+    // The key names only lines that can be told apart.
+    $("#depth-key-other").classList.toggle("absent", alike(all));
+    $("#depth-key-without").classList.toggle("absent", norm === "none");
+    const reason = activation === "sigmoid" && norm === "layer"
+      ? " Sigmoid’s outputs are positive. Layer norm keeps what they have in common over " +
+        "the batch, and divides by it: the gradient vanishes."
+      : "";
     const said =
-      `${activation}, ${norms[norm]}, σ = ${sigma}: from layer ${layers} to layer 1, ` +
-      `|∂L/∂h|² is multiplied by ${scientific(chosen[0])}. ${spread(all)}`;
+      `${activation}, ${norms[norm]}, weight scale ${sigma}: from layer ${layers} to layer 1, ` +
+      `|∂L/∂h|² is multiplied by ${scientific(chosen[0])}. ${spread(all)}${reason}`;
     write("#depth-said", said);
     put("#depth-figure", { "aria-label": `Curves of |∂L/∂h|² over the layers. ${said}` });
   }
 
+  // A dotted line has its weight scale where it enters the frame; an arrow tells where the
+  // line has come from.
+  function label(i, scale, profile) {
+    const first = profile.findIndex((v) => Math.abs(v) <= limit);
+    const beyond = first === 0 ? "" : profile[0] > 0 ? " ↑" : " ↓";
+    const y = within(up(profile[first]) - 5, top + 12, bottom - 4, top);
+    write(`#depth-scale-${i}`, scale + beyond);
+    put(`#depth-scale-${i}`, { x: across(first) + 5, y });
+  }
+
+  const alike = (powers) => Math.max(...powers) - Math.min(...powers) < 0.1;
+
   function spread(powers) {
     const [low, high] = [Math.min(...powers), Math.max(...powers)];
-    if (high - low < 0.1) return "Every σ gives the same line.";
-    return `Other σ: from ${scientific(low)} to ${scientific(high)}.`;
+    if (alike(powers)) return "Every weight scale gives the same line.";
+    return `Other weight scales: from ${scientific(low)} to ${scientific(high)}.`;
   }
 
   function dotAt(i, power) {

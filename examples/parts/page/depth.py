@@ -24,6 +24,7 @@ import numpy as np
 import tinygrad_bn as tg
 from parts.gradient_flow import mean_field
 from parts.page.svg import circle, element, figure, line, words
+from parts.page.text import plain
 from tinygrad_bn import Tensor
 
 UNITS, DEPTH, BATCH = 256, 30, 128
@@ -102,7 +103,9 @@ def parts() -> dict[str, str]:
         "norms": (NORM_NAMES, FIRST["norm"]),
         "sigmas": ({name: name for name in SIGMAS}, FIRST["sigma"]),
     }
-    found = {"figure": drawing()}
+    relu = numbers()["theory"]["ReLU batch √2"]
+    factor = 10 ** ((relu[7] - relu[24]) / 17)  # per layer
+    found = {"figure": drawing(), "relu_factor": plain(factor)}
     for control, (texts, first) in controls.items():
         found[control] = "".join(
             element("option", text, value=key, selected="" if key == first else None)
@@ -135,9 +138,13 @@ def drawing() -> str:
         words("layer (the data come before 1)", LEFT, BOTTOM + 36, "quiet"),
         element("g", *curves, id="depth-curves", clip_path="url(#depth-window)"),
         element("g", id="depth-theory", clip_path="url(#depth-window)"),
-        *_key(LEFT, "this σ", "chosen-sigma"),
-        *_key(LEFT + 78, "other σ", "other"),
-        *_key(LEFT + 162, "no norm", "without"),
+        *(
+            words("", 0, 0, "quiet halo", id=f"depth-scale-{i}")
+            for i in range(len(SIGMAS))
+        ),
+        _key(LEFT, "this scale", "chosen-sigma"),
+        _key(LEFT + 92, "others", "other"),
+        _key(LEFT + 162, "no norm", "without"),
         circle(LEFT + 256, BOTTOM + 54, 3.5, "theory"),
         words("theory", LEFT + 266, BOTTOM + 58),
     )
@@ -145,8 +152,8 @@ def drawing() -> str:
 
 def _key(x, text, class_):
     y = BOTTOM + 54
-    yield line(x, y, x + 18, y, f"curve {class_}")
-    yield words(text, x + 24, y + 4)
+    swatch = line(x, y, x + 18, y, f"curve {class_}")
+    return element("g", swatch, words(text, x + 24, y + 4), id=f"depth-key-{class_}")
 
 
 def power_of_ten(power: int) -> str:

@@ -19,7 +19,8 @@ const inSpace = ([p, q], mean) => acrossPlane.map((a, i) => p * a + q * upPlane[
 const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
 
 {
-  const { scale, center, side, sideScale, width, top, bottom } = data.geometry;
+  const { scale, center, side, sideScale, width, top, bottom, longest } = data.geometry;
+  const atFirst = projections(inSpace(data.geometry.x, 1), inSpace(data.geometry.g, 0));
   const plus = ([a, b], [c, d]) => [a + c, b + d];
   const length = (v) => Math.hypot(...v);
   const onScreen = ([p, q]) => [center[0] + scale * p, center[1] - scale * q];
@@ -39,7 +40,7 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     aim("removed", onScreen(tips.g), onScreen(tips.rest));
     aim("rest", onScreen(hat), onScreen(tips.rest));
     aim("dx", onScreen(x), onScreen(tips.dx));
-    const [x2, y2] = onScreen(hat.map((v) => 2.25 * v));
+    const [x2, y2] = onScreen(hat.map((v) => 3 * v));
     put("#geometry-ray", { x2, y2 });
 
     for (const [name, tip] of [["x", x], ["g", tips.g]]) {
@@ -53,10 +54,11 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     tabulate(inSpace(x, 1), inSpace(g, mean), parts);
     write("#geometry-mean", plain(mean));
     write("#geometry-said", said(g, mean, parts));
+    write("#geometry-ratio", ratio(parts));
     put("#geometry-figure", {
       "aria-label":
         `x − E[x] at ${x.map(plain).join(", ")} in the plane, x̂ on the circle at ` +
-        `${hat.map(plain).join(", ")}. ${said(g, mean, parts)}`,
+        `${hat.map(plain).join(", ")}. ${said(g, mean, parts)} ${ratio(parts)}`,
     });
   }
 
@@ -68,6 +70,15 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     return (
       `σ = ${plain(sigma)}. Of a gradient of length ${plain(whole)}, ` +
       `${plain(length(rest))} is left; divided by σ: ${plain(length(dX))}.`
+    );
+  }
+
+  function ratio({ sigma, dX }) {
+    const times = (now, first) => `×${plain(now / first)}`;
+    const end = sigma > longest.x / Math.sqrt(3) - 1e-9 ? " (the limit)" : "";
+    return (
+      `From the start: σ\u00a0${times(sigma, atFirst.sigma)}${end}, ` +
+      `|∂L/∂x|\u00a0${times(length(dX), length(atFirst.dX))}.`
     );
   }
 
@@ -187,8 +198,8 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
   chapter("geometry", {
     defaults: { x, g, mean },
     clean: (s) => ({
-      x: limited(s.x, 1, 3.6, x),
-      g: limited(s.g, 0, 2.3, g),
+      x: limited(s.x, 1, longest.x, x),
+      g: limited(s.g, 0, longest.g, g),
       mean: within(s.mean, -1, 1, mean),
     }),
     show,

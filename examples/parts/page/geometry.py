@@ -8,9 +8,10 @@ import math
 from parts.page.svg import WIDTH, circle, element, figure, line, words
 
 # Where the plane is in the figure, and the view from the side above it.
-HEIGHT, SCALE, CENTER, SIDE_SCALE, SIDE = 430, 40, (184, 262), 22, (16, 48)
-# x - E[x] and g - mean(g) in the plane, and the mean of g.
-X, GRADIENT, MEAN = (3.0, -1.1), (-0.65, 2.05), 0.8
+HEIGHT, SCALE, CENTER, SIDE_SCALE, SIDE = 430, 30, (184, 268), 22, (16, 48)
+# x - E[x] and g - mean(g) in the plane, and the mean of g. x can become twice as long.
+X, GRADIENT, MEAN = (2.36, -0.86), (-0.65, 2.05), 0.8
+LONGEST = {"x": 3 * math.sqrt(3), "g": 2.3}  # the first is a sigma of 3
 ROWS = {
     "x": ("x", "bias"),
     "xHat": ("x̂", ""),
@@ -20,8 +21,8 @@ ROWS = {
     "dX": ("sum ÷ σ = ∂L/∂x", "total"),
 }
 LABELS = {
-    "x": ("x − E[x]", "bold bias"), "hat": ("x̂", "bold"),
-    "g": ("g − mean(g)", "bold direct"), "removed": ("along x̂", "bold var"),
+    "x": ("drag x", "bold bias"), "hat": ("x̂", "bold"),
+    "g": ("drag g", "bold direct"), "removed": ("along x̂", "bold var"),
     "rest": ("what is left", "bold left"), "dx": ("∂L/∂x", "bold left"),
 }  # fmt: skip
 
@@ -31,7 +32,7 @@ def numbers() -> dict:
     return {
         "x": X, "g": GRADIENT, "mean": MEAN, "scale": SCALE, "center": CENTER,
         "sideScale": SIDE_SCALE, "side": SIDE, "width": WIDTH, "top": 98,
-        "bottom": HEIGHT,
+        "bottom": HEIGHT, "longest": LONGEST,
     }  # fmt: skip
 
 
@@ -49,7 +50,9 @@ def drawing() -> str:
         *_key(53, "along (1, 1, 1): removed", "mean"),
         *_key(71, "g − mean(g), in the plane", "direct"),
         words("From above", 4, 114, "bold"),
+        words("means removed", 4, 130, "quiet"),
         words("circle: all x̂", 4, HEIGHT - 8, "quiet"),
+        words("limit: σ = 3", WIDTH - 4, HEIGHT - 8, "end quiet"),
     ]
     # The arrow "g" from above is the arrow "plane" from the side.
     names = ("xc", "hat", "removed", "g", "rest", "dx")
@@ -60,6 +63,7 @@ def drawing() -> str:
         line(4, SIDE[1], 160, SIDE[1], "axis"),
         *(_arrow(f"side-{name}", name) for name in ("ones", "plane", "g")),
         line(0, 94, WIDTH, 94, "axis"),
+        circle(x, y, round(SCALE * LONGEST["x"], 1), "limit"),
         circle(x, y, radius, "orbit"),
         line(x, y, x, y, "ray", id="geometry-ray"),
         *arrows,
@@ -85,8 +89,9 @@ def _arrow(name, class_):
 def _handle(name, label):
     ring, target = circle(0, 0, 9, "ring"), circle(0, 0, 22, "area")
     return element(
-        "g", target, ring, id=f"geometry-handle-{name}", class_="handle", tabindex=0,
-        role="slider", aria_label=label, aria_valuenow=0,
+        "g", target, ring, id=f"geometry-handle-{name}", class_=f"handle of-{name}",
+        tabindex=0, role="slider", aria_label=label, aria_valuenow=0, aria_valuemin=0,
+        aria_valuemax=round(LONGEST[name], 2),
     )  # fmt: skip
 
 

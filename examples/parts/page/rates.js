@@ -40,8 +40,8 @@
 
   function overflow(losses) {
     const end = losses.indexOf(null);
-    $("#rates-overflow").classList.toggle("absent", end < 0);
-    put("#rates-overflow", { x: across(steps[Math.max(end, 0)]) + 4, y: top + 10 });
+    const note = end < 0 ? "" : `: overflow by step ${steps[end] + 1}`;
+    write("#rates-key-without", `without${note}`);
   }
 
   function move(key, by) {

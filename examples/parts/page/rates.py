@@ -12,7 +12,7 @@ from parts.page.svg import element, figure, line, words
 MEASURED = Path(__file__).parents[1] / "learning_rates" / "measured.json"
 # The map, and the panel of training curves below it.
 LEFT, TOP, WIDE, HIGH = 44, 40, 46, 44
-PANEL_LEFT, PANEL_RIGHT, PANEL_HEIGHT, LARGEST = 44, 360, 100, 2.5
+PANEL_LEFT, PANEL_RIGHT, PANEL_HEIGHT, LARGEST = 44, 360, 100, 3
 SIDES = {False: "without", True: "with"}
 FIRST = {"lr": "1", "weights": "1"}
 
@@ -35,7 +35,6 @@ def cells() -> dict[str, dict]:
         side = SIDES[network["batch norm"]]
         found.setdefault(name, {})[side] = {
             "accuracy": network["accuracy"],
-            # A loss far above chance would leave the panel.
             "loss": [None if v is None else round(v, 3) for v in network["loss"]],
         }
     return found
@@ -117,14 +116,17 @@ def _cell(rate, scale, x, y):
 
 
 def _panel_top() -> int:
-    return TOP + HIGH * len(values("weights")) + 62
+    return TOP + HIGH * len(values("weights")) + 66
 
 
 def _panel():
     top, steps = _panel_top(), max(measured()["steps"]) + 1
     bottom = top + PANEL_HEIGHT
-    yield words("loss", 4, top + 4, "quiet")
-    for value in (0, 1, 2):
+    yield words("training loss", 4, top - 10, "quiet")
+    for side, x, class_ in (("with", 98, "direct"), ("without", 164, "mean")):
+        yield line(x, top - 14, x + 18, top - 14, f"curve {side}-norm")
+        yield words(side, x + 24, top - 10, class_, id=f"rates-key-{side}")
+    for value in range(LARGEST + 1):
         y = bottom - PANEL_HEIGHT * value / LARGEST
         yield line(PANEL_LEFT, y, PANEL_RIGHT, y, "axis")
         yield words(str(value), PANEL_LEFT - 6, y + 4, "end quiet")
@@ -138,4 +140,3 @@ def _panel():
             "polyline", id=f"rates-curve-{side}", class_=f"curve {side}-norm",
             clip_path="url(#rates-window)",
         )  # fmt: skip
-    yield words("✕ without: overflow", 0, 0, "mean", id="rates-overflow")

@@ -29,7 +29,9 @@
 
   const move = (by) => set("routes", { step: chapters.routes.state.step + by });
   const choose = (element) => {
-    const { part } = chapters.routes.state;
+    const { part, step } = chapters.routes.state;
+    const { name, since } = parts[element.dataset.part];
+    if (since > step) return write("#routes-part", `${name}: not computed yet. Press Next.`);
     set("routes", { part: part === element.dataset.part ? "" : element.dataset.part });
   };
 

@@ -47,9 +47,10 @@ x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.
 The other leads to E[x], subtracted from all four samples: {signed(G.d_mean, 3)}, \
 minus the sum of c.
 E[x] is an average, so each sample gets a quarter: {signed(G.x_through[0], 3)}.
-b was added to each sample, so it collects their sum. Directly: {signed(G.direct, 3)}.
+b was added to each sample, so each row of x is summed. Directly: {signed(G.direct, 3)}.
 Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.
-The sum is {signed(G.total)}. Every arrow carried something, and at b the two cancel.
+The sum is {signed(G.total)}. No single number on the way is zero; their sum over the \
+samples is.
 """.splitlines()
 LAST = len(STEPS) - 1
 
@@ -64,7 +65,7 @@ class Part:
     values: str
 
 
-_SUMMED = "Summed, because b was added four times."
+_SUMMED = "The row of x, summed, because b was added four times."
 PARTS = {
     "u": Part("u", 0, "The data: four samples of one feature.", listed(bias.U)),
     "b": Part("b", 0, "The bias, one number for all samples.", plain(bias.B)),
@@ -108,38 +109,53 @@ def parts() -> dict[str, object]:
 
 
 def drawing() -> str:
-    return figure("routes", 414, *_forward(), *_backward(), *_boxes(), role="group")
+    return figure("routes", 430, *_forward(), *_backward(), *_boxes(), role="group")
 
 
 def _boxes():
-    yield _box("b", 4, 4, 156, 30, "b", [(None, [bias.B], 0)], "leaf")
+    yield _box("b", 4, 4, 156, 30, "b", [], "leaf", *_bias())
     yield _box("u", 168, 4, 196, 30, "u", [(None, bias.U, 0)], "data")
-    x_rows = [("value", G.x, 1), ("∂L/∂x", G.d_x, 8)]
-    yield _box("x", 56, 96, 260, 56, "x = u + b", x_rows)
+    # Two rows, not their sum: neither of them sums to 0.
+    x_rows = [
+        ("value", G.x, 1),
+        ("directly", G.x_direct, 6, "direct"),
+        ("through E[x]", G.x_through, 8, "mean"),
+    ]
+    yield _box("x", 12, 96, 304, 72, "x = u + b", x_rows)
     mean_rows = [("value", [G.mean], 2), ("∂L/∂E[x]", [G.d_mean], 7)]
-    yield _box("mean", 4, 192, 128, 56, "E[x] = mean(x)", mean_rows, "of-mean")
+    yield _box("mean", 4, 208, 128, 56, "E[x] = mean(x)", mean_rows, "of-mean")
     hat_rows = [("value", G.x_hat, 3), ("∂L/∂x̂", G.d_x_hat, 5)]
-    yield _box("hat", 56, 288, 260, 56, "x̂ = x − E[x]", hat_rows)
-    yield _box("loss", 104, 382, 160, 30, "L = Σ c·x̂", [(None, [G.loss], 4)], "data")
+    yield _box("hat", 56, 304, 260, 56, "x̂ = x − E[x]", hat_rows)
+    yield _box("loss", 104, 398, 160, 30, "L = Σ c·x̂", [(None, [G.loss], 4)], "data")
 
 
-def _box(key, x, y, width, height, title, rows, class_=""):
+def _bias():
+    yield words(plain(bias.B), 62, 23, "end")
+    text = f"∂L/∂b = {signed(G.total)}"
+    yield words(text, 152, 23, "end bold", data_since=LAST)
+
+
+def _box(key, x, y, width, height, title, rows, class_="", *more):
     """A box with a title and rows of values, aligned at the right."""
     color = {"leaf": "bias", "of-mean": "mean"}.get(class_, "")
     content = [
         box(x, y, width, height, class_),
         words(title, x + 8, y + (19 if height < 40 else 16), f"bold {color}"),
     ]
-    for i, (label, values, since) in enumerate(rows):
+    for i, (label, values, since, *route) in enumerate(rows):
         below = y + (19 if label is None else 33 + 16 * i)
-        decimals = 3 if "∂" in (label or "") else 2
+        decimals = 2 if label in (None, "value") else 3
+        shown = route[0] if route else ""
         if label is not None:
-            content.append(words(label, x + 8, below, "quiet", data_since=since))
+            color = shown or "quiet"
+            content.append(words(label, x + 8, below, color, data_since=since))
         for j, v in enumerate(reversed(values)):
-            at = x + width - 8 - (42 if label is None else 48) * j
+            at = x + width - 8 - (44 if label is None else 52) * j
             text = plain(v, decimals)
-            content.append(words(text, at, below, "end", data_since=since))
-    return _part(key, *content)
+            content.append(
+                words(text, at, below, f"end {shown}".strip(), data_since=since)
+            )
+    return _part(key, *content, *more)
 
 
 def _part(key, *content):
@@ -151,20 +167,20 @@ def _part(key, *content):
 
 def _forward():
     for points in (
-        [(150, 34), (150, 96)], [(270, 34), (270, 96)], [(70, 152), (32, 192)],
-        [(284, 152), (284, 288)], [(32, 248), (70, 288)], [(216, 344), (216, 382)],
+        [(150, 34), (150, 96)], [(270, 34), (270, 96)], [(50, 168), (32, 208)],
+        [(284, 168), (284, 304)], [(32, 264), (70, 304)], [(216, 360), (216, 398)],
     ):  # fmt: skip
         yield arrow(points, 8, "forward")
 
 
 def _backward():
-    yield _stream("loss-hat", [(168, 382), (168, 344)], "all", "c", 168, 364)
-    yield _stream("hat-x", [(232, 288), (232, 152)], "direct", "c", 232, 222)
+    yield _stream("loss-hat", [(168, 398), (168, 360)], "all", "c", 168, 380)
+    yield _stream("hat-x", [(232, 304), (232, 168)], "direct", "c", 232, 238)
     yield _stream(
-        "hat-mean", [(116, 288), (96, 248)], "mean", signed(G.d_mean, 3), 140, 269
+        "hat-mean", [(116, 304), (96, 264)], "mean", signed(G.d_mean, 3), 140, 285
     )
     each = f"{signed(G.x_through[0], 3)} each"
-    yield _stream("mean-x", [(96, 192), (116, 152)], "mean", each, 152, 173)
+    yield _stream("mean-x", [(96, 208), (116, 168)], "mean", each, 152, 189)
     through, direct = signed(G.through, 3), signed(G.direct, 3)
     yield _stream("x-b-through", [(60, 96), (60, 34)], "mean", through, 46, 66)
     yield _stream("x-b-direct", [(108, 96), (108, 34)], "direct", direct, 108, 66)
