@@ -16,7 +16,7 @@ def drawing(tensors, g, hand, part, theme):
     symbols |= {f"{name} part": d for name, d in part.items()}
     title = (
         "The backward pass by hand, on the graph\n"
-        "In the box of x, all numbers are norms; norms of parts do not add up."
+        "The last column in the box of x contains norms, which do not add up."
     )
     return tg.draw(
         tensors["y"],
