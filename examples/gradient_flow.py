@@ -21,8 +21,8 @@ multiplied by
 because Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian Poincare inequality). So
 the gradient of a wide network with batch norm cannot vanish at initialization. In all
 but linear ones it grows, mildly per layer: for ReLU, the factor is pi / (pi - 1) =
-1.47, which is 1.21 for its length and amounts to 10^5 for its square in 30 layers. It is
-larger in small batches: 1.79 if 8 rows are normalized together. He's initialization
+1.47, which is 1.21 for its length and amounts to 10^5 for its square in 30 layers. It
+is larger in small batches: 1.79 if 8 rows are normalized together. He's initialization
 without batch norm has a factor of 1.
 
 Skip connections make the growth polynomial instead of exponential
