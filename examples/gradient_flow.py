@@ -3,9 +3,9 @@
     python examples/gradient_flow.py
     python examples/gradient_flow.py --mnist-dir FOLDER
 
-At initialization, batch norm before every activation cures the vanishing, removes the
-explosion that comes from large weights, and adds one of its own, mild per layer. On its
-way back through batch norm, a gradient is divided by the same standard deviation by
+At initialization, batch norm before every activation cures vanishing gradients, removes
+the explosion that comes from large weights, and adds one of its own, mild per layer. On
+its way back through batch norm, a gradient is divided by the same standard deviation by
 which the data were divided on their way forward, and loses two directions of the batch,
 that of a bias and that of a scale. Make the weights of all layers ten times as large,
 and all these standard deviations are ten times as large: from layer to layer, the scale
