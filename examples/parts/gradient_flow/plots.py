@@ -99,12 +99,12 @@ def plot(measured, theme):
     plot_early(early, measured["early"], measured["theory"]["ReLU", True][0])
     accuracies = measured["accuracy"]
     plot_accuracies(depth, accuracies, "sigmoid", sigma=1, lr=0.5)
-    depth.set(title="Sigmoids: sigma 1, lr 0.5", xlabel="hidden layers")
+    depth.set(title="Sigmoids, sigma 1: only with batch norm", xlabel="hidden layers")
     plot_accuracies(sigma, accuracies, "sigmoid", depth=5, lr=0.5)
-    sigma.set(title="Sigmoids: depth 5, lr 0.5")
+    sigma.set(title="… but with sigma 4, without as well")
     sigma.set_xlabel("sigma, of weights N(0, sigma² / fan_in); depth 5")
     plot_accuracies(rate, accuracies, "ReLU", depth=20, sigma=HE)
-    rate.set(title="ReLUs: depth 20, sigma² = 2", xlabel="learning rate")
+    rate.set(title="ReLUs, depth 20: the rate decides", xlabel="learning rate")
     return fig
 
 
@@ -149,7 +149,7 @@ def plot_batches(axes, measured):
         )
         axes.plot(sizes, expected, "-", color=f"C{i}", linewidth=1)
         axes.plot(sizes, found, marker, color=f"C{i}", label=activation)
-    axes.set(title="Small batches: larger factors", xscale="log", ylim=(0.95, 1.95))
+    axes.set(title="Small batches explode faster", xscale="log", ylim=(0.95, 1.95))
     axes.set(xlabel="rows normalized together", ylabel="factor of |dL/dh|² per layer")
     axes.set_xticks(sizes, sizes)
     axes.xaxis.minorticks_off()
@@ -160,7 +160,7 @@ def plot_early(axes, early, theory):
     for lr, found in early.items():
         axes.plot(found, label=f"lr {lr}")
     axes.axhline(theory, color="C4", linewidth=1, linestyle=":", label="theory, step 0")
-    axes.set(title="ReLU with batch norm, in training", xlabel="step of SGD")
+    axes.set(title="ReLU: training undoes the explosion", xlabel="step of SGD")
     axes.set_ylabel("factor of |dL/dh|² per layer")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc=(0.55, 0.45))
