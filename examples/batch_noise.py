@@ -59,7 +59,9 @@ from tinygrad_bn import Tensor, batch_norm, grad, nn, optim
 
 SIZES = (2, 4, 8, 16, 32, 64, 128)
 S = 2.0
-PAIRS = np.linspace(-3, 3, 120)
+# Fine around 0, where the curve of the smallest eps is narrow.
+DISTANCES = np.geomspace(1e-4, 3, 200)
+PAIRS = np.concatenate([-DISTANCES[::-1], DISTANCES])
 EPSILONS = (1e-5, 0.1, 1.0)
 GROUPS = (128, 32, 8, 4, 2)
 

@@ -1,12 +1,13 @@
-"""By which routes does the gradient reach a bias in front of batch norm?
+"""How does the gradient reach a bias before batch norm?
 
     python examples/batch_norm_routes.py
 
-There are four: directly, through E[x], through Var[x], and through Var[x] and then
-E[x]. The direct route brings G = sum(gamma * dL/dy) / sqrt(var + eps), and the route
-through E[x] brings -G. What goes through Var[x] is not zero row by row, but it is
-proportional to x - E[x], whose sum over the batch is zero. gamma and beta have one
-route each. beta can do what b cannot: shift the output.
+By three routes: directly, through E[x], and through Var[x]. The one through Var[x]
+splits in two at x - E[x], and one branch goes through E[x] as well. The direct route
+brings G = sum(gamma * dL/dy) / sqrt(var + eps), and the route through E[x] brings -G.
+What goes through Var[x] is not zero row by row, but it is proportional to x - E[x],
+whose sum over the batch is zero. gamma and beta have one route each. beta can do what b
+cannot: shift the output.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, sections 2 and 3.
 """
@@ -22,7 +23,7 @@ EPS = 1e-5
 
 
 def normalized() -> tuple[Tensor, Tensor]:
-    """The loss behind batch norm, and the bias in front of it."""
+    """The loss after batch norm, and the bias before it."""
     x, b = example.biased_data()
     y = tg.batch_norm(x, *example.gamma_and_beta(), eps=EPS).named("y")
     return example.loss(y), b

@@ -17,7 +17,7 @@ differ. Random weights turn the shared part into a different constant for each u
 Over the batch it is a constant, which batch norm removes; over the units it is a
 spread, which layer norm keeps and divides by.
 
-    ReLU       batch norm 1.47, a mild explosion; layer norm 1
+    ReLU       batch norm 1.47, mild per layer; layer norm 1
     sigmoid    batch norm 1.03; layer norm 0.15, it vanishes
 
 So the average over the batch, which makes a bias redundant, cures sigmoid networks and

@@ -1,4 +1,4 @@
-"""Is a bias in front of batch norm good for anything, and does it cost to omit it?
+"""Is a bias before batch norm good for anything, and does it cost to omit it?
 
     python examples/bias_is_redundant.py
     python examples/bias_is_redundant.py --mnist-dir FOLDER
@@ -10,7 +10,7 @@ rounding errors. Hence b cannot overfit, either. How far rounding errors spread 
 on the precision. In float64, parameters agree to 1e-9 after 200 steps. In float32,
 losses agree to 1e-6 in most runs with SGD and momentum (19 of 24); in the others,
 single losses differ by up to 0.06. With Adam, which amplifies rounding errors, they
-differ by 0.1 to 0.2 in all runs, in either direction.
+differ by about 0.1 to 0.2, in either direction.
 
 The subtraction of the mean is the reason, with or without gamma and beta; beta takes
 over the job of b.
@@ -22,11 +22,11 @@ rounding errors of 1e-18, as in float64, do not. Whatever b becomes, batch norm 
 it again.
 
 b learns wherever something other than the mean of its own batch is subtracted: with
-running statistics, in front of a ReLU, with a skip connection around batch norm, or if
+running statistics, before a ReLU, with a skip connection around batch norm, or if
 the average is over features, as in layer norm.
 
-Not shown: that the drift is harmless in evaluation mode, where the running mean follows
-b with a delay; and anything about biases elsewhere in a network.
+Not shown: evaluation mode, in which the drift may do harm, because the running mean
+lags behind b; and biases elsewhere in a network.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.2.
 """

@@ -4,7 +4,7 @@
 
 The drawing shows an untrained multilayer perceptron on one batch of digits. Folded,
 each module is one box, with a bar for the norm of each parameter's gradient. Unlike in
-train_mlp.py, the biases in front of batch norm stay, so that you can see them: a
+train_mlp.py, the biases before batch norm stay, so that you can see them: a
 diamond between two bars marks a gradient whose routes cancel, and check_redundant says
 the same in words. The second drawing opens the first batch norm to show the routes
 inside.

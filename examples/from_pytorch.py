@@ -2,7 +2,7 @@
 
     python examples/from_pytorch.py
 
-The network is a residual one with two superfluous biases, each in front of batch norm.
+The network is a residual one with two superfluous biases, each before batch norm.
 It is written in PyTorch, and from_torch makes it run on this engine. check_redundant
 names the biases as PyTorch does, explain shows what cancels the gradient of the first
 one, and the drawing shows where. PyTorch must be installed.
@@ -58,7 +58,7 @@ def loss_and_bias() -> tuple[Tensor, Tensor]:
 # Not named ``drawings``: the gallery is built without PyTorch.
 def pictures(theme: str = "light") -> dict[str, Drawing]:
     """Where the gradient of the bias cancels."""
-    title = "A bias of a PyTorch network, in front of batch norm"
+    title = "A bias of a PyTorch network, before batch norm"
     return {"from_pytorch": tg.draw(*loss_and_bias(), title=title, theme=theme)}
 
 

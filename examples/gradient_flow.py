@@ -3,26 +3,27 @@
     python examples/gradient_flow.py
     python examples/gradient_flow.py --mnist-dir FOLDER
 
-At initialization, batch norm in front of every activation cures the vanishing, and
-brings a mild explosion of its own. On its way back through batch norm, a gradient is
-divided by the same standard deviation by which the data were divided on their way
-forward, and loses two directions of the batch, that of a bias and that of a scale. Make
-the weights of all layers ten times as large, and all these standard deviations are ten
-times as large: from layer to layer, the scale of the weights cancels. What is left is a
-constant of the activation. Let h be the output of a linear layer with weights from
-N(0, sigma^2 / fan_in), phi the activation behind it, and Z ~ N(0, 1). From layer to
-layer toward the input, |dL/dh|^2 is multiplied by
+At initialization, batch norm before every activation cures vanishing gradients, removes
+the explosion that comes from large weights, and adds one of its own, mild per layer. On
+its way back through batch norm, a gradient is divided by the same standard deviation by
+which the data were divided on their way forward, and loses two directions of the batch,
+that of a bias and that of a scale. Make the weights of all layers ten times as large,
+and all these standard deviations are ten times as large: from layer to layer, the scale
+of the weights cancels. What is left is a constant of the activation. Let h be the
+output of a linear layer with weights from N(0, sigma^2 / fan_in), phi the activation
+behind it, and Z ~ N(0, 1). From layer to layer toward the input, |dL/dh|^2 is
+multiplied by
 
     sigma^2 E[phi'(h)^2]             without batch norm
     E[phi'(Z)^2] / Var[phi(Z)]       with batch norm before phi, in large batches
 
 (``parts/gradient_flow/mean_field.py`` says why). The second factor is never below 1,
 because Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian Poincare inequality). So
-a wide network with batch norm cannot vanish at initialization. All but linear ones
-explode mildly: for ReLU, the factor is pi / (pi - 1) = 1.47, which is 1.21 for the
-length of the gradient and amounts to 10^5 for its square in 30 layers. It is larger in
-small batches: 1.79 if 8 rows are normalized together. He's initialization without batch
-norm has a factor of 1.
+the gradient of a wide network with batch norm cannot vanish at initialization. In all
+but linear ones it grows, mildly per layer: for ReLU, the factor is pi / (pi - 1) =
+1.47, which is 1.21 for its length and amounts to 10^5 for its square in 30 layers. It
+is larger in small batches: 1.79 if 8 rows are normalized together. He's initialization
+without batch norm has a factor of 1.
 
 Skip connections make the growth polynomial instead of exponential
 (residual_networks.py). Training undoes it: a layer with a large gradient soon has large
@@ -36,8 +37,8 @@ norm. At depth 20, ReLU networks with batch norm are ahead at lr 0.1 and behind 
 
 "Does not depend on the scale" is a statement about the factor between two layers, if
 all layers have the same sigma, the output layer included. If the output layer is fixed,
-|dL/dh|^2 of the hidden layers goes as 1 / sigma^2. And the gradient of a layer's own
-weights, |dL/dW|, goes as 1 / |W|, with batch norm in front of it or not. Nor would
+|dL/dh|^2 of the hidden layers scales as 1 / sigma^2. And the gradient of a layer's own
+weights, |dL/dW|, scales as 1 / |W|, with batch norm before it or not. Nor would
 |dL/dW| show the effect: it is |dL/dh| times the input of the layer, and in linear and
 ReLU networks without batch norm one grows while the other shrinks.
 

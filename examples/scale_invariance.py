@@ -1,8 +1,9 @@
-"""What happens to the size of weights in front of batch norm?
+"""What happens to the size of weights before batch norm?
 
     python examples/scale_invariance.py
 
-It has no effect, and it only grows. For a > 0 and eps = 0, BN((aW)u) = BN(Wu), hence
+It does not change the output, it sets the effective learning rate, and it only grows.
+For a > 0 and eps = 0, BN((aW)u) = BN(Wu), hence
 
     dL/d(aW) = (1/a) dL/dW              larger weights get smaller gradients,
     w . dL/dw = 0                       for the weights w of each unit, and
@@ -48,7 +49,7 @@ EPSILONS = 10.0 ** np.arange(-6, 5)
 
 
 class Path(NamedTuple):
-    """The loss, |W|^2 and |dL/dW|^2 of all layers in front of BN, before each step."""
+    """The loss, |W|^2 and |dL/dW|^2 of all layers before BN, before each step."""
 
     loss: np.ndarray
     size: np.ndarray
@@ -79,7 +80,7 @@ def between(width):
 
 
 def train(seed, steps, a=1.0, lr=LR):
-    """Train weights aW in front of batch norm at ``lr``, other parameters at LR."""
+    """Train weights aW before batch norm at ``lr``, other parameters at LR."""
     rng = np.random.default_rng(seed)
     data = points(rng)
     model = perceptron(SIZES, between, rng, bias=False, dtype=float)

@@ -76,7 +76,8 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
     """Both definitions side by side, and the graph of the gradient."""
     _, composed, _ = defined(tg.batch_norm)
     _, fused, _ = defined(tg.fused_batch_norm)
-    x, _, loss = defined(tg.batch_norm)
+    x, y, _ = defined(tg.batch_norm)
+    d_y = Tensor(example.C, name="∂L/∂y")
     count, size = footprint(composed)
     _, size_fused = footprint(fused)
     style = {"direction": "TB", "tiles": False, "theme": theme}
@@ -98,7 +99,7 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
         **style,
     )
     gradient = tg.draw(
-        tg.grad(loss, x, create_graph=True).named("∂L/∂x"),
+        tg.grad(y, x, gradient=d_y, create_graph=True).named("∂L/∂x"),
         open=OPEN,
         max_nodes=60,
         title="The gradient of batch norm is a graph, too\n"

@@ -1,4 +1,4 @@
-"""What does weight decay do behind batch norm, if the scale of weights has no effect?
+"""What does weight decay do if batch norm cancels the scale of the weights?
 
     python examples/weight_decay.py
     python examples/weight_decay.py --mnist-dir FOLDER
@@ -6,7 +6,7 @@
 It sets the angle by which the weights turn in each step. It does not shrink the
 function: batch norm divides by the same factor again.
 
-Let w be the weights of a unit in front of batch norm, with learning rate lr and decay
+Let w be the weights of a unit before batch norm, with learning rate lr and decay
 lambda. The gradient g is orthogonal to w (scale_invariance.py), so that a step
 w <- (1 - lr lambda) w - lr g obeys Pythagoras:
 
@@ -18,7 +18,7 @@ cancel, 2 lr lambda |w|^2 = lr^2 |g|^2 to leading order, and the angle is
 
     sqrt(2 lr lambda),
 
-whatever the network, the data, and the initial weights are. What matters is the product
+regardless of the data and the initial weights. What matters is the product
 lr lambda: (0.5, 0.01) and (0.1, 0.05) turn the weights equally fast. Without decay, the
 weights only grow, and the angle decreases from step to step.
 

@@ -1,4 +1,4 @@
-"""Why does a bias in front of batch norm get no gradient?
+"""Why does a bias before batch norm get no gradient?
 
     python examples/why_bias_cancels.py
 
@@ -50,7 +50,7 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
         )
         for title, treat in panels.items()
     ]  # fmt: skip
-    title = "Why a bias in front of batch norm gets no gradient\n" + GIVEN
+    title = "Why a bias before batch norm gets no gradient\n" + GIVEN
     detailed = tg.draw(
         *centered(differentiated),
         title="Every number on the two routes\n" + GIVEN,

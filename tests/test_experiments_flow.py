@@ -276,15 +276,19 @@ def test_a_batch_of_two_is_normalized_to_the_sign_of_the_difference(quick):
     pairs = quick(batch_noise)[0]["pairs"]
     for eps, x_hat in pairs.items():
         np.testing.assert_allclose(x_hat, d / np.sqrt(d**2 + eps), rtol=1e-12)
-    np.testing.assert_allclose(pairs[1e-5], np.sign(d), atol=0.01)
+    apart = np.abs(d) > 0.03
+    np.testing.assert_allclose(pairs[1e-5][apart], np.sign(d)[apart], atol=0.01)
 
 
 @pytest.mark.slow
-def test_of_the_gradient_of_a_batch_of_two_next_to_nothing_is_left(quick):
+def test_the_gradient_of_a_batch_of_two_is_left_only_if_its_rows_nearly_agree(quick):
     for eps, (left, expected) in quick(batch_noise)[0]["pair gradients"].items():
         np.testing.assert_allclose(left, expected, rtol=1e-6, atol=1e-12)
         np.testing.assert_allclose(expected, eps / (batch_noise.PAIRS**2 + eps))
-    assert np.median(batch_noise.gradient_of_pairs(1e-5)[0]) < 1e-4
+    left, _ = batch_noise.gradient_of_pairs(1e-5)
+    distance = np.abs(batch_noise.PAIRS)
+    assert left[distance > 0.35].max() < 1e-4
+    assert left[distance < 3e-4].min() > 0.99
 
 
 def test_groups_are_normalized_separately_and_a_single_group_is_the_batch():

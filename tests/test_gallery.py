@@ -83,10 +83,10 @@ def test_the_table_of_contents_lists_every_question():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_section_says_what_it_does_not_show_and_where_it_is_from(name):
+def test_every_section_says_what_is_not_shown_and_where_it_is_from(name):
     page = make_gallery.PAGE.read_text(encoding="utf-8")
     section = page.split(f'<a id="{name}"></a>')[1].split("<a id=")[0]
-    assert "What it does not show: " in section
+    assert "\nNot shown: " in section
     assert "\nSource: " in section
 
 

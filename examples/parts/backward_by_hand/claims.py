@@ -8,7 +8,7 @@ SEEDS = (0, 1, 2)
 
 def claims(runs):
     differences = [max(error for _, error in run["steps"].values()) for run in runs]
-    name = "largest difference of cotangents, by hand and by the engine"
+    name = "largest difference of gradients, by hand and by the engine"
     yield derived(name, differences, high=1e-12)
     differences = [max(run["differences"].values()) for run in runs]
     yield derived("largest difference of parts and routes", differences, high=1e-12)

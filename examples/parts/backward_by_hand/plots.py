@@ -14,7 +14,10 @@ def drawing(tensors, g, hand, part, theme):
     """
     symbols = {f"d_{name}": d for name, d in hand.items()}
     symbols |= {f"{name} part": d for name, d in part.items()}
-    title = "The backward pass by hand, on the graph"
+    title = (
+        "The backward pass by hand, on the graph\n"
+        "The last column in the box of x contains norms, which do not add up."
+    )
     return tg.draw(
         tensors["y"],
         tensors["x"],
@@ -85,7 +88,7 @@ def plot_negative(axes, found):
 def report(found):
     """The closing tables: the derivation, the geometry, and float32."""
     steps = table(
-        "Cotangents, by hand compared with the engine",
+        "Gradients of all tensors, by hand and by the engine",
         ("of", "largest entry", "largest difference"),
         [(name, *sizes) for name, sizes in found["steps"].items()],
     )

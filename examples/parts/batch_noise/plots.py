@@ -55,11 +55,10 @@ def report_pairs(measured):
         largest(x_hat - d / np.sqrt(d**2 + eps))
         for eps, x_hat in measured["pairs"].items()
     )
-    left, _ = measured["pair gradients"][eps]
     return (
         f"Batches of two: x_hat = d / sqrt(d^2 + eps), up to {deviation:.1g}.\n"
         "Of dL/dx, a share of eps / (d^2 + eps) is left: "
-        f"{np.median(left):.1g} at the median d, eps {eps:g}."
+        f"{eps / (1 + eps):.1g} at d = 1, eps {eps:g}."
     )
 
 
@@ -74,7 +73,7 @@ def plot(measured, name, theme):
             measured["d"], measured["pair gradients"][eps][0], label=f"eps = {eps:g}"
         )
     two.set(title="A batch of two: only a sign is left", ylabel="x̂ of the first row")
-    left.set(title="A batch of two: hardly a gradient")
+    left.set(title="A batch of two: a gradient only near 0")
     left.set_ylabel("share of dL/dx that is left")
     for axes in (two, left):
         axes.set_xlabel("d, half the difference of the two rows")

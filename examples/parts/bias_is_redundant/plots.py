@@ -72,7 +72,7 @@ def plot(measured, theme):
     a.plot(k, without[k], "o", color="C1", fillstyle="none", label="without b")
     a.set(ylabel="cross-entropy of a batch (Adam)", yscale="log")
 
-    b.set_title("They differ by rounding, most with Adam")
+    b.set_title("Adam amplifies the rounding")
     for i, (optimizer, runs) in enumerate(measured["float32 pairs"].items()):
         for precision, style, found in (
             ("float32", "-", runs[0]),

@@ -47,7 +47,7 @@ def plot(runs, theme):
         smooth.plot(fast["step"], fast["effective smoothness"], **style)
     loss.set(title="Batch norm: smaller loss variation", ylim=0)
     loss.set(ylabel="cross-entropy, lr/2 to 4 lr ahead")
-    change.set(title="Its gradient changes less", yscale="log")
+    change.set(title="After 20 steps, its gradient changes less", yscale="log")
     change.set(ylabel="max |gradient ahead - g|")
     smooth.set(title="Relative to the step, too, at first", ylim=0)
     smooth.set(ylabel="max |gradient ahead - g| / |step|")

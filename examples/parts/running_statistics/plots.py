@@ -20,7 +20,7 @@ def report(measured):
     ]
     rows += [
         (
-            f"evaluation minus training, N = {n}, {layers} x BN",
+            f"|eval - training| / |training|, N = {n}, BN layers: {layers}",
             found[0][-1],
             f"{measured['gap theory'][n, layers]:.4g}"
             + (" (leading order)" if layers > 1 else ""),
@@ -68,7 +68,7 @@ def plot_spread(axes, measured, theory):
     first = [found[0] for found in measured.values()]
     axes.loglog(list(measured), first, label="measured, 1000 channels")
     circles(axes, list(theory.keys()), list(theory.values()), "theory")
-    axes.set(title="The faster they follow, the noisier")
+    axes.set(title="The larger p, the noisier")
     axes.set(xlabel="p, weight of the new batch", ylabel="std of the running mean / σ")
     axes.set_xticks(list(measured), list(measured))
     axes.set_yticks([0.02, 0.05, 0.1, 0.2], [0.02, 0.05, 0.1, 0.2])
@@ -98,7 +98,7 @@ def plot_losses(axes, training):
             for lr in rates
         ]
         axes.plot([f"{lr:g}" for lr in rates], losses, marker=marker, label=case)
-    axes.set(title="Training on fast ones fails at lr 1 only", yscale="log")
+    axes.set(title="With p = 0.1, training fails at lr 1", yscale="log")
     axes.set(xlabel="learning rate", ylabel="training loss in the end")
     axes.set_yticks([0.3, 0.5, 1, 2, 3], ["0.3", "0.5", "1", "2", "3"])
     axes.minorticks_off()
