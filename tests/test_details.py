@@ -153,6 +153,15 @@ def test_given_statistics_are_not_those_of_a_batch(function, given):
     assert running.updates == 0
 
 
+@pytest.mark.parametrize("function", [tg.batch_norm, tg.fused_batch_norm])
+def test_a_batch_of_half_precision_is_counted_in_the_running_statistics(function):
+    running = RunningStatistics(1, momentum=0.5)
+    function(Tensor(np.float16([[1], [3]])), running=running)
+    assert running.mean.tolist() == [1]  # half of 0 + 2
+    assert running.var.tolist() == [1.5]  # half of 1 + 2, the unbiased variance
+    assert running.updates == 1
+
+
 # --- Optimizers and state -------------------------------------------------------------
 
 
