@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import draw, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Primitive, Tensor, check_gradients, compositions, ops, tensor
@@ -304,6 +304,42 @@ def test_every_primitive_has_a_gradient_test_or_is_declared_constant():
     for f, _, *arrays in ALL.values():
         tested |= {node.op for node in nodes_behind(f(*leaves_of(arrays)))}
     assert found - tested <= CONSTANT
+
+
+def changeable(param, arrays):
+    """The same param made of arrays, which are appended to ``arrays``."""
+    if isinstance(param, tuple | list):
+        return type(param)(changeable(part, arrays) for part in param)
+    if isinstance(param, slice):
+        bounds = (param.start, param.stop, param.step)
+        return slice(*(changeable(bound, arrays) for bound in bounds))
+    if isinstance(param, int | float | np.ndarray):
+        arrays.append(np.array(param))
+        return arrays[-1]
+    return param
+
+
+def test_no_primitive_notices_that_its_params_change_later():
+    tested = set()
+    for f, _, *arrays in ALL.values():
+        for node in nodes_behind(f(*leaves_of(arrays))):
+            if not node.params or node.op is ops.concatenate:  # An axis is an int.
+                continue
+            (x,), changing = leaves_of([x.data for x in node.inputs]), []
+            params = {
+                name: changeable(param, changing) for name, param in node.params.items()
+            }
+            y = node.op(x, **params)
+            before = tg.grad((y * y).sum(), x)
+            for array in changing:
+                array[...] = array == 0
+            after = tg.grad((y * y).sum(), x)
+            np.testing.assert_array_equal(after.data, before.data)
+            tested.add(node.op.name)
+    assert tested == {
+        "astype", "broadcast_to", "clip", "getitem", "max_to", "min_to", "reshape",
+        "scatter_add", "sum_to", "transpose",
+    }  # fmt: skip
 
 
 def test_a_primitive_has_one_pullback_per_input_and_none_for_a_mask():
@@ -849,6 +885,30 @@ def test_a_masked_array_is_refused_because_its_mask_would_get_lost():
     for use in (tg.exp, lambda x: Tensor([1.0, 2.0]) * x, Tensor):
         with pytest.raises(TypeError, match="mask"):
             use(masked)
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("Tensor[index]", lambda x, m: x[m.astype(int)]),
+        ("Tensor[index]", lambda x, m: x[m > 0, None]),
+        ("Tensor.data", lambda x, m: setattr(x, "data", m)),
+        ("Tensor.data", lambda x, m: x.__setitem__(slice(None), m)),
+        ("Tensor.grad", lambda x, m: setattr(x, "grad", m)),
+        ("gradient", lambda x, m: (x * 2).backward(m)),
+        ("gradient", lambda x, m: tg.grad(x * 2, x, m)),
+        ("mean", lambda x, m: tg.batch_norm(Tensor([[1.0, 2.0]] * 2), mean=m)),
+        ("gamma", lambda x, m: tg.fused_batch_norm(Tensor([[1.0, 2.0]] * 2), m)),
+    ],
+)
+def test_a_mask_is_not_lost_outside_of_inputs_either(name, use):
+    x = leaf([1.0, 2.0])
+    masked = np.ma.masked_array([0.0, 1.0], mask=[False, True])
+    with pytest.raises(TypeError) as error:
+        use(x, masked)
+    assert str(error.value).startswith(f"{name}: data must not be masked")
+    assert x.grad is None
+    np.testing.assert_array_equal(x.data, [1, 2])
 
 
 def test_a_number_too_large_for_its_dtype_is_a_clear_error():

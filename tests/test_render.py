@@ -312,6 +312,23 @@ def test_a_disk_that_is_full_leaves_the_old_file_alone(renderer, tmp_path, monke
     assert path.read_text() == "old"
 
 
+def test_two_pictures_saved_to_one_path_at_the_same_time_do_not_meet(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "picture.dot"
+    write_bytes = type(path).write_bytes
+
+    def save_another_in_between(temporary, content):
+        write_bytes(temporary, content)
+        monkeypatch.setattr(type(path), "write_bytes", write_bytes)
+        drawing(title="inner").save(path)
+
+    monkeypatch.setattr(type(path), "write_bytes", save_another_in_between)
+    drawing(title="outer").save(path)
+    assert "outer" in path.read_text(encoding="utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["picture.dot"]
+
+
 def test_rendering_in_threads_disturbs_no_stream(renderer, tmp_path, capfd):
     pictures = [drawing(title=f"number {i}") for i in range(6)]
 

@@ -1226,12 +1226,17 @@ def test_params_that_change_later_do_not_change_the_graph():
 
 def test_a_private_copy_copies_everything_that_can_change():
     array = np.array([1, 2])
-    value = (slice(array[0], np.array(4)), [array, [array]], Tensor(array), None, "ij")
+    value = (
+        slice(array[0], np.array(4)), [array, [array]], Tensor(array), {"a": array},
+        None, "ij",
+    )  # fmt: skip
     copied = private_copy(value)
-    arrays = [copied[0].stop, copied[1][0], copied[1][1][0], copied[2]]
+    arrays = [
+        copied[0].stop, copied[1][0], copied[1][1][0], copied[2], copied[3]["a"],
+    ]  # fmt: skip
     assert all(type(a) is np.ndarray for a in arrays)
     assert not any(np.shares_memory(a, array) for a in arrays)
-    assert copied[3:] == (None, "ij") and type(copied) is tuple
+    assert copied[4:] == (None, "ij") and type(copied) is tuple
     assert type(copied[1]) is list
 
 

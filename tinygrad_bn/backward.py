@@ -118,6 +118,8 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
         if y.size != 1:
             raise errors.cotangent_missing(y)
         return np.ones(y.shape, y.dtype)
+    if isinstance(gradient, np.ma.MaskedArray):
+        raise errors.data_are_masked("gradient")
     g = np.array(gradient, dtype=y.dtype)
     if g.shape != y.shape:
         raise errors.cotangent_misshapen(y, g.shape)

@@ -291,6 +291,8 @@ def _checked(name, values, x, axes):
     """``values`` as a tensor or array. Raises unless it has one value per channel."""
     if values is None:
         return None
+    if isinstance(values, np.ma.MaskedArray):
+        raise errors.data_are_masked(name)
     if not isinstance(values, Tensor):
         values = np.asarray(values)
     channels = shape_without(x, axes)

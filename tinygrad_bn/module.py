@@ -153,6 +153,8 @@ class Module:
         wrong = [f"missing: {name}" for name in here if name not in state]
         wrong += [f"unexpected: {name}" for name in state if name not in here]
         for name in here.keys() & state.keys():
+            if isinstance(state[name], np.ma.MaskedArray):
+                wrong.append(f"{name}: expected an array without a mask")
             expected, received = here[name], np.asarray(state[name])
             if (received.shape, received.dtype) != (expected.shape, expected.dtype):
                 transposed = received.ndim == 2 and received.T.shape == expected.shape

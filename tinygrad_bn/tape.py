@@ -288,9 +288,13 @@ def private_copy(value: Any) -> Any:
         return tuple(map(private_copy, value))
     if isinstance(value, list):
         return list(map(private_copy, value))
+    if isinstance(value, dict):
+        return {key: private_copy(item) for key, item in value.items()}
     if isinstance(value, slice):
         bounds = (value.start, value.stop, value.step)
         return slice(*map(private_copy, bounds))
+    if isinstance(value, np.ma.MaskedArray):
+        raise errors.data_are_masked("Tensor[index]")
     if isinstance(value, (np.ndarray, Node)):
         return np.array(value)
     return value

@@ -83,6 +83,8 @@ class Tensor(Node):
             raise errors.not_a_leaf(self)
         if isinstance(values, Tensor) and values.requires_grad:
             raise errors.assigned_gradient_lost(values)
+        if isinstance(values, np.ma.MaskedArray):
+            raise errors.data_are_masked("Tensor.data")
         if not self._data.flags.writeable:
             # It comes from an operation that was not recorded, and others may share it.
             self._data = self._data.copy()
@@ -150,6 +152,8 @@ class Tensor(Node):
     @grad.setter
     def grad(self, values: Any) -> None:
         if values is not None and values is not self._grad:
+            if isinstance(values, np.ma.MaskedArray):
+                raise errors.data_are_masked("Tensor.grad")
             values = np.array(values, dtype=self.dtype)
             if values.shape != self.shape:
                 raise errors.gradient_misshapen(self, values.shape)
