@@ -335,10 +335,8 @@ class _FromTorch(_Conversion):
         """A copy of the values of a tensor."""
         array = array_of(theirs)
         if array is None:
-            self.refuse(
-                path,
-                f"{theirs.dtype} on {theirs.device}; real numbers on the CPU are needed",
-            )
+            reason = "real numbers on the CPU are needed"
+            self.refuse(path, f"{theirs.dtype} on {theirs.device}; {reason}")
             return np.zeros(tuple(theirs.shape))
         return array.copy()
 
