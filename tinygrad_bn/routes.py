@@ -53,11 +53,13 @@ def explain(
 
     By default, a row is the sum of the routes that pass the same statistics of the same
     last batch norm, and the same tensors named outside batch norm. ``gates``, if given,
-    are the names that identify routes instead. ``gradient`` is the initial cotangent,
-    shaped like ``y``; it is optional if ``y`` has one element.
+    are the names that identify routes instead; every row is then shown, up to 1,000.
+    ``gradient`` is the initial cotangent, shaped like ``y``; it is optional if ``y``
+    has one element.
 
     Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
-    gradient, an unknown gate, or a missing or misshapen ``gradient``.
+    gradient, an unknown gate, gates that make more rows, or a missing or misshapen
+    ``gradient``.
     """
     refuse_unrecorded("explain", y)
     refuse_unexplainable("explain", leaf)
