@@ -179,6 +179,11 @@ def test_a_page_is_one_file_that_loads_nothing(renderer, tmp_path):
     # An icon that is given is not asked for.
     assert names.count("href") == 1 and ("href", "data:,") in page.attributes
     assert not any(name.startswith("on") for name in names)
+    (policy,) = (v for _, v in page.attributes if v and v.startswith("default-src"))
+    assert re.sub(r"'sha256-[\w+/]{43}='", "HASH", policy) == (
+        "default-src 'none'; script-src HASH; style-src HASH; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
     assert "@import" not in text and "url(" not in text
     assert "://" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     svg = text[text.index("<svg") : text.index("</svg>") + 6]
