@@ -17,6 +17,7 @@ import pytest
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
 from tinygrad_bn.draw.layout import PAGE
+from tinygrad_bn.draw.scene import number
 
 SVG = "{http://www.w3.org/2000/svg}"
 U = np.array([[1, 0, 2], [3, 1, -1], [-2, 4, 0], [2, -1, 3]], float)
@@ -661,15 +662,89 @@ KINDS = {
 
 
 @pytest.mark.parametrize("which", KINDS)
-def test_an_svg_has_unique_ids_and_points_nowhere(which):
+def test_an_svg_has_no_ids_that_another_may_repeat_and_points_nowhere(which):
     text = KINDS[which]().svg()
-    root = ElementTree.fromstring(text)
-    ids = [element.get("id") for element in root.iter() if element.get("id")]
-    assert len(ids) == len(set(ids)) > 0
+    assert 'id="' not in re.sub(r'data-\w+="[^"]*"', "", text)
     assert "<!DOCTYPE" not in text and "href" not in text and "<script" not in text
     assert "<image" not in text and "url(" not in text
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     assert "://" not in without_namespaces
+
+
+def marked(drawing, *names, without=()):
+    """The attributes, in order, of what has all of them and none of the others."""
+    return [
+        tuple(element.get(f"data-{name}") for name in names)
+        for element in parsed(drawing).iter()
+        if all(element.get(f"data-{name}") is not None for name in names)
+        and all(element.get(f"data-{name}") is None for name in without)
+    ]
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_every_box_arrow_and_stream_of_a_scene_can_be_addressed(which):
+    drawing = KINDS[which]()
+    boxes, arrows, streams = [], [], []
+    for i, scene in enumerate(drawing.panels):
+        boxes += [(str(i), str(box.key)) for box in scene.boxes]
+        for k, arrow in enumerate(scene.arrows):
+            ends = (str(i), str(k), str(arrow.tail), str(arrow.head))
+            arrows.append(ends)
+            streams += [(*ends, stream.group) for stream in arrow.streams]
+    ends = ("panel", "arrow", "tail", "head")
+    assert sorted(marked(drawing, "panel", "box", without=["row"])) == sorted(boxes)
+    assert sorted(marked(drawing, *ends, without=["stream"])) == sorted(arrows)
+    assert sorted(marked(drawing, *ends, "group")) == sorted(streams)
+
+
+def values_at(drawing, **where):
+    """The texts of the values at a place, by row and column."""
+    found = {}
+    for element in parsed(drawing).iter():
+        data = {k[5:]: v for k, v in element.attrib.items() if k.startswith("data-")}
+        if "row" in data and where.items() <= data.items():
+            (text,) = element.iter(f"{SVG}text")
+            found[int(data["row"]), int(data["col"])] = text.text
+    return found
+
+
+def test_every_tile_can_be_addressed_by_its_row_and_column():
+    drawing = tg.draw(*centered())
+    box = boxes_of(drawing)["x"]
+    values, gradients = box.tiles
+    for k, shown in enumerate([values.values, gradients.values]):
+        texts = values_at(drawing, box=str(box.key), tiles=str(k))
+        for (i, j), value in np.ndenumerate(shown):
+            assert texts.pop((i, j)) == number(value)
+        assert texts == ({(4, j): "0" for j in range(3)} if k else {})
+
+
+def test_every_entry_of_a_ledger_can_be_addressed_by_its_line_and_group():
+    drawing = tg.draw(*centered())
+    assert values_at(drawing, box="0") == {
+        (0, 0): "0.5", (0, 1): "−1", (0, 2): "2",
+        (1, 0): "+0.75", (1, 1): "+1.50", (1, 2): "+1.25",
+        (2, 0): "−0.75", (2, 1): "−1.50", (2, 2): "−1.25",
+        (3, 0): "0", (3, 1): "0", (3, 2): "0",
+    }  # fmt: skip
+    assert {row for row, _ in values_at(drawing, group="direct")} == {1}
+    assert {row for row, _ in values_at(drawing, group="E[x]")} == {2}
+
+
+def test_values_of_panels_belong_to_their_panel():
+    panels = [tg.draw(*centered()), tg.draw(*centered(tg.stop_gradient))]
+    drawing = tg.side_by_side(*panels)
+    total = {i: values_at(drawing, panel=str(i), box="0")[3, 0] for i in range(2)}
+    assert total == {0: "0", 1: "+0.75"}
+
+
+def test_boxes_and_arrows_say_what_they_compute():
+    rules = [rule for (rule,) in marked(tg.draw(*centered(), symbols={"c": C}), "rule")]
+    assert "E[x] = mean(x)  (1, 3)" in rules
+    assert "data from x to E[x]" in rules
+    assert "gradient from x̂ to x: c, × 1" in rules
+    cut = marked(tg.draw(*centered(tg.stop_gradient)), "rule")
+    assert ("gradient from x̂ to E[x]: cut",) in cut
 
 
 def test_values_stand_in_tooltips_on_boxes_and_streams():

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from browser import accessibility_problems, browser, watch
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor
@@ -166,16 +167,23 @@ class Tags(HTMLParser):
         )
 
 
-def test_a_page_is_one_file_without_scripts_or_requests(renderer, tmp_path):
+def test_a_page_is_one_file_that_loads_nothing(renderer, tmp_path):
     path = drawing(title="<b> & co\nsecond line").save(tmp_path / "page.html")
     text = path.read_text(encoding="utf-8")
     page = Tags()
     page.feed(text)
     assert text.startswith("<!DOCTYPE html>") and page.title.strip() == "<b> & co"
-    assert not {"script", "link", "img", "iframe", "object", "a"} & set(page.tags)
-    names = {name for name, _ in page.attributes}
-    assert not {"src", "href", "xlink:href", "srcset"} & names
+    assert not {"img", "iframe", "object", "a"} & set(page.tags)
+    names = [name for name, _ in page.attributes]
+    assert not {"src", "xlink:href", "srcset", "style"} & set(names)
+    # An icon that is given is not asked for.
+    assert names.count("href") == 1 and ("href", "data:,") in page.attributes
     assert not any(name.startswith("on") for name in names)
+    (policy,) = (v for _, v in page.attributes if v and v.startswith("default-src"))
+    assert re.sub(r"'sha256-[\w+/]{43}='", "HASH", policy) == (
+        "default-src 'none'; script-src HASH; style-src HASH; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
     assert "@import" not in text and "url(" not in text
     assert "://" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     svg = text[text.index("<svg") : text.index("</svg>") + 6]
@@ -190,7 +198,163 @@ def test_a_page_has_the_background_of_its_picture(theme, tmp_path):
     pytest.importorskip("pygraphviz")
     text = drawing(theme=theme).save(tmp_path / "page.html").read_text(encoding="utf-8")
     color = {"light": "#ffffff", "dark": "#0f151c"}[theme]
-    assert f"background: {color};" in text and ":hover" in text
+    assert f"--background: {color};" in text
+
+
+# --- The page in a browser ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(chromium, tmp_path):
+    """Save a drawing and open its page; at the end, nothing may have gone wrong."""
+    pytest.importorskip("pygraphviz")
+    context = chromium.new_context(viewport={"width": 830, "height": 900})
+    page = context.new_page()
+    problems = watch(page)
+
+    def open_page(picture):
+        page.goto(picture.save(tmp_path / "page.html").as_uri())
+        return page
+
+    yield open_page
+    assert problems == []
+    context.close()
+
+
+def centering(name="b"):
+    """Boxes: 0 b, 1 u, 2 x, 3 E[x], 4 x̂, 5 L."""
+    u = Tensor([[1.0, 2.0], [3.0, 5.0]], name="u")
+    b = Tensor([0.5, -1.0], requires_grad=True, name=name)
+    x = (u + b).named("x")
+    L = ((x - x.mean(0, keepdims=True).named("E[x]")) ** 3).named("y").sum().named("L")
+    return tg.draw(L, b, title="t")
+
+
+HIGHLIGHTED = """() => [...document.querySelectorAll("svg.choice .on")].map(
+  ({ dataset: d }) => d.box ?? `${d.tail}-${d.head} ${d.group ?? "data"}`).sort()"""
+
+
+@pytest.mark.slow
+def test_a_click_on_a_box_highlights_the_routes_through_it_and_escape_clears(opened):
+    page = opened(centering())
+    page.locator('[data-box="3"][data-rule]').click()
+    on = page.evaluate(HIGHLIGHTED)
+    streams = {line for line in on if "E[x]" in line}
+    assert streams == {"0-2 E[x]", "2-3 E[x]", "3-4 E[x]"}
+    assert not any("direct" in line for line in on)
+    assert {"0", "2", "3", "4", "5", "4-5 common", "2-3 data"} <= set(on)
+    assert "2-4 data" not in on
+    shown = page.locator("#chosen").inner_text()
+    assert shown == "E[x] = mean(x)  (1, 2)\n[[2.5, 2.5]]"
+    page.keyboard.press("Escape")
+    assert page.evaluate(HIGHLIGHTED) == []
+    assert not page.locator("#chosen").is_visible()
+
+
+@pytest.mark.slow
+def test_a_click_on_a_gradient_highlights_its_route_only(opened):
+    page = opened(centering())
+    page.locator(
+        '[data-tail="2"][data-head="4"][data-group="direct"] text'
+    ).first.click()
+    on = page.evaluate(HIGHLIGHTED)
+    assert {line for line in on if " " in line} == {
+        "0-2 direct", "2-4 direct", "4-5 common",
+    }  # fmt: skip
+    assert {line for line in on if " " not in line} == {"0", "2", "4", "5"}
+    assert page.locator("#chosen").inner_text().startswith("gradient from y to x")
+
+
+@pytest.mark.slow
+def test_a_page_works_by_keyboard_and_shows_the_focus(opened):
+    page = opened(centering())
+    page.keyboard.press("Tab")
+    focused = page.locator(":focus")
+    assert focused.get_attribute("aria-label") == "b  (2,)"
+    assert focused.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    assert page.locator("#chosen").inner_text() == "b  (2,)\n[ 0.5, -1. ]"
+    assert focused.get_attribute("aria-pressed") == "true"
+    assert {"0-2 direct", "0-2 E[x]"} <= set(page.evaluate(HIGHLIGHTED))
+    assert accessibility_problems(page) == []
+
+
+@pytest.mark.slow
+def test_a_thin_arrow_is_hit_some_pixels_beside_it(opened):
+    page = opened(centering())
+    x, y = page.locator('[data-tail="1"] path').first.evaluate(
+        "p => { const at = p.getPointAtLength(p.getTotalLength() / 2)"
+        ".matrixTransform(p.getScreenCTM()); return [at.x, at.y]; }"
+    )
+    page.mouse.click(x + 4, y)
+    assert page.locator("#chosen").inner_text() == "data from u to x"
+    page.locator("svg").click(position={"x": 2, "y": 2})
+    assert page.evaluate(HIGHLIGHTED) == []
+
+
+@pytest.mark.slow
+def test_a_click_stays_in_its_panel(opened):
+    page = opened(tg.side_by_side(centering(), centering()))
+    page.locator('[data-panel="1"][data-box="3"][data-rule]').click()
+    panels = page.evaluate(
+        '[...document.querySelectorAll("svg .on")].map((e) => e.dataset.panel)'
+    )
+    assert len(panels) > 5 and set(panels) == {"1"}
+
+
+@pytest.mark.slow
+def test_without_scripts_the_page_shows_the_picture(chromium, tmp_path):
+    pytest.importorskip("pygraphviz")
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(centering().save(tmp_path / "page.html").as_uri())
+    assert page.locator("svg text").filter(has_text="E[x] = mean(x)").is_visible()
+    assert not page.locator("#chosen").is_visible()
+    context.close()
+
+
+HOSTILE = [
+    '"><script>document.title = "bad"</script>', "</svg></title></style><b>",
+    "<img src=x onerror=alert(1)>", "' onload='x", r"\N&amp;</script>", "nul\x00",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_stays_text_on_the_page(opened, name):
+    picture = centering(name)
+    picture.title = name
+    page = opened(picture)
+    shown = name.replace("\0", "\ufffd")
+    assert page.title() == shown
+    box = page.locator('[data-box="0"][data-rule]')
+    assert box.get_attribute("data-rule") == f"{shown}  (2,)"
+    box.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#chosen").text_content().startswith(f"{shown}  (2,)\n")
+    assert page.locator("script").count() == 1
+    assert page.locator("img, b, [onerror], [onload]").count() == 0
+
+
+@pytest.mark.slow
+def test_the_policy_of_a_page_refuses_a_script_that_was_put_in(chromium, tmp_path):
+    pytest.importorskip("pygraphviz")
+    path = centering().save(tmp_path / "page.html")
+    text = path.read_text(encoding="utf-8")
+    bad = "<script>document.title = 'bad'</script><img src='x.png'></body>"
+    path.write_text(text.replace("</body>", bad), encoding="utf-8")
+    page = chromium.new_page()
+    problems = watch(page)
+    page.goto(path.as_uri())
+    assert page.title() == "t"
+    assert any("Content Security Policy" in problem for problem in problems)
+    page.close()
 
 
 class Lister:

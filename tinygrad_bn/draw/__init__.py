@@ -6,7 +6,7 @@ becomes DOT text (``dot.py``), and Graphviz makes the picture (``render.py``).
 This package comes after ``routes.py`` and ``nn.py`` in the reading order.
 
 Left out on purpose: a layout algorithm of our own, and interaction beyond tooltips and
-hovering.
+the highlighting of routes (``web.py``).
 """
 
 from collections.abc import Iterable
@@ -22,9 +22,10 @@ from .compose import compose
 from .dot import to_dot
 from .layout import best_direction, drop_tiles_if_too_wide
 from .places import Wishes
-from .render import NoRenderer, page, render, show, svg, write
+from .render import NoRenderer, render, show, svg, write
 from .scene import Scene
 from .theme import THEMES
+from .web import page
 
 KINDS = ("svg", "png", "pdf", "dot", "html")
 DIRECTIONS = ("LR", "TB", "RL", "BT")
@@ -55,7 +56,7 @@ class Drawing:
 
     def svg(self) -> str:
         """The picture as SVG text. Raises ``NoRenderer`` without Graphviz."""
-        return svg(self.source)
+        return svg(self.source, self.panels)
 
     def show(self) -> Path:
         """Open the picture with the system's viewer; return the file that it opens.
@@ -69,8 +70,9 @@ class Drawing:
         """Save the picture in the format given by the file extension; return the path.
 
         ``.svg``, ``.png`` and ``.pdf`` are pictures. ``.html`` is a page with the SVG,
-        in which the box or gradient under the pointer stands out. ``.dot`` is the DOT
-        text, which needs no renderer. ``scale`` multiplies the pixels of a ``.png``.
+        in which a click on a box or an arrow highlights the routes through it. ``.dot``
+        is the DOT text, which needs no renderer. ``scale`` multiplies the pixels of a
+        ``.png``.
 
         Raises: ``ValueError`` for another extension or a scale that is not positive,
         ``NoRenderer`` without Graphviz. The file is then left as it was.
@@ -96,9 +98,8 @@ class Drawing:
         if kind == "svg":
             return self.svg().encode()
         if kind == "html":
-            theme = THEMES[self.theme]
             title = (self.title or "tinygrad_bn").split("\n")[0]
-            return page(self.svg(), title, theme.background, theme.ink).encode()
+            return page(self.svg(), title, THEMES[self.theme]).encode()
         return render(self.source, kind, scale)
 
     def _repr_mimebundle_(

@@ -83,7 +83,7 @@ def _add_panels(
 ) -> None:
     several = len(panels) > 1
     if several and all(len(scene.boxes) == 1 for scene in panels):
-        cells = [_grid_row([panels[i] for i in row], labels) for row in rows]
+        cells = [_grid_row({i: panels[i] for i in row}, labels) for row in rows]
         graph.node("grid", label=label(table(cells, spacing=8)), tooltip=" ")
         return
     for i, scene in enumerate(panels):
@@ -92,13 +92,14 @@ def _add_panels(
         _keep_order(graph, panels, rows)
 
 
-def _grid_row(scenes: list[Scene], labels: Labels) -> str:
+def _grid_row(scenes: dict[int, Scene], labels: Labels) -> str:
     """Panels of one box each, lined up by a table; clusters would not line them up."""
     theme = labels.theme
-    tallest = max(height_of_box(scene.boxes[0]) for scene in scenes)
+    tallest = max(height_of_box(scene.boxes[0]) for scene in scenes.values())
     panels = []
-    for scene in scenes:
-        rows = [_title(scene.title, labels, 16), labels.html(scene.boxes[0])]
+    for i, scene in scenes.items():
+        box = labels.html(scene.boxes[0], f"panel{i}_box0")
+        rows = [_title(scene.title, labels, 16), box]
         # Otherwise Graphviz would stretch a panel that is shorter than its neighbors.
         missing = round(tallest - height_of_box(scene.boxes[0])) - 12
         rows += [table([block(None, 1, missing)])] if missing > 0 else []
@@ -143,6 +144,8 @@ class _Panel:
 
     def __init__(self, scene: Scene, labels: Labels, prefix: str):
         self.scene, self.labels, self.prefix = scene, labels, prefix
+        # Ids say what is drawn; web.py makes attributes of them.
+        self.id = f"panel{prefix}" if prefix else ""
         self.theme = labels.theme
         self.frames = 0
         self.kinds = {box.key: box.kind for box in scene.boxes}
@@ -161,8 +164,8 @@ class _Panel:
                 self._fill(cluster, self.scene.top)
         else:
             self._fill(graph, self.scene.top)
-        for arrow in self.scene.arrows:
-            self._arrow(graph, arrow)
+        for i, arrow in enumerate(self.scene.arrows):
+            self._arrow(graph, arrow, f"{self.id}arrow{i}")
 
     def _name(self, key: int) -> str:
         return f"{self.prefix}n{key}"
@@ -172,7 +175,8 @@ class _Panel:
             box = self.scene.boxes[i]
             graph.node(
                 self._name(i),
-                label=self.labels.box(box),
+                label=self.labels.box(box, f"{self.id}box{i}"),
+                id=f"{self.id}box{i}",
                 tooltip=plain(box.tooltip),
                 **{"class": box.kind},
             )
@@ -188,11 +192,11 @@ class _Panel:
                 )  # fmt: skip
                 self._fill(cluster, inner)
 
-    def _arrow(self, graph: graphviz.Digraph, arrow: Arrow) -> None:
+    def _arrow(self, graph: graphviz.Digraph, arrow: Arrow, name: str) -> None:
         ends = self._name(arrow.tail), self._name(arrow.head)
         kinds = self.kinds[arrow.tail], self.kinds[arrow.head]
         weight = "1" if "leaf" in kinds or "data" in kinds else "4"
-        forward = {"class": "forward", "tooltip": " ", "weight": weight}
+        forward = {"class": "forward", "id": name, "tooltip": " ", "weight": weight}
         if any(stream.amount or stream.cut for stream in arrow.streams):
             # A label widens the lane of its stream. Without its own label, the forward
             # arrow would be drawn underneath.
@@ -200,8 +204,8 @@ class _Panel:
         graph.edge(
             *ends, color=self.theme.arrow, penwidth="1.1", arrowsize="0.7", **forward
         )
-        for stream in arrow.streams:
-            graph.edge(*ends, **self._stream(stream))
+        for i, stream in enumerate(arrow.streams):
+            graph.edge(*ends, id=f"{name}_stream{i}", **self._stream(stream))
 
     def _stream(self, stream: Stream) -> dict[str, str]:
         style = {

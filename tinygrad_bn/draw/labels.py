@@ -25,20 +25,23 @@ class Labels:
 
     # --- Boxes ------------------------------------------------------------------------
 
-    def box(self, box: Box) -> str:
+    def box(self, box: Box, name: str) -> str:
         """The label of a node."""
-        return label(self.html(box))
+        return label(self.html(box, name))
 
-    def html(self, box: Box) -> str:
-        """A whole box: its title, then its ledger, tiles, text and bars, if any."""
+    def html(self, box: Box, name: str) -> str:
+        """A whole box: its title, then its ledger, tiles, text and bars, if any.
+
+        Each value has an id that begins with the ``name`` of the box.
+        """
         if box.sheet is not None:
             return Sheets(self.theme).sheet(box.sheet)
         rows = [self.title(box)]
         rows += [text(line, self.theme.alarm, 12, bold=True) for line in box.alarms]
         if box.ledger is not None:
-            rows.append(self.ledger(box.ledger))
+            rows.append(self.ledger(box.ledger, name))
         if box.tiles:
-            rows.append(self.tiles(box.tiles))
+            rows.append(self.tiles(box.tiles, name))
         if box.kind == "output":
             rows += [self.ink(line, 15, bold=True) for line in box.text]
         else:
@@ -77,7 +80,7 @@ class Labels:
         cells = [name + self.quiet("  "), badge, note] if name else [badge, note]
         return table(["".join(map(cell, filter(None, cells)))], spacing=2, padding=0)
 
-    def tiles(self, tiles: list[Tiles]) -> str:
+    def tiles(self, tiles: list[Tiles], name: str) -> str:
         """Values and gradient next to each other, row by row, above the sums."""
         parts = [t.values.astype(float) for t in tiles]
         gap = cell(width=8)
@@ -88,28 +91,36 @@ class Labels:
         largest = [float(np.abs(v[np.isfinite(v)]).max(initial=0)) for v in parts]
         rows = [head]
         for i in range(len(parts[0])):
-            cells = (self._tiles(v[i], size) for v, size in zip(parts, largest))
+            cells = (
+                self._tiles(v[i], size, f"{name}_tiles{k}_row{i}")
+                for k, (v, size) in enumerate(zip(parts, largest))
+            )
             rows.append(gap.join(cells))
         if any(t.sums is not None for t in tiles):
-            rows.append(gap.join(self._sums(t) for t in tiles))
+            last = f"row{len(parts[0])}"
+            cells = (
+                self._sums(t, f"{name}_tiles{k}_{last}") for k, t in enumerate(tiles)
+            )
+            rows.append(gap.join(cells))
         return table(rows, spacing=2)
 
-    def _tiles(self, values: np.ndarray, largest: float) -> str:
+    def _tiles(self, values: np.ndarray, largest: float, row: str) -> str:
         return "".join(
             cell(
                 self.ink(number(v), 11), width=tile_width(v), height=20,
-                bgcolor=self.theme.tile(v, largest),
+                bgcolor=self.theme.tile(v, largest), **_id(row, k),
             )
-            for v in values
+            for k, v in enumerate(values)
         )  # fmt: skip
 
-    def _sums(self, tiles: Tiles) -> str:
+    def _sums(self, tiles: Tiles, row: str) -> str:
         if tiles.sums is None:
             return cell(
                 self.quiet("Σ" if tiles else ""), RIGHT, colspan=tiles.values.shape[1]
             )
         return "".join(
-            cell(self.ink(number(v, sign=True), 11, bold=True)) for v in tiles.sums
+            cell(self.ink(number(v, sign=True), 11, bold=True), **_id(row, k))
+            for k, v in enumerate(tiles.sums)
         )
 
     def bars(self, bars: list[Bar]) -> str:
@@ -133,40 +144,48 @@ class Labels:
 
     # --- The ledger -------------------------------------------------------------------
 
-    def ledger(self, ledger: Ledger) -> str:
+    def ledger(self, ledger: Ledger, name: str) -> str:
         """Value, one row per group of routes, balance, total, and a remark."""
         some = bool(ledger.columns)
         columns = len(ledger.total.entries or []) + some
         rows = []
         if some:
             heads = [*map(self.quiet, ledger.columns), self.quiet("norm")]
-            rows.append(self._line(self.quiet("entry"), heads))
+            rows.append(self._line(self.quiet("entry"), heads, ""))
         values = [self.quiet(number(v, 3)) for v in ledger.values]
         width = entry_width(ledger)
-        rows += [self._line(self.quiet("value"), values + [""] * some, width), RULE]
+        values += [""] * some
+        rows += [self._line(self.quiet("value"), values, f"{name}_row0", width), RULE]
         if ledger.rows:
-            rows += [self._route(row, columns) for row in ledger.rows]
+            rows += [
+                self._route(row, columns, f"{name}_row{i}")
+                for i, row in enumerate(ledger.rows, 1)
+            ]
             strips = balances(ledger.rows, ledger.total, self.theme)
             if len(ledger.rows) > 1 and any(strips):
                 head = cell(self.quiet("balance"), LEFT)
                 rows.append(head + "".join(map(cell, strips)))
             rows.append(RULE)
         total = [self.ink(words, 13, bold=True) for words in _entries(ledger.total)]
-        rows.append(self._line(self.ink(ledger.of, 13, bold=True), total))
+        last = f"{name}_row{len(ledger.rows) + 1}"
+        rows.append(self._line(self.ink(ledger.of, 13, bold=True), total, last))
         if ledger.remark:
             rows.append(cell(self.quiet(ledger.remark), LEFT, colspan=columns + 1))
         return table(rows, padding=3, color=self.theme.border)
 
-    def _line(self, head: str, entries: list[str], width: int = 1) -> str:
-        return cell(head, LEFT) + "".join(cell(e, RIGHT, width=width) for e in entries)
+    def _line(self, head: str, entries: list[str], row: str, width: int = 1) -> str:
+        return cell(head, LEFT) + "".join(
+            cell(e, RIGHT, width=width, **_id(row, k) if row and e else {})
+            for k, e in enumerate(entries)
+        )
 
-    def _route(self, row: Row, columns: int) -> str:
+    def _route(self, row: Row, columns: int, name: str) -> str:
         color = self.theme.text_of(row.group)
         head = text(row.label, color, 12, bold=True)
         if row.entries is None:
             cut = text("· · · · · · · ✕  cut", color, 12)
             return cell(head, LEFT) + cell(cut, RIGHT, colspan=columns)
-        return self._line(head, [text(words, color) for words in _entries(row)])
+        return self._line(head, [text(words, color) for words in _entries(row)], name)
 
     # --- Arrows -----------------------------------------------------------------------
 
@@ -188,6 +207,11 @@ class Labels:
     def gap(self) -> str:
         """An empty label, which keeps an arrow's lane as wide as the others."""
         return label(table([block(None, 8, 1)], padding=0))
+
+
+def _id(row: str, column: int) -> dict[str, str]:
+    """The id of a value, which Graphviz drops unless the cell has a tooltip, too."""
+    return {"id": f"{row}_col{column}", "tooltip": " "}
 
 
 def entry_width(ledger: Ledger) -> int:

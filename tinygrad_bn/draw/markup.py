@@ -9,18 +9,23 @@ from unicodedata import combining, east_asian_width
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
+def clean(words: str) -> str:
+    """Any text without the characters that XML forbids."""
+    return _FORBIDDEN.sub("\ufffd", words)
+
+
 def escape(words: str) -> str:
     """Escape any text, so that it appears unchanged in an HTML-like label or a page.
 
     Graphviz expands backslash sequences even there, and XML forbids some characters.
     """
-    words = _FORBIDDEN.sub("\ufffd", words.replace("\r\n", "\n").replace("\r", "\n"))
+    words = clean(words.replace("\r\n", "\n").replace("\r", "\n"))
     return html.escape(words).replace("\\", 2 * "&#92;").replace("\n", "<BR/>")
 
 
 def plain(words: str) -> str:
     """Escape any text, so that it appears unchanged in a quoted attribute."""
-    words = _FORBIDDEN.sub("\ufffd", words) or " "
+    words = clean(words) or " "
     return words.replace("&", "&amp;").replace("\\", 4 * "&#92;").replace("\n", "&#10;")
 
 

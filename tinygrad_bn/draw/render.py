@@ -19,7 +19,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from xml.etree import ElementTree
 
-from .markup import escape
+from .scene import Scene
+from .web import mark
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -141,11 +142,13 @@ def show(content: bytes, suffix: str) -> Path:
     return path
 
 
-# --- SVG and HTML ---------------------------------------------------------------------
+# --- SVG ------------------------------------------------------------------------------
 
 
-def svg(source: str) -> str:
+def svg(source: str, panels: list[Scene]) -> str:
     """The picture of ``source`` as SVG, with values as tooltips and no links.
+
+    What shows a part of one of the ``panels`` says so in its ``data-`` attributes.
 
     It is at most as wide as what contains it, such as the cell of a notebook.
     """
@@ -159,6 +162,7 @@ def svg(source: str) -> str:
         for i, child in enumerate(parent):
             if child.tag == f"{{{_SVG}}}a":
                 parent[i] = _titled_group(child)
+    mark(root, panels)
     root.set("style", "max-width: 100%; height: auto;")
     # Some versions of Graphviz omit this, and viewers would then collapse spaces.
     root.set("{http://www.w3.org/XML/1998/namespace}space", "preserve")
@@ -172,28 +176,3 @@ def _titled_group(link: ElementTree.Element) -> ElementTree.Element:
         ElementTree.SubElement(group, f"{{{_SVG}}}title").text = tooltip
     group.extend(list(link))
     return group
-
-
-def page(picture: str, title: str, background: str, ink: str) -> str:
-    """One HTML file around an SVG, without scripts or requests.
-
-    The box or gradient under the pointer stands out.
-    """
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{escape(title)}</title>
-<style>
-body {{ margin: 0; background: {background}; color: {ink}; }}
-svg {{ display: block; max-width: 100%; height: auto; margin: auto; }}
-svg:has(g.node:hover, g.stream:hover) :is(g.node, g.edge) {{ opacity: 0.3; }}
-svg :is(g.node, g.stream):hover {{ opacity: 1 !important; }}
-</style>
-</head>
-<body>
-{picture}
-</body>
-</html>
-"""
