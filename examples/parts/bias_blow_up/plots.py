@@ -154,7 +154,7 @@ def plot_rates(axes, paths, chance):
         axes.plot(rates, losses, marker=marker, label=case)
     style = {"color": "C4", "linestyle": ":", "linewidth": 1.2}
     axes.axhline(chance, label="guessing", **style)
-    axes.set(xlabel="learning rate", ylabel="training loss in the end")
+    axes.set(xlabel="learning rate", ylabel="training loss at the end")
     axes.set(xscale="log", yscale="log", ylim=(None, top))
     axes.set_xticks(rates, [f"{lr:g}" for lr in rates])
     axes.minorticks_off()

@@ -99,7 +99,7 @@ def plot_losses(axes, training):
         ]
         axes.plot([f"{lr:g}" for lr in rates], losses, marker=marker, label=case)
     axes.set(title="With p = 0.1, training fails at lr 1", yscale="log")
-    axes.set(xlabel="learning rate", ylabel="training loss in the end")
+    axes.set(xlabel="learning rate", ylabel="training loss at the end")
     axes.set_yticks([0.3, 0.5, 1, 2, 3], ["0.3", "0.5", "1", "2", "3"])
     axes.minorticks_off()
     axes.legend(title="normalized by")
