@@ -44,7 +44,7 @@ TESTS = {
     "tape": "details tensor ops nn batchnorm interrupts optim routes",
     "backward": "details tensor ops check batchnorm interrupts nn",
     "ops": "details ops tensor batchnorm nn check",
-    "batchnorm": "details batchnorm layers nn check",
+    "batchnorm": "details batchnorm compositions layers nn check",
     "optimizer": "details optim interrupts checkpoint",
     "optim": "details optim interrupts checkpoint",
     "checkpoint": "checkpoint",
