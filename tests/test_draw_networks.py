@@ -457,3 +457,12 @@ def test_routes_of_a_deep_network_fit_a_page():
     for chain in box.sheet.chains:
         names = [title for _, title, _ in chain.links]
         assert names[:2] == ["loss", "2 … 60"] and names[-2:] == ["0", "0.bias"]
+
+
+def test_a_leaf_that_the_output_does_not_depend_on_draws():
+    a, b = (Tensor([1.0, 2.0], requires_grad=True, dtype=np.float32) for _ in range(2))
+    y = (a.named("a") * 2).sum().named("L")
+    assert "no route" in str(tg.explain(y, b.named("b")))
+    assert {"a", "L"} <= {box.title for box in scene_of(tg.draw(y, a)).boxes}
+    assert len(scene_of(tg.draw(y, b)).boxes) >= 1
+    assert tg.draw_routes(y, b).source

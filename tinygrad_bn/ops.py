@@ -282,7 +282,8 @@ tanh = Primitive(
 relu = Primitive(
     "relu",
     kernels.relu,
-    lambda g, y, x: g * sign(y),  # y >= 0, so this is 1 where x > 0, and else 0
+    # y >= 0, so the sign is 1 where x > 0, and else 0. For a tensor, np.sign is sign.
+    lambda g, y, x: g * np.sign(y),
     doc="``max(x, 0)``, elementwise; slope 0 at 0.",
 )
 

@@ -110,7 +110,8 @@ class Flow:
                 {twins[t]: call for t, call in gates.calls.items()},
                 {twins[t] for t in gates.above},
             )
-            subgraph = Subgraph(graph, *(twins[t] for t in targets))
+            # A target that the output does not depend on has no twin.
+            subgraph = Subgraph(graph, *(twins.get(t, t) for t in targets))
             g = self.g.astype(np.float64)
             exact = self._observed(subgraph, twin_gates, g)
         steps: dict[Step, dict] = {}
