@@ -64,6 +64,7 @@ class Optimizer:
         self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
         self.scratch = np.empty_like(self.data[:BLOCK])
         self._attach()
+        _keep_freed_memory()
 
     def _attach(self) -> None:
         self._buffers = self._slices(self.grad)
@@ -229,6 +230,17 @@ class Optimizer:
                 f"{type(self).__name__}: all parameters must have one dtype, but "
                 f"{sorted(dtypes)} were received. Use one optimizer for each."
             )
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep the memory that one training step frees for the next.
+
+    glibc gives it back to the system and maps it again in every step, until it has seen
+    a larger block freed (mallopt(3), M_MMAP_THRESHOLD). Measured on the MNIST network
+    of ``benchmarks``, a step then takes 1.3 times as long as the step written by hand;
+    without this line, 2.0 times.
+    """
+    np.empty(2**25 - 2**16, np.uint8)
 
 
 def names_and_tensors(
