@@ -150,6 +150,7 @@ def test_every_cotangent_by_hand_is_the_engines(by_hand):
         assert size > 0.01
 
 
+@pytest.mark.slow
 def test_the_three_parts_are_the_routes_and_their_sum_is_the_fused_backward(by_hand):
     for name, difference in by_hand["differences"].items():
         assert difference < 1e-12 * np.abs(by_hand["terms"][name]).max()
@@ -402,6 +403,7 @@ def test_batch_norm_keeps_the_size_of_activations_that_fades_without(watched):
     assert growth(watched["batch norm"], "values") == pytest.approx(1, rel=0.05)
 
 
+@pytest.mark.slow
 def test_gradients_fade_toward_the_input_without_and_grow_a_little_with(watched):
     without, norm, he = (1 / growth(watched[kind], "gradient") for kind in watched)
     assert he == pytest.approx(1, rel=0.2)

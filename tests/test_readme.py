@@ -48,6 +48,7 @@ def test_the_primitive_of_the_readme_is_the_integral_of_the_sigmoid(run):
     assert abs(softplus(0.0) - 0.6931471805599453) < 1e-15
 
 
+@pytest.mark.slow
 def test_the_redundant_bias_of_the_pytorch_network_is_found(run, capsys):
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")

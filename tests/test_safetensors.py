@@ -246,6 +246,7 @@ def test_names_of_this_engine_are_unexpected_among_values_of_pytorch(path):
         model.load_state_dict(state)
 
 
+@pytest.mark.slow
 def test_tensors_that_numpy_cannot_read_are_refused():
     torch = pytest.importorskip("torch")
     state = {"weight": torch.ones(2, 2, dtype=torch.bfloat16), "bias": torch.ones(2)}
