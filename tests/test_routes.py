@@ -748,7 +748,8 @@ def test_gates_by_hand_may_make_many_rows_but_not_any_number():
     y, a = forks(9)
     names = [f"{letter}{i}" for i in range(9) for letter in "pq"]
     explanation = tg.explain(y, a, gates=names)
-    assert len(explanation) == 2**9
+    assert len(explanation) == 16
+    assert str(explanation[15]) == f"{2**9 - 15} other rows"
     np.testing.assert_allclose(explanation.total, tg.grad(y, a).data, rtol=1e-12)
     y, a = forks(30)
     with pytest.raises(ValueError) as error:
@@ -1002,3 +1003,20 @@ def test_what_misses_a_gate_is_the_gradient_with_that_tensor_held_constant(steps
         held, b_held = run(steps, cut={name})
         expected = tg.grad(held, b_held).data
         close(sum(direct, np.zeros(3)), expected, explanation.scale)
+
+
+def test_the_last_of_many_rows_by_hand_sums_the_smallest():
+    b = leaf([1.0, -2.0, 0.5])
+    h, names = b * 1, []
+    for i in range(5):
+        names.append(f"s{i}")
+        h = h + (h * 0.3**i).named(names[-1])
+    y = (h * np.array([1.0, 2.0, 3.0])).sum().named("L")
+    table = tg.explain(y, b, gates=names)
+    assert len(table) == 16 and str(table[15]) == "17 other rows"
+    total = tg.grad(y, b).data
+    np.testing.assert_allclose(sum(r.gradient for r in table), total, rtol=1e-12)
+    np.testing.assert_allclose(table.total, total, rtol=1e-12)
+    smallest = min(np.abs(r.gradient).max() for r in table.routes[:15])
+    assert smallest > 0 and table[15].shown.any()
+    assert "17 other rows" in tg.draw_routes(y, b, gates=names).source

@@ -42,7 +42,8 @@ class Route:
     ``gates`` are names, from the loss to the leaf. ``gradient`` is shaped like the
     leaf, and ``shown`` is the same with 0 in place of rounding. ``cut`` means that
     ``stop_gradient`` interrupts every route of the row. ``note`` explains what may
-    surprise a reader, such as a row of zeros.
+    surprise a reader, such as a row of zeros. A row that stands for several others,
+    the smallest of a long table, says how many are ``merged``.
     """
 
     gates: tuple[str, ...]
@@ -51,8 +52,11 @@ class Route:
     cut: bool = False
     around: bool = False
     note: str = ""
+    merged: int = 1
 
     def __str__(self) -> str:
+        if self.merged > 1:
+            return f"{self.merged} other rows"
         return str(Row(self.around, self.gates))
 
 

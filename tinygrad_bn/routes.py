@@ -30,7 +30,7 @@ import numpy as np
 from .backward import initial_cotangent
 from .errors import describe
 from .explanation import Explanation, Route, Row
-from .gates import STATISTICS, Gates, Key, batch_norm_around, choose_gates
+from .gates import MAX_ROWS, STATISTICS, Gates, Key, batch_norm_around, choose_gates
 from .graph import (
     NEGLIGIBLE,
     Unfolded,
@@ -53,9 +53,9 @@ def explain(
 
     By default, a row is the sum of the routes that pass the same statistics of the same
     last batch norm, and the same tensors named outside batch norm. ``gates``, if given,
-    are the names that identify routes instead; every row is then shown, up to 1,000.
-    ``gradient`` is the initial cotangent, shaped like ``y``; it is optional if ``y``
-    has one element.
+    are the names that identify routes instead. The last of more than 16 rows sums the
+    smallest ones. ``gradient`` is the initial cotangent, shaped like ``y``; it is
+    optional if ``y`` has one element.
 
     Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
     gradient, an unknown gate, gates that make more rows, or a missing or misshapen
@@ -86,10 +86,30 @@ def explain(
     order = {name: -i for i, name in enumerate(chosen.names.values())}
     routes = [route(row, shares) for row, shares in rows.items()]
     routes.sort(key=lambda r: (r.around, len(r.gates), [order[g] for g in r.gates]))
+    if len(routes) > MAX_ROWS:
+        routes = _with_last_row(routes, exact, scale, leaf)
     total = _sum((r.gradient for r in routes), leaf)
     shown_total = without_rounding(total, _sum(exact.values(), leaf), scale)
     name = subgraph.graph.name(leaf) or "leaf"
     return Explanation(y, leaf, name, tuple(routes), total, shown_total, chosen.summed)
+
+
+def _with_last_row(
+    routes: list[Route], exact: dict[Row, np.ndarray], scale: np.ndarray, leaf: Tensor
+) -> list[Route]:
+    """The rows with the largest gradients, in order, and one that sums all others."""
+
+    def size(i: int) -> float:
+        return largest_finite(routes[i].gradient)
+
+    largest = set(sorted(range(len(routes)), key=size)[-(MAX_ROWS - 1) :])
+    others = [r for i, r in enumerate(routes) if i not in largest]
+    gradient = _sum((r.gradient for r in others), leaf)
+    exact_rows = (exact.get(Row(r.around, r.gates), r.gradient) for r in others)
+    shown = without_rounding(gradient, _sum(exact_rows, leaf), scale)
+    cut = all(r.cut for r in others)
+    last = Route((), gradient, shown, cut, merged=len(others))
+    return [routes[i] for i in sorted(largest)] + [last]
 
 
 def _replayed(

@@ -35,7 +35,9 @@ def compose_chains(
     chains = [
         Chain(
             _row(explanation, route, columns),
-            _links(places, flow.gates, _passed(subgraph, chosen, route)),
+            _links(places, flow.gates, _passed(subgraph, chosen, route))
+            if route.merged == 1
+            else [],
         )
         for route in explanation
     ]
@@ -50,6 +52,7 @@ def _row(explanation: Explanation, route: Route, columns: list) -> Row:
     group = route.gates[0] if route.gates else direct
     label = ", then ".join(map(typeset, route.gates))
     label = f"via {label}" if label else route_text(group)
+    label = str(route) if route.merged > 1 else label
     if route.cut:
         return Row(group, label, None)
     return Row(group, label, *_entries(route.shown, columns))
