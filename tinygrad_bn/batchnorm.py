@@ -59,12 +59,13 @@ The last line holds because sum(x_hat) = 0. In it, ``g`` is the direct route,
 ``- mean(g)`` came through E[x], and the last term through Var[x].
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
-``ops.py``.
+``ops.py``. (It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()``
+and ``x * y`` to be what they are in NumPy.)
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 3, Algorithm 1
-and the backward pass after it, which keeps d_var and d_mean apart.
+and the backward pass after it, which does not combine d_var and d_mean.
 """
 
 import math
@@ -190,8 +191,8 @@ def fused_batch_norm(
 
 def _forward(x, gamma, beta, *, axes, eps):
     rows = as_floats(_as_rows(x, axes))
-    # The first row is subtracted before averaging. The numbers are then small, and the
-    # float32 mean of values near 1e4 is not off by up to 1e-3.
+    # The first row is subtracted before averaging, so that the numbers are small. The
+    # float32 mean of values near 1e4 could otherwise have an error of 1e-3.
     first = rows[0]
     x_c = rows - first
     shift = mean_of_rows(x_c)

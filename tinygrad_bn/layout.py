@@ -11,6 +11,9 @@ The shape of a square matrix does not show its layout, so the type of its values
 transposes these and PyTorch's tensors, but no other arrays.
 
 This file comes after ``nn.py`` in the reading order. It does not import PyTorch.
+
+Left out on purpose: the state of PyTorch's optimizers, and its ``.pt`` files, which
+hold pickled objects.
 """
 
 import sys

@@ -16,7 +16,7 @@ An optimizer takes ``model.parameters()`` or ``model.named_parameters()``. When 
 a checkpoint, it matches the state by name if it has names, and otherwise by position,
 which depends on the order in which the layers were created.
 
-This file comes after ``nn.py`` in the reading order; ``optim.py`` is next.
+This file comes after ``nn.py`` in the reading order; ``schedules.py`` is next.
 
 Left out on purpose: parameter groups, and parameters of different dtypes in one
 optimizer.

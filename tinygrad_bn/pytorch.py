@@ -8,8 +8,9 @@ Two tables say which modules have a counterpart: ``FROM_TORCH`` by PyTorch's nam
 ``TO_TORCH`` by the classes of this engine. Any other PyTorch module is converted if its
 ``forward`` calls only modules and functions with counterparts; see ``program.py``.
 
-PyTorch is imported when ``from_torch`` or ``to_torch`` is called. This file comes last
-in the reading order.
+PyTorch is imported when ``from_torch`` or ``to_torch`` is called.
+
+This file comes after ``layout.py`` and ``program.py`` in the reading order.
 
 Left out on purpose: modules that this engine lacks, such as convolutions, and gradients
 that flow from one engine into the other.
