@@ -210,7 +210,7 @@ def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
             yield from _members_in(f"{name}.{i}", inner)
 
 
-def called(module: Module) -> str:
+def describe_module(module: Module) -> str:
     """The class and qualified name of a module, for errors raised during its call."""
     scope = state.scopes[-1]
     name = scope.name if scope is not None and scope.owner is module else ""

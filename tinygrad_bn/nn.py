@@ -25,7 +25,7 @@ from .compositions import flatten
 from .errors import describe
 from .functional import cross_entropy, fused_linear, layer_norm, mse_loss
 from .init import kaiming_normal
-from .module import Member, Module, called
+from .module import Member, Module, describe_module
 from .tensor import Tensor
 
 
@@ -65,7 +65,7 @@ class Linear(Module):
         x = as_tensor(x)
         if x.shape[-1:] != self.weight.shape[:1]:
             raise ValueError(
-                f"{called(self)}: the last axis must have {len(self.weight)} "
+                f"{describe_module(self)}: the last axis must have {len(self.weight)} "
                 f"features, but {describe(x)} was received. Check the layer before it."
             )
         return fused_linear(x, self.weight, self.bias)
@@ -160,9 +160,10 @@ class BatchNorm(Module):
         channels = shape_without(x, axes)
         if channels != (self.num_features,):
             raise ValueError(
-                f"{called(self)}: {self.num_features} features must be left when axes "
-                f"{axes} are averaged over, but {describe(x)} was received, which "
-                f"leaves {channels}. Check num_features, axes and the layer before it."
+                f"{describe_module(self)}: {self.num_features} features must be left "
+                f"when axes {axes} are averaged over, but {describe(x)} was received, "
+                f"which leaves {channels}. Check num_features, axes and the layer "
+                "before it."
             )
 
     def _members(self) -> Iterator[tuple[str, Member]]:
@@ -225,7 +226,7 @@ class LayerNorm(Module):
         x = as_tensor(x)
         if x.shape[-1:] != (self.num_features,):
             raise ValueError(
-                f"{called(self)}: the last axis must have {self.num_features} "
+                f"{describe_module(self)}: the last axis must have {self.num_features} "
                 f"features, but {describe(x)} was received. Check the layer before it."
             )
         return layer_norm(x, self.gamma, self.beta, eps=self.eps)
