@@ -6,6 +6,10 @@
     residue   the largest entry that is shown as 0
 
 ``routes.py`` computes what is shown here.
+
+This file comes after ``gates.py`` in the reading order; ``routes.py`` is next.
+
+Left out on purpose: the small entries of a long vector. ``Route.gradient`` has them.
 """
 
 import html

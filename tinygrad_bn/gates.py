@@ -9,7 +9,10 @@ By default, the gates are the statistics of each last batch norm, and the tensor
 the user named outside of batch norm. A cotangent that enters another call of batch norm
 forgets the statistics that it has passed so far.
 
-This file comes after ``graph.py`` in the reading order; ``routes.py`` is next.
+This file comes after ``graph.py`` in the reading order; ``explanation.py`` is next.
+
+Left out on purpose: gates chosen by the size of their gradients, because the rows of a
+table would then differ from batch to batch.
 """
 
 import bisect

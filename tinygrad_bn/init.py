@@ -2,7 +2,9 @@
 
 ``rng`` is a generator of random numbers, a seed, or None for a new seed at each call.
 
-This file comes after ``functional.py`` in the reading order.
+This file imports no other; look here when needed.
+
+Left out on purpose: uniform and orthogonal weights.
 """
 
 import math

@@ -5,7 +5,10 @@ of rounding. So the check replays one pass of the model in two precisions: a tru
 gradient is the same in both, but rounding is not. The routes of ``routes.py`` then show
 what cancels.
 
-This file comes after ``routes.py`` and ``nn.py`` in the reading order.
+This file comes after ``routes.py`` and ``summary.py`` in the reading order.
+
+Left out on purpose: parameters that do learn, but that another one could replace, such
+as those of two linear layers in a row.
 """
 
 import itertools

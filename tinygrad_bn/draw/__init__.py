@@ -1,7 +1,12 @@
 """Drawings: pictures that show why a gradient is what it is.
 
-The tape becomes data (``compose.py``: a ``Scene`` of boxes, arrows and streams), data
-becomes DOT text (``dot.py``), and Graphviz makes the picture (``render.py``).
+The files in reading order:
+
+1. ``scene.py``, ``flow.py``, ``formula.py``, ``places.py``, ``boxes.py``,
+   ``compose.py``, ``chains.py``: the tape becomes data, a ``Scene``.
+2. ``theme.py``, ``markup.py``, ``strips.py``, ``sheets.py``, ``labels.py``,
+   ``layout.py``, ``legend.py``, ``dot.py``: data becomes DOT text.
+3. ``web.py``, ``render.py``: DOT text becomes a picture, by Graphviz.
 
 This package comes after ``routes.py`` and ``nn.py`` in the reading order.
 

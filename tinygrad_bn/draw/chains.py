@@ -1,4 +1,9 @@
-"""Routes as chains: each route from the loss to a leaf has its own lines."""
+"""Routes as chains: each route from the loss to a leaf has its own lines.
+
+This file comes after ``compose.py`` in the reading order.
+
+Left out on purpose: the values of the tensors on a route, which ``draw`` shows.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -3,6 +3,10 @@
 With a leaf, a scene shows by which routes the gradient reaches that leaf: unnamed
 operations with one consumer are absorbed into its formula. Without one, every operation
 is a box, and calls of modules and composites are folded unless they are opened.
+
+This file comes after ``boxes.py`` in the reading order; ``chains.py`` is next.
+
+Left out on purpose: loops. A module that is called three times has three boxes.
 """
 
 from collections import defaultdict

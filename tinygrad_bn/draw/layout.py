@@ -2,6 +2,11 @@
 
 Graphviz knows the exact size, but the DOT text must not depend on Graphviz, which may
 not be installed.
+
+This file comes after ``labels.py`` in the reading order; ``legend.py`` is next.
+
+Left out on purpose: positions, and the widths of letters in the fonts that are
+installed.
 """
 
 from collections import defaultdict

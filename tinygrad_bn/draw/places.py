@@ -8,7 +8,11 @@
     container   a module with modules inside, which are drawn in its place
     rest        neighboring places, folded into one because the picture is too large
 
-This file comes after ``formula.py``; ``boxes.py`` fills the boxes.
+This file comes after ``formula.py`` in the reading order; ``boxes.py``, which fills the
+boxes, is next.
+
+Left out on purpose: folding by the size of gradients, because a picture would then
+change its form from batch to batch.
 """
 
 from collections import defaultdict
