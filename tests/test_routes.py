@@ -516,11 +516,11 @@ def test_a_remark_names_gates_that_would_separate_what_was_summed():
     model = mlp(3)
     explanation = explained(model, model[0].bias)
     assert explanation.remarks()[0] == (
-        "rows are sums of routes; gates= separates them, for example by "
-        "4.E[x], 4.Var[x], 7.E[x], 7.Var[x]"
+        "a row may sum several routes; to separate them, pass gates such as "
+        "['4.E[x]', '4.Var[x]', '7.E[x]', '7.Var[x]']"
     )
     finer = explained(model, model[0].bias, gates=["1.E[x]", "1.Var[x]", "4.E[x]"])
-    assert len(finer) == 8 and finer.summed == ""
+    assert len(finer) == 8 and finer.hint == ""
     for route in explanation:
         parts = [
             r for r in finer if tuple(g for g in r.gates if g[0] == "1") == route.gates
@@ -560,9 +560,9 @@ def test_batch_norms_share_their_rows_if_these_would_be_too_many():
         "direct", "via E[x]", "via Var[x]", "via Var[x], then E[x]", "around"
     ]  # fmt: skip
     assert explanation.remarks()[0] == (
-        "E[x] and Var[x] are those of any batch norm; gates= separates them, for "
-        "example by blocks.0.1.E[x], blocks.0.1.Var[x], blocks.1.1.E[x], "
-        "blocks.1.1.Var[x]"
+        "a row may sum routes through several batch norms; to separate them, pass "
+        "gates such as ['blocks.0.1.E[x]', 'blocks.0.1.Var[x]', 'blocks.1.1.E[x]', "
+        "'blocks.1.1.Var[x]']"
     )
     np.testing.assert_allclose(
         explanation[0].gradient, -explanation[1].gradient, rtol=1e-3, atol=1e-4
@@ -723,7 +723,7 @@ def forks(n):
 def test_sixteen_routes_have_a_row_each():
     explanation = tg.explain(*forks(4))
     assert [len(route.gates) for route in explanation] == [4] * 16
-    assert explanation.summed == ""
+    assert explanation.hint == ""
 
 
 @pytest.mark.parametrize("n", [5, 9, 30])
@@ -738,9 +738,9 @@ def test_beyond_sixteen_rows_the_names_nearest_to_the_leaf_are_gates(n):
         route for route in explanation if route.gates == ("p3", "p2", "p1", "p0")
     ]
     np.testing.assert_allclose(nearest[0].gradient, above * 0.5**4, rtol=1e-12)
-    assert explanation.summed == (
-        "rows are sums of routes; gates= separates them, for example by "
-        + ", ".join(["p4", "q4", "p5", "q5"][: 2 * (n - 4)])
+    assert explanation.hint == (
+        "a row may sum several routes; to separate them, pass gates such as "
+        f"{['p4', 'q4', 'p5', 'q5'][: 2 * (n - 4)]}"
     )
 
 

@@ -91,7 +91,7 @@ def explain(
     total = _sum((r.gradient for r in routes), leaf)
     shown_total = without_rounding(total, _sum(exact.values(), leaf), scale)
     name = subgraph.graph.name(leaf) or "leaf"
-    return Explanation(y, leaf, name, tuple(routes), total, shown_total, chosen.summed)
+    return Explanation(y, leaf, name, tuple(routes), total, shown_total, chosen.hint)
 
 
 def _with_last_row(

@@ -25,8 +25,8 @@ from ..tensor import Tensor
 from .chains import compose_chains
 from .compose import compose
 from .dot import to_dot
-from .layout import best_direction, drop_tiles_if_too_wide
-from .places import Wishes
+from .layout import best_direction, fit_to_page
+from .places import Options
 from .render import NoRenderer, render, show, svg, write
 from .scene import Scene
 from .theme import THEMES
@@ -167,9 +167,9 @@ def draw(
     names = frozenset([open] if isinstance(open, str) else open)
     if max_nodes is None:
         max_nodes = MANY_BOXES if leaf is None or names else FEW_BOXES
-    wishes = Wishes(leaf, names, depth, max_nodes)
-    scene = compose(y, gates, gradient, wishes, tiles, symbols)
-    drop_tiles_if_too_wide(scene, direction)
+    options = Options(leaf, names, depth, max_nodes)
+    scene = compose(y, gates, gradient, options, tiles, symbols)
+    fit_to_page(scene, direction)
     scene.title = title or ""
     return Drawing([scene], theme, direction, title)
 

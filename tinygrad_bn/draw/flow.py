@@ -113,7 +113,7 @@ class Flow:
             twin_gates = Gates(
                 {twins[t]: name for t, name in gates.names.items()},
                 {twins[t]: call for t, call in gates.calls.items()},
-                {twins[t] for t in gates.above},
+                {twins[t] for t in gates.forget_at},
             )
             # A target that the output does not depend on has no twin.
             subgraph = Subgraph(graph, *(twins.get(t, t) for t in targets))
