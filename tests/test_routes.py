@@ -256,8 +256,29 @@ def test_an_unknown_gate_is_refused_with_the_names_that_are_there():
     with pytest.raises(ValueError) as error:
         tg.explain(*centered(), gates=("E[y]", "E[x]"))
     assert str(error.value) == (
-        "gates must be names of tensors between 'L'() and 'b'(3,), but ['E[y]'] is not "
-        "among ['E[x]', 'x', 'x_hat']. Name a tensor with .named()."
+        "gates must be names of tensors between 'L'() and 'b'(3,), but 'E[y]' is not "
+        "among them. The names are 'E[x]', 'x', 'x_hat'; x.named() names another."
+    )
+
+
+def test_the_error_about_unknown_gates_names_the_parameter_by_its_path():
+    model = mlp(1)
+    with pytest.raises(ValueError) as error:
+        explained(model, model[0].bias, gates=["E[x]", "x"])
+    assert str(error.value) == (
+        "gates must be names of tensors between tensor() and '0.bias'(8,), but 'E[x]' "
+        "and 'x' are not among them. The names are '1.E[x]', '1.Var[x]', '1.x_hat'; "
+        "x.named() names another."
+    )
+
+
+def test_the_error_about_unknown_gates_says_if_there_are_no_names():
+    b = Tensor([1.0, 2.0], requires_grad=True, name="b")
+    with pytest.raises(ValueError) as error:
+        tg.explain((b * 2).sum().named("L"), b, gates="h")
+    assert str(error.value) == (
+        "gates must be names of tensors between 'L'() and 'b'(2,), but 'h' is not "
+        "among them. No tensor there has a name; x.named() names one."
     )
 
 

@@ -52,7 +52,7 @@ class Gates:
 
     ``calls`` maps the tensors inside batch norm to its calls. A route forgets when it
     enters another call, or already at a tensor of ``forget_at``, from which every route
-    enters another call. ``hint`` names gates that would separate summed routes.
+    will enter another call. ``hint`` names gates that would separate summed routes.
     """
 
     names: dict[Tensor, str]
@@ -84,11 +84,7 @@ def choose_gates(subgraph: "Subgraph", wanted: Iterable[str] | None = None) -> G
     wanted = {wanted} if isinstance(wanted, str) else set(wanted)
     names = {t: str(t.qualified_name()) for t in named}
     if missing := wanted - set(names.values()):
-        raise ValueError(
-            f"gates must be names of tensors between {describe(subgraph.y)} and "
-            f"{describe(next(iter(subgraph.targets)))}, but {sorted(missing)} is not "
-            f"among {sorted(set(names.values()))}. Name a tensor with .named()."
-        )
+        raise _unknown_gates(subgraph, sorted(missing), sorted(set(names.values())))
     gates = Gates({t: name for t, name in names.items() if name in wanted})
     if _count_rows(subgraph, gates, MAX_REQUESTED_ROWS) > MAX_REQUESTED_ROWS:
         raise ValueError(
@@ -96,6 +92,23 @@ def choose_gates(subgraph: "Subgraph", wanted: Iterable[str] | None = None) -> G
             f"{len(wanted)} names make more. Name fewer of them."
         )
     return gates
+
+
+def _unknown_gates(
+    subgraph: "Subgraph", missing: list[str], known: list[str]
+) -> ValueError:
+    (leaf,) = subgraph.targets
+    name = subgraph.graph.name(leaf)
+    arrives_at = describe(leaf) if name is None else f"{name!r}{leaf.shape}"
+    unknown = " and ".join(map(repr, missing))
+    verb = "is" if len(missing) == 1 else "are"
+    names = f"The names are {', '.join(map(repr, known))}; x.named() names another."
+    if not known:
+        names = "No tensor there has a name; x.named() names one."
+    return ValueError(
+        f"gates must be names of tensors between {describe(subgraph.y)} and "
+        f"{arrives_at}, but {unknown} {verb} not among them. {names}"
+    )
 
 
 def _default_gates(subgraph: "Subgraph", named: list[Tensor]) -> Gates:

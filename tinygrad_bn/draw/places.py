@@ -269,7 +269,7 @@ class Places:
         return visible
 
     def fold_all_but(self, visible: set[Place]) -> None:
-        """Fold each run of neighboring places that are not visible into one."""
+        """Fold each run of neighboring places that are not ``visible`` into one."""
         runs: list[list[Place]] = [[]]
         for place in self.order:
             if place not in visible:
