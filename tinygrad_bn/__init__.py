@@ -15,8 +15,8 @@ All other functions of tensors have the names that they have in NumPy and PyTorc
 The files in reading order:
 
 1. ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``: the first reading.
-2. ``errors.py``, ``scopes.py``, ``clock.py``, ``axes.py``, ``kernels.py``, ``init.py``:
-   helpers, to look up when needed.
+2. ``errors.py``, ``scopes.py``, ``clock.py``, ``axes.py``, ``kernels.py``, ``init.py``,
+   ``layout.py``: helpers, to look up when needed.
 3. ``compositions.py``, ``tensor.py``: functions composed of primitives; operators and
    methods.
 4. ``functional.py``, ``module.py``, ``nn.py``: losses, modules, layers.
@@ -25,7 +25,7 @@ The files in reading order:
 7. ``summary.py``, ``redundant.py``, ``nonfinite.py``: a table of a model, parameters
    that cannot learn, the origin of NaN.
 8. ``draw/``: pictures.
-9. ``layout.py``, ``program.py``, ``pytorch.py``: the bridge to PyTorch.
+9. ``program.py``, ``pytorch.py``: the bridge to PyTorch.
 10. ``check.py``, ``checkpoint.py``: a numerical check of gradients, and checkpoints.
 
 A file imports only files that come before it in this list. (The exceptions are the

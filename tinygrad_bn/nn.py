@@ -25,6 +25,7 @@ from .compositions import flatten
 from .errors import describe
 from .functional import cross_entropy, fused_linear, layer_norm, mse_loss
 from .init import kaiming_normal
+from .layout import PYTORCH_NAMES
 from .module import Member, Module, describe_module
 from .tensor import Tensor
 
@@ -40,6 +41,8 @@ class Linear(Module):
     Raises: ``ValueError`` for sizes that are not positive, and for x with the wrong
     number of features.
     """
+
+    pytorch_transposes = ("weight",)
 
     def __init__(
         self,
@@ -98,6 +101,8 @@ class BatchNorm(Module):
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithms 1 and 2.
     """
+
+    pytorch_names = PYTORCH_NAMES
 
     def __init__(
         self,
@@ -207,6 +212,8 @@ class LayerNorm(Module):
 
     Source: Ba, Kiros & Hinton, arXiv 1607.06450, section 3.
     """
+
+    pytorch_names = PYTORCH_NAMES
 
     def __init__(
         self,
