@@ -79,7 +79,7 @@ def check_gradients(
 
 def _check_once(
     f: Callable,
-    name: str,
+    name: Any,
     leaves: list[Tensor],
     order: int,
     step: float,
