@@ -252,9 +252,35 @@ def test_resuming_from_what_another_program_saved_says_so(tmp_path):
         run(tmp_path, *SMALL, "--resume")
     assert caught.value.code == (
         "train_mlp.py: error: --resume must find a checkpoint of train_mlp.py, but "
-        f"{tmp_path / 'checkpoint.npz'} contains ['weights']. Choose another folder "
+        f"{tmp_path / 'checkpoint.npz'} contains weights (dict). Choose another folder "
         "with --out."
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        3,
+        "text",
+        None,
+        {},
+        {"a": np.ones((2, 2))},
+        np.zeros((2, 2)),
+        np.array([["1"] * 3]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("entry", ["options", "history", "model", "optimizer"])
+def test_resuming_from_entries_of_another_kind_is_one_line(tmp_path, entry, value):
+    state = run(tmp_path, *SMALL, "--epochs", "1")
+    tg.save(tmp_path / "checkpoint.npz", **{**state, entry: value})
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL, "--resume")
+    assert caught.value.code.startswith("train_mlp.py: error: ")
+    assert "\n" not in caught.value.code
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        assert f"{entry} ({kind})" in caught.value.code
 
 
 def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path):
