@@ -193,6 +193,7 @@ def test_the_state_of_an_optimizer_must_have_the_right_shapes(make, name):
         np.ones(3),
         np.ones((2, 3), np.float32),
         np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3)),
+        [*np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3))],
     ],
 )
 def test_the_state_of_a_module_must_have_the_right_shapes_and_dtypes(wrong):

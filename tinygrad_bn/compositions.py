@@ -29,7 +29,7 @@ from .axes import (
 from .kernels import as_floats
 from .ops import astype, equal, exp, log, max_to, min_to, reshape, sqrt, sum_to
 from .scopes import composite
-from .tape import Node, contains_nodes
+from .tape import Node, contains, refuse_masked
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -42,10 +42,9 @@ def _tensor_or_array(x: Any, function: str) -> Any:
     """``x`` itself, or lists and numbers as an array."""
     if isinstance(x, Node) or type(x) is np.ndarray:
         return x
-    if contains_nodes(x):
+    if contains(Node, x):
         raise errors.sequence_of_tensors(function)
-    if isinstance(x, np.ma.MaskedArray):
-        raise errors.data_are_masked(function)
+    refuse_masked(x, function)
     return np.asarray(x)
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .scopes import Scope, state
+from .tape import contains
 from .tensor import Tensor
 
 Member = Any  # a Tensor, a Module or an array
@@ -153,7 +154,7 @@ class Module:
         wrong = [f"missing: {name}" for name in here if name not in state]
         wrong += [f"unexpected: {name}" for name in state if name not in here]
         for name in here.keys() & state.keys():
-            if isinstance(state[name], np.ma.MaskedArray):
+            if contains(np.ma.MaskedArray, state[name]):
                 wrong.append(f"{name}: expected an array without a mask")
             expected, received = here[name], np.asarray(state[name])
             if (received.shape, received.dtype) != (expected.shape, expected.dtype):

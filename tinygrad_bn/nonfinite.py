@@ -100,11 +100,12 @@ def find_nonfinite(loss: Tensor, gradient: Any = None) -> NonFinite:
 
 def _search_forward(y: Any, boundary: Collection[Any] = frozenset()) -> _Found | None:
     """The first operation after the ``boundary`` whose output is not finite."""
+    node: Any
     for node in reversed(tape(y, boundary, through_cuts=True)):
         refuse_changed_leaves(node)
         if not _finite(node.data):
-            found = _Found(node, node, [("output", node.data)])
-            return _inside(node, _search_forward) or found
+            itself = _Found(node, node, [("output", node.data)])
+            return _inside(node, _search_forward) or itself
         if not _finite(node.saved) and (found := _inside(node, _search_forward)):
             return found
     return None
@@ -115,10 +116,11 @@ def _search_backward(
 ) -> _Found | None:
     """The first operation that passes on a gradient that is not finite."""
     cotangents: dict[Any, np.ndarray] = {y: g}
+    node: Any
     for node in tape(y, boundary):
-        g = cotangents.pop(node, None)
-        if g is None:
+        if node not in cotangents:
             continue
+        g = cotangents.pop(node)
         needs = [isinstance(x, Tensor) and x.requires_grad for x in node.inputs]
         for x, d_x in node.op.apply_pullbacks(g, node, needs):
             cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
@@ -128,8 +130,8 @@ def _search_backward(
                     ("gradient of the output", g),
                     ("output", node.data),
                 ]
-                found = _Found(node, node, gradients)
-                return _inside(node, _search_backward, g) or found
+                itself = _Found(node, node, gradients)
+                return _inside(node, _search_backward, g) or itself
     return None
 
 
