@@ -342,6 +342,18 @@ def test_no_primitive_notices_that_its_params_change_later():
     }  # fmt: skip
 
 
+def test_a_set_among_the_params_is_copied_like_other_containers():
+    scale = tg.Primitive(
+        "scale",
+        lambda x, factors: x * sum(factors["all"]),
+        lambda g, y, x, factors: g * sum(factors["all"]),
+    )
+    x, factors = leaf([1.0, 2.0]), {"all": {2, 3}}
+    y = scale(x, factors=factors).sum()
+    factors["all"].add(5)
+    assert tg.grad(y, x).data.tolist() == [5, 5]
+
+
 def test_a_primitive_has_one_pullback_per_input_and_none_for_a_mask():
     assert ops.where.pullbacks[0] is None
     for f, _, *arrays in ALL.values():

@@ -1343,3 +1343,17 @@ def test_contexts_that_end_out_of_order_leave_recording_as_it_was():
     assert (x * 2).op is None
     second.close()
     assert (x * 2).op is ops.mul
+
+
+def test_a_context_that_another_thread_ends_leaves_recording_as_it_was():
+    def steps():
+        with tg.no_grad():
+            yield
+
+    x, first = leaf([1.0]), steps()
+    next(first)
+    assert (x * 2).op is None
+    thread = threading.Thread(target=first.close)
+    thread.start()
+    thread.join()
+    assert (x * 2).op is ops.mul

@@ -301,4 +301,4 @@ def private_copy(value: Any) -> Any:
     refuse_masked(value, "Tensor[index]")
     if isinstance(value, (np.ndarray, Node)):
         return np.array(value)
-    return value
+    return frozenset(value) if isinstance(value, set) else value
