@@ -61,6 +61,11 @@ def test_a_fused_backward_must_return_one_gradient_per_input(returned):
         y.backward()
 
 
+def test_the_documentation_of_an_operation_is_its_own_or_that_of_its_class():
+    assert tg.exp.__doc__ == "``e^x``, elementwise."
+    assert tg.Primitive("p", np.exp).__doc__ == tg.Primitive.__doc__
+
+
 def test_a_fused_operation_may_have_many_inputs():
     # Python has a single object for each number up to 256, and `is` compares objects.
     add = tg.Fused(
