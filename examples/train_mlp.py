@@ -190,6 +190,8 @@ def main(arguments=None):
         draw_training(args.out, data, history, model, predict)
     except (OSError, ValueError) as error:
         sys.exit(f"train_mlp.py: error: {error}")
+    except MemoryError:
+        sys.exit("train_mlp.py: error: too little memory. Use fewer or smaller layers.")
     print("training accuracy {:.2%}, test accuracy {:.2%}".format(*history[-1][1:]))
 
 

@@ -312,6 +312,18 @@ def test_a_network_that_does_not_fit_into_memory_is_refused_at_once(tmp_path):
     )
 
 
+def test_too_little_memory_is_one_line(tmp_path, monkeypatch):
+    def exhausted(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(train_mlp, "perceptron", exhausted)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL)
+    assert caught.value.code == (
+        "train_mlp.py: error: too little memory. Use fewer or smaller layers."
+    )
+
+
 def test_a_single_training_row_is_refused_if_there_is_batch_norm(tmp_path, monkeypatch):
     moons = load("moons")
     single = moons._replace(train_x=moons.train_x[:1], train_y=moons.train_y[:1])
