@@ -53,7 +53,7 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
 
     Raises: ``TypeError`` for anything but dictionaries, arrays and plain values;
     ``ValueError`` for a key that cannot be part of a place; ``FileNotFoundError`` for a
-    missing folder; ``IsADirectoryError`` for a folder at ``path``, ``FileExistsError``
+    missing folder; ``IsADirectoryError`` for a folder at ``path``; ``FileExistsError``
     for a device or a pipe.
     """
     write = _writer(path, module, state)
