@@ -1215,6 +1215,16 @@ def test_the_shape_and_dtype_of_a_gradient_cannot_be_changed_in_place(attached):
         assert p.grad.tolist() == [3, 3]
 
 
+@pytest.mark.parametrize("wrong", [np.array([1j, 2]), np.array([None, 1]), ["1", "2"]])
+def test_a_gradient_must_be_real_numbers(wrong):
+    p = leaf([1.0, 2.0], "p")
+    with pytest.raises(TypeError, match="Cannot cast"):
+        p.grad = wrong
+    with pytest.raises(TypeError, match="Cannot cast"):
+        (p * 2).backward(wrong)
+    assert p.grad is None
+
+
 def test_complex_numbers_do_not_get_in_through_an_operation():
     with pytest.raises(TypeError) as error:
         Tensor([1.0]) * 1j

@@ -119,7 +119,7 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
             raise errors.cotangent_missing(y)
         return np.ones(y.shape, y.dtype)
     refuse_masked(gradient, "gradient")
-    g = np.array(gradient, dtype=y.dtype)
+    g = np.array(gradient).astype(y.dtype, casting="same_kind")
     if g.shape != y.shape:
         raise errors.cotangent_misshapen(y, g.shape)
     return g

@@ -159,7 +159,7 @@ class Tensor(Node):
     def grad(self, values: Any) -> None:
         if values is not None:
             refuse_masked(values, "Tensor.grad")
-            values = np.array(values, dtype=self.dtype)
+            values = np.array(values).astype(self.dtype, casting="same_kind")
             if values.shape != self.shape:
                 raise errors.gradient_misshapen(self, values.shape)
         self._grad = values
