@@ -434,6 +434,7 @@ FAILURES = {
     "no picture": "echo hello",
     "half a picture": "printf '<?xml version=\"1.0\"?><svg>'",
     "a picture and an error": "printf '<?xml?><svg></svg>'; echo 'Error: bad' >&2",
+    "a picture and a crash": "printf '<?xml?><svg></svg>'; kill -SEGV $$",
 }
 
 
