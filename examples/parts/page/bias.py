@@ -34,7 +34,7 @@ def drawing() -> str:
 
     def marker(y, text, class_, **rest):
         arrow = element("path", d=f"M0 {y} l7 12 h-14 z", class_=f"marker {class_}")
-        label = words(text, 0, y + 26, f"middle {class_}")
+        label = words(text, 0, y + 28, f"middle {class_}")
         return element("g", arrow, label, **rest)
 
     samples = [

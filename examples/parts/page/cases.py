@@ -198,7 +198,7 @@ def elements(case: Case) -> Iterator[str]:
         (4, 4, 204, "b", "leaf"), (220, 4, 124, "u", ""), (4, 82, 280, case.x, ""),
         (4, 148, 104, case.mean, "of-mean"), (146, 148, 84, "x − mean", ""),
         (262, 148, 84, case.var, "of-var"),
-        (92, 214, 192, "x̂ = (x − mean) / √(var + ε)", ""),
+        (72, 214, 232, "x̂ = (x − mean) / √(var + ε)", ""),
         (92, 278, 192, case.loss, ""),
     ):  # fmt: skip
         color = {"leaf": "bias", "of-mean": "mean", "of-var": "var"}.get(class_, "")

@@ -69,12 +69,12 @@ def box(
 
 def pill(text: str, x: float, y: float, class_: str, **rest) -> str:
     """A short label with a border, centered at a point."""
-    width = 14 + 7.2 * len(text)
+    width = 13 + 8.8 * len(text)
     ground = element(
-        "rect", x=round(x - width / 2, 1), y=y - 10, width=round(width, 1), height=20,
-        rx=10, class_="pill",
+        "rect", x=round(x - width / 2, 1), y=y - 11, width=round(width, 1), height=22,
+        rx=11, class_="pill",
     )  # fmt: skip
-    label = words(text, x, y + 4, f"middle bold {class_}")
+    label = words(text, x, y + 5, f"middle bold {class_}")
     return element("g", ground, label, class_=class_, **rest)
 
 
