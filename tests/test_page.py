@@ -182,31 +182,48 @@ def test_the_lines_of_python_are_few_and_run(name, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
+def context():
+    with browser() as chromium:
+        yield chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
+
+
+@pytest.fixture(scope="module")
+def idle(context):
+    """Windows that no test uses now, and what goes wrong in them.
+
+    A new one takes longer than most tests.
+    """
+    return []
 
 
 @pytest.fixture
-def open_page(chromium):
+def open_page(context, idle):
     """Open the page in a window of some size and scheme, and fail on problems."""
     opened = []
 
-    def show(width=830, scheme="light", fragment="", url=None, **options):
-        # Smooth scrolling would carry a control away from the mouse.
-        options = {"reduced_motion": "reduce", "color_scheme": scheme} | options
-        viewport = {"width": width, "height": 800}
-        context = chromium.new_context(viewport=viewport, **options)
-        shown = context.new_page()
-        opened.append((context, watch(shown)))
-        shown.goto((url or FILE.as_uri()) + fragment)
-        return shown
+    # Smooth scrolling would carry a control away from the mouse.
+    def show(width=830, scheme="light", motion="reduce", fragment="", url=None):
+        opened.append(idle.pop() if idle else watched_window(context))
+        window, _ = opened[-1]
+        window.bring_to_front()
+        window.set_viewport_size({"width": width, "height": 800})
+        window.emulate_media(color_scheme=scheme, reduced_motion=motion)
+        window.goto((url or FILE.as_uri()) + fragment)
+        return window
 
     yield show
     problems = [problem for _, found in opened for problem in found]
-    for context, _ in opened:
-        context.close()
+    for window, found in opened:
+        # With another fragment alone, the page would not start again.
+        window.goto("about:blank")
+        found.clear()
+    idle += opened
     assert problems == []
+
+
+def watched_window(context):
+    window = context.new_page()
+    return window, watch(window)
 
 
 def to_space(v, mean):
@@ -228,11 +245,14 @@ def attribute(page, selector, name):
 
 
 def wait_until(page, condition):
-    """Wait for a condition in JavaScript; the policy forbids playwright's own way."""
-    for _ in range(200):
-        if page.evaluate(condition):
+    """Wait for a condition in Python, or in JavaScript.
+
+    The page's policy forbids playwright's own way.
+    """
+    for _ in range(250):
+        if condition() if callable(condition) else page.evaluate(condition):
             return
-        page.wait_for_timeout(25)
+        page.wait_for_timeout(20)
     raise AssertionError(f"not within five seconds: {condition}")
 
 
@@ -361,7 +381,7 @@ def test_the_switch_answers_to_mouse_and_keyboard(open_page):
 @slow
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_training_moves_b_only_where_the_gradient_is_cut(open_page, motion):
-    page = open_page(reduced_motion=motion)
+    page = open_page(motion=motion)
     button = page.get_by_role("button", name="Train 30 steps")
     button.click()
     if motion == "no-preference":
@@ -403,7 +423,7 @@ def test_training_is_measured_from_where_it_began(open_page, b, moved):
 
 @slow
 def test_whoever_touches_a_control_ends_the_training(open_page):
-    page = open_page(reduced_motion="no-preference")
+    page = open_page(motion="no-preference")
     page.get_by_role("switch").click()
     page.get_by_role("button", name="Train 30 steps").click()
     page.locator("#bias").get_by_role("button", name="Reset").click()
@@ -993,7 +1013,7 @@ def test_a_link_within_the_page_keeps_what_the_reader_has_set(open_page):
 
 @slow
 def test_the_lines_of_python_are_one_click_away_and_can_be_copied(open_page):
-    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    page = open_page()
     for name in CHAPTERS:
         page.locator(f"#{name} .python summary").click()
         page.locator(f"#{name} .copy").click()
@@ -1003,7 +1023,7 @@ def test_the_lines_of_python_are_one_click_away_and_can_be_copied(open_page):
 
 
 @slow
-def test_the_page_requests_nothing_but_itself(open_page, chromium):
+def test_the_page_requests_nothing_but_itself(open_page):
     with server(FILE.parent) as (address, log):
         page = open_page(url=f"{address}/index.html")
         page.locator("#cases select").select_option("relu")
@@ -1134,11 +1154,11 @@ def changed(tmp_path, text, old, new):
 
 
 @pytest.fixture
-def watched(chromium):
+def watched(context):
     """A page that may go wrong, and what did."""
-    with chromium.new_context() as context:
-        page = context.new_page()
-        yield page, watch(page)
+    page, problems = watched_window(context)
+    yield page, problems
+    page.close()
 
 
 @slow
@@ -1163,7 +1183,7 @@ def test_an_injected_image_or_handler_is_refused_and_found(
 ):
     page, problems = watched
     page.goto(changed(tmp_path, text, "<main>", f"<main>{injected}"))
-    page.wait_for_timeout(200)
+    wait_until(page, lambda: problems)
     assert any("Content Security Policy" in problem for problem in problems)
 
 
@@ -1172,8 +1192,7 @@ def test_a_request_is_found_where_no_policy_refuses_it(watched, tmp_path, text):
     page, problems = watched
     page.goto(changed(tmp_path, text, "img-src data:;", "img-src *;").replace("?", ""))
     page.evaluate("new Image().src = 'http://127.0.0.1:9/a.png'")
-    page.wait_for_timeout(200)
-    assert any(problem == "request: http://127.0.0.1:9/a.png" for problem in problems)
+    wait_until(page, lambda: "request: http://127.0.0.1:9/a.png" in problems)
 
 
 @slow
@@ -1189,5 +1208,5 @@ def test_an_error_in_a_script_is_found(watched):
     page, problems = watched
     page.goto(FILE.as_uri())
     page.evaluate("setTimeout(() => { throw new Error('on purpose'); })")
-    page.wait_for_timeout(100)
+    wait_until(page, lambda: problems)
     assert problems == ["error: on purpose"]
