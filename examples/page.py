@@ -82,7 +82,7 @@ def python(chapter: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    style = read("page.css")
+    style = read("figures.css") + read("page.css")
     script = "\n".join(read(f"{name}.js") for name in ("frame", *CHAPTERS))
     numbers, parts = {}, {}
     for name, chapter in CHAPTERS.items():

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections import Counter
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from browser import accessibility_problems, browser, pale_texts, server, watch
 from conftest import EXAMPLES, ROOT
 
+import make_page_pictures
 import page as page_script
 import tinygrad_bn as tg
 from parts.page import bias, cases, depth, geometry, rates, routes, svg
@@ -136,6 +138,20 @@ def test_no_chapter_answers_its_question_before_its_figure(text, name):
     assert "Predict:" in before
     assert re.sub("<[^>]*>", "", after).index(answers[name]) > 0
     assert answers[name] not in re.sub("<[^>]*>", "", " ".join(before.split()))
+
+
+def test_the_picture_of_the_four_dots_is_chapter_1():
+    picture = (make_page_pictures.PICTURES / "four_dots.svg").read_text(
+        encoding="utf-8"
+    )
+    assert picture == make_page_pictures.four_dots(), "run tools/make_page_pictures.py"
+    root = ElementTree.fromstring(picture)
+    cx = {kind: [] for kind in ("sample before", "sample", "normalized")}
+    for circle in root.iter("{http://www.w3.org/2000/svg}circle"):
+        cx[circle.get("class")].append(float(circle.get("cx")))
+    values = (bias.U, bias.U + bias.B, bias.U - bias.U.mean())
+    for found, expected in zip(cx.values(), values, strict=True):
+        np.testing.assert_allclose(found, bias.ORIGIN + bias.SCALE * expected)
 
 
 # --- The ten lines of Python ----------------------------------------------------------

@@ -40,7 +40,6 @@ function refresh(id) {
   for (const control of section.querySelectorAll("[data-state]")) {
     const value = state[control.dataset.state];
     if (control.type === "checkbox") control.checked = value;
-    else if (control.type === "radio") control.checked = control.value === value;
     else control.value = value;
   }
   show(state);

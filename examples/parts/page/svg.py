@@ -1,7 +1,7 @@
 """The few SVG elements that the figures of the page are made of, with text escaped.
 
-Colors and sizes are in ``page.css``: an element has a class, never a style, so that one
-figure serves both themes.
+Colors and sizes are in ``figures.css``: an element has a class, never a style, so that
+one figure serves both themes.
 """
 
 import html
@@ -26,6 +26,14 @@ def figure(name: str, height: float, *content: str, role: str = "img") -> str:
     return element(
         "svg", *content, id=f"{name}-figure", viewBox=box, role=role, aria_label=name
     )
+
+
+def standalone(figure: str, style: str, height: float) -> str:
+    """A figure as the text of an SVG file, a half larger than in its own units."""
+    names = f'xmlns="http://www.w3.org/2000/svg" width="{1.5 * WIDTH:g}"'
+    style = f"<style>\n{style}:root {{ background: var(--ground); }}\n</style>"
+    start, _, content = figure.partition(">")
+    return f'{start} {names} height="{1.5 * height:g}">\n{style}\n{content}\n'
 
 
 def words(text: str, x: float, y: float, class_: str | None = None, **rest) -> str:
