@@ -504,24 +504,41 @@ def test_chapter_2_gives_nothing_away(open_page):
 @slow
 def test_the_numbers_of_chapter_2_are_those_of_the_engine(open_page):
     page = open_page(fragment=f"#routes&routes.step={routes.LAST}")
-    expected = bias_by_the_engine(bias.B, flow=True)
-    shown = Counter(visible_texts(page, "#routes"))
-    values = [*bias.U, bias.B, *expected.x, *expected.x_hat, expected.mean]
-    assert not Counter(plain(v) for v in values) - shown
     u, b = tg.Tensor(bias.U), tg.Tensor(bias.B, requires_grad=True)
     x = u + b
     mean = x.mean()
     x_hat = x - mean
     loss = (x_hat * bias.C).sum()
-    gradients = [g.data for g in tg.grad(loss, [mean, x_hat])]
     constant = ((x - tg.stop_gradient(mean)) * bias.C).sum()
-    direct = tg.grad(constant, x).data
-    gradients += [direct, tg.grad(loss, x).data - direct]
-    flat = np.concatenate([np.ravel(g) for g in gradients])
-    assert not Counter(plain(v, 3) for v in flat) - shown
-    # What x shows is never a row whose sum is 0, except the sum itself, at b.
-    assert flat.all()
-    assert shown["∂L/∂b"] == shown["0"] == 1
+    direct, whole = (tg.grad(y, x).data for y in (constant, loss))
+    d_mean, d_x_hat, d_b = (g.data for g in tg.grad(loss, [mean, x_hat, b]))
+    values = {
+        "u": [u],
+        "b": [b],
+        "x": [x],
+        "mean": [mean],
+        "hat": [x_hat],
+        "loss": [loss],
+    }
+    gradients = {
+        "b": [d_b], "x": [direct, whole - direct], "mean": [d_mean], "hat": [d_x_hat]
+    }  # fmt: skip
+    for name, (value,) in values.items():
+        assert row_of(page, name, 0) == [plain(v) for v in np.ravel(value.data)]
+        for row, g in enumerate(gradients.get(name, []), 1):
+            shown = [signed(g)] if name == "b" else [plain(v, 3) for v in np.ravel(g)]
+            assert row_of(page, name, row) == shown
+            # No number on the way is 0, except the sum at its end.
+            assert (name == "b") == (not g.all())
+
+
+def row_of(page, box, row):
+    """The visible values of a row of a box in chapter 2."""
+    texts = page.locator(f'#routes [data-box="{box}"][data-row="{row}"]')
+    columns = {
+        int(t.get_attribute("data-col")): t for t in texts.all() if t.is_visible()
+    }
+    return [columns[i].text_content() for i in range(len(columns))]
 
 
 @slow
@@ -1047,46 +1064,101 @@ def test_the_page_requests_nothing_but_itself(open_page):
         assert log == ["GET /index.html HTTP/1.1"]
 
 
-@slow
-@pytest.mark.parametrize("width", [360, 400, 600, 830, 1000, 1400])
-def test_nothing_is_too_wide_and_text_in_figures_has_a_good_size(open_page, width):
-    page = open_page(width=width)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def too_wide(page):
+    """What makes the whole page scroll sideways."""
+    width = page.evaluate("document.documentElement.scrollWidth")
+    return [width] if width > page.viewport_size["width"] else []
+
+
+def texts_of_a_bad_size(page):
+    found = []
     for name in CHAPTERS:
         svg_width = page.locator(f"#{name}-figure").bounding_box()["width"]
         sizes = page.eval_on_selector_all(
             f"#{name}-figure text",
             "e => e.map(t => parseFloat(getComputedStyle(t).fontSize))",
         )
-        for size in {*sizes}:
-            assert 11 <= size * svg_width / svg.WIDTH <= 18
+        pixels = {size * svg_width / svg.WIDTH for size in sizes}
+        found += [(name, size) for size in pixels if not 11 <= size <= 18]
+    return found
 
 
-@slow
-def test_controls_are_large_enough_to_touch(open_page):
-    page = open_page(width=400)
+def small_targets(page):
+    """Controls that a finger may miss."""
     targets = page.locator(
         "button:visible, select, label, summary, nav a, input[type=range]"
     )
-    small = [
+    return [
         (target.inner_text(), box)
         for target in targets.all()
         if (box := target.bounding_box())["height"] < 44 or box["width"] < 44
     ]
-    assert small == []
 
 
-@slow
-def test_control_figure_and_result_fit_together_on_a_phone(open_page):
-    page = open_page(width=400)
-    bar = page.locator("nav").bounding_box()["height"]
-    assert bar >= 44
+def chapters_that_do_not_fit(page):
+    """Chapters whose controls, figure and table are not in sight together."""
+    found, bar = [], page.locator("nav").bounding_box()["height"]
     for name in CHAPTERS:
         top = page.locator(f"#{name} .controls").bounding_box()["y"]
         figure = page.locator(f"#{name} figure").bounding_box()
         table = page.locator(f"#{name} table").bounding_box()
-        assert figure["y"] < table["y"]
-        assert table["y"] + table["height"] - top <= 800 - bar, name
+        height = table["y"] + table["height"] - top
+        if figure["y"] > table["y"] or bar + height > page.viewport_size["height"]:
+            found.append((name, height))
+    return found
+
+
+def elements_that_hide_their_focus(page):
+    found, seen = [], 0
+    while True:
+        page.keyboard.press("Tab")
+        # The tips of chapter 3 are round, and so is what shows their focus.
+        focused = page.evaluate(
+            "(([e]) => e === document.body ? null : [e.outerHTML.slice(0, 80),"
+            " getComputedStyle(e).outlineStyle,"
+            " getComputedStyle(e.querySelector('.ring') ?? e).strokeWidth,"
+            " e.matches('.handle')])([document.activeElement])"
+        )
+        if focused is None:
+            break
+        element, outline, ring, is_handle = focused
+        if outline != "solid" or is_handle and ring != "5px":
+            found.append(element)
+        seen += 1
+    # Links, ranges, switch, buttons, tips, boxes, choices, a cell, and six summaries.
+    assert seen > 30
+    return found
+
+
+@slow
+@pytest.mark.parametrize("width", [360, 400, 600, 830, 1000, 1400])
+def test_nothing_is_too_wide_and_text_in_figures_has_a_good_size(open_page, width):
+    page = open_page(width=width)
+    assert too_wide(page) == []
+    assert texts_of_a_bad_size(page) == []
+
+
+PHONE = (small_targets, chapters_that_do_not_fit, elements_that_hide_their_focus)
+
+
+@slow
+@pytest.mark.parametrize("check", PHONE, ids=lambda check: check.__name__)
+def test_the_page_is_good_to_use_on_a_phone(open_page, check):
+    assert check(open_page(width=400)) == []
+
+
+@slow
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_bar_names_the_chapter_that_is_in_sight(open_page, width):
+    page = open_page(width=width)
+    for i, name in enumerate(CHAPTERS):
+        page.get_by_role("link", name=str(i + 1)).click()
+        wait_until(page, f"$('nav [aria-current]')?.hash === '#{name}'")
+        if width == 400:
+            assert page.locator("nav .name:visible").all_inner_texts() == [name]
+        bar = page.locator("nav").bounding_box()
+        title = page.locator(f"#{name} h2").bounding_box()
+        assert 0 <= bar["y"] < 20 and title["y"] >= bar["y"] + bar["height"]
 
 
 @slow
@@ -1099,31 +1171,6 @@ def test_the_page_is_accessible(open_page, scheme, width):
     for key in cases.CASES:
         page.locator("#cases select").select_option(key)
         assert pale_texts(page) == []
-
-
-@slow
-def test_every_element_with_the_focus_shows_it(open_page):
-    page = open_page()
-    seen = 0
-    while True:
-        page.keyboard.press("Tab")
-        style = page.evaluate(
-            "document.activeElement === document.body ? null"
-            " : getComputedStyle(document.activeElement).outlineStyle"
-        )
-        if style is None:
-            break
-        assert style == "solid"
-        # The tips of chapter 3 are round, and so is what shows their focus.
-        ring = page.evaluate(
-            "(([e]) => e.matches('.handle') ? [getComputedStyle(e).outlineColor,"
-            " getComputedStyle(e.querySelector('.ring')).strokeWidth] : null)"
-            "([document.activeElement])"
-        )
-        assert ring in (None, ["rgba(0, 0, 0, 0)", "5px"])
-        seen += 1
-    # Links, ranges, switch, buttons, tips, boxes, choices, a cell, and six summaries.
-    assert seen > 30
 
 
 CONTROLS = {
@@ -1187,6 +1234,24 @@ def test_a_pale_color_is_found(watched, tmp_path, text):
     )
     assert any(pale.startswith("E[x]") for pale in pale_texts(page))
     assert any("color-contrast" in problem for problem in accessibility_problems(page))
+
+
+@slow
+@pytest.mark.parametrize(
+    "check, damage",
+    [
+        (too_wide, "$('main').style.minWidth = '900px'"),
+        (texts_of_a_bad_size, "$('svg text').style.fontSize = '9px'"),
+        (small_targets, "$('select').style.minHeight = '30px'"),
+        (chapters_that_do_not_fit, "$('figure').style.paddingTop = '400px'"),
+        (elements_that_hide_their_focus, "$('nav a').style.outline = 'none'"),
+        (elements_that_hide_their_focus, "$('.ring').style.strokeWidth = '2px'"),
+    ],
+)
+def test_what_is_bad_to_use_is_found(open_page, check, damage):
+    page = open_page(width=400)
+    page.evaluate(damage)
+    assert len(check(page)) == 1
 
 
 @slow

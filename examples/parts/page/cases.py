@@ -248,9 +248,10 @@ def _backward(case):
 
 
 def _stream(route, points, label=None, class_=""):
-    line = arrow(points, 12, f"stream {route} {class_}")
+    line = arrow(points, 12, f"stream {route} {class_}", data_group=route)
     return line + (pill(ROUTES[route], *label, route) if label else "")
 
 
 def _cut(route, points, at):
-    return arrow(points, 12, f"stream {route} cut") + pill("✕", *at, route)
+    line = arrow(points, 12, f"stream {route} cut", data_group=route)
+    return line + pill("✕", *at, route)

@@ -47,13 +47,18 @@ FIRST = {"activation": "ReLU", "norm": "batch", "sigma": "√2"}
 LEFT, RIGHT, TOP, BOTTOM, LIMIT, TICK = 52, 358, 34, 266, 16, 8
 
 
-def profile(activation: str, norm: str, sigma: float, seed: int = 0) -> np.ndarray:
-    """The profile, measured for random data and a random cotangent."""
+@cache
+def _drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     x, g = rng.standard_normal((2, BATCH, UNITS))
-    weights = sigma / math.sqrt(UNITS) * rng.standard_normal((DEPTH, UNITS, UNITS))
+    return x, g, rng.standard_normal((DEPTH, UNITS, UNITS))
+
+
+def profile(activation: str, norm: str, sigma: float, seed: int = 0) -> np.ndarray:
+    """The profile, measured for random data and a random cotangent."""
+    x, g, weights = _drawn(seed)
     h = [Tensor(x, requires_grad=True)]
-    for weight in weights:
+    for weight in sigma / math.sqrt(UNITS) * weights:
         branch = ACTIVATIONS[activation](NORMS[norm](h[-1])) @ weight
         h.append(h[-1] + branch if norm == "skip" else branch)
     gradients = tg.grad((h[-1] * g).sum(), h[1:])

@@ -138,7 +138,7 @@ def _box(key, x, y, width, title, rows, class_=""):
     color = {"leaf": "bias", "of-mean": "mean"}.get(class_, "")
     below = y + (20 if rows[0][0] is None else 18)
     content = [words(title, x + 8, below, f"bold {color}")]
-    for label, values, since, *route in rows:
+    for i, (label, values, since, *route) in enumerate(rows):
         shown = route[0] if route else ""
         if label is not None:
             below += 18
@@ -149,7 +149,9 @@ def _box(key, x, y, width, title, rows, class_=""):
             at = x + width - 8 - (56 if label else 48) * j
             text = signed(v) if shown == "total" else plain(v, decimals)
             place = f"end {shown}".strip()
-            content.append(words(text, at, below, place, data_since=since))
+            column = len(values) - 1 - j
+            address = {"data_box": key, "data_row": i, "data_col": column}
+            content.append(words(text, at, below, place, data_since=since, **address))
     return _part(key, box(x, y, width, below + 8 - y, class_), *content)
 
 
@@ -161,11 +163,12 @@ def _part(key, *content):
 
 
 def _forward():
-    for points in (
-        [(152, 66), (152, 118)], [(266, 48), (266, 118)], [(50, 198), (32, 236)],
-        [(304, 198), (304, 336)], [(32, 298), (70, 336)], [(216, 398), (216, 434)],
+    for tail, head, *points in (
+        ("b", "x", (152, 66), (152, 118)), ("u", "x", (266, 48), (266, 118)),
+        ("x", "mean", (50, 198), (32, 236)), ("x", "hat", (304, 198), (304, 336)),
+        ("mean", "hat", (32, 298), (70, 336)), ("hat", "loss", (216, 398), (216, 434)),
     ):  # fmt: skip
-        yield arrow(points, 8, "forward")
+        yield arrow(points, 8, "forward", data_tail=tail, data_head=head)
 
 
 def _backward():
@@ -184,9 +187,12 @@ def _backward():
 def _stream(key, points, route, text, x, y):
     """A gradient on its way: faint until its step, then with what it carries."""
     (x0, y0), (x1, y1) = points
+    # As in the drawings of the engine, a gradient has the ends of its data.
+    head, tail, *_ = key.split("-")
+    ends = {"data_tail": tail, "data_head": head, "data_group": route}
     target = element("line", x1=x0, y1=y0, x2=x1, y2=y1, class_="target")
     label = pill(text, x, y, route, data_since=PARTS[key].since)
-    return _part(key, target, arrow(points, 14, f"stream {route}"), label)
+    return _part(key, target, arrow(points, 14, f"stream {route}", **ends), label)
 
 
 def ledger() -> str:
