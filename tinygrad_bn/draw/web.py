@@ -14,6 +14,10 @@ then the total; the routes of ``draw_routes`` have the same numbers. The norms o
 folded module are column 0, with a row per parameter. Boxes and arrows also have a
 ``data-rule``, which says in words what they compute. No element has an id, which a
 second picture on the same page would repeat.
+
+This file comes after ``dot.py`` in the reading order; ``render.py`` is next.
+
+Left out on purpose: scripts in the SVG itself, which many pages would not run.
 """
 
 import base64
