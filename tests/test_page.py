@@ -265,11 +265,11 @@ def wait_until(page, condition):
 
     The page's policy forbids playwright's own way.
     """
-    for _ in range(250):
+    for _ in range(1000):
         if condition() if callable(condition) else page.evaluate(condition):
             return
         page.wait_for_timeout(20)
-    raise AssertionError(f"not within five seconds: {condition}")
+    raise AssertionError(f"not within twenty seconds: {condition}")
 
 
 def state(page, chapter):
