@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import draw, leaf
+from conftest import draw, leaf, nodes_behind
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, ops
@@ -179,14 +179,7 @@ def test_only_needed_gradients_are_computed_by_the_fused_operation():
 
 
 def operations_behind(*tensors):
-    found, seen, waiting = set(), set(), list(tensors)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Tensor) and node.op is not None and node not in seen:
-            seen.add(node)
-            found.add(node.op)
-            waiting.extend(node.inputs)
-    return found
+    return {node.op for node in nodes_behind(*tensors)}
 
 
 def test_the_derivatives_of_every_order_use_the_primitives_of_batch_norm_only():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import assert_same
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, checkpoint, nn, optim
@@ -34,19 +35,6 @@ STATE = {
     "best": None,
     "file": np.array([True, False]),
 }
-
-
-def assert_same(a, b):
-    assert type(a) is type(b)
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same(a[key], b[key])
-    elif isinstance(a, np.ndarray):
-        assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        np.testing.assert_array_equal(a, b)
-    else:
-        assert a == b
 
 
 def test_what_was_saved_comes_back_with_its_types(tmp_path):

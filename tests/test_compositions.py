@@ -7,12 +7,6 @@ from conftest import draw, leaf
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, compositions, nn
 
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
 # What is applied to our tensors, to PyTorch's, and their shapes.
 CASES = {
     "softmax": (lambda x: tg.softmax(x), lambda t, x: t.softmax(x, -1), (4, 3)),

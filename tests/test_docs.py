@@ -3,11 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).parents[1]
 COMMAND = "python -W error -m pdoc -d markdown -o site tinygrad_bn"
 
 

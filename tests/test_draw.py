@@ -13,41 +13,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from conftest import SVG, texts_of
+from graphs import B, C, U, centered, normalized
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
 from tinygrad_bn.draw.layout import PAGE
 from tinygrad_bn.draw.scene import number
 
-SVG = "{http://www.w3.org/2000/svg}"
-U = np.array([[1, 0, 2], [3, 1, -1], [-2, 4, 0], [2, -1, 3]], float)
-B = np.array([0.5, -1, 2])
-C = np.array([[0.5, -1, 0.25], [-0.25, 0.75, 1], [1, 0.25, -0.5], [-0.5, 1.5, 0.5]])
 G = C.sum(axis=0)
 GRID = np.array([[1.0, 2.0], [3.0, 4.0]])
-GAMMA, BETA = np.array([1, 0.5, 2]), np.array([0.1, 0.2, -0.3])
-
-
-def biased_data():
-    b = Tensor(B, requires_grad=True, name="b")
-    return (Tensor(U, name="u") + b).named("x"), b
-
-
-def loss(y):
-    return (y * C).sum().named("L")
-
-
-def centered(treat=lambda mean: mean):
-    x, b = biased_data()
-    mean = x.mean(axis=0, keepdims=True).named("E[x]")
-    return loss((x - treat(mean)).named("x_hat")), b
-
-
-def normalized(normalize=tg.batch_norm, **settings):
-    x, b = biased_data()
-    gamma = Tensor(GAMMA, requires_grad=True, name="gamma")
-    beta = Tensor(BETA, requires_grad=True, name="beta")
-    return loss(normalize(x, gamma, beta, **settings)), b
 
 
 def network(**settings):
@@ -111,10 +86,6 @@ def tooltips_of(drawing):
     """What pointing shows; Graphviz makes every second space of a run unbreakable."""
     titles = (t.text for t in parsed(drawing).iter(f"{SVG}title"))
     return [title.replace("\xa0", " ") for title in titles]
-
-
-def texts_of(drawing):
-    return [t.text for t in parsed(drawing).iter(f"{SVG}text") if t.text]
 
 
 # --- The pictures' graphs as data -----------------------------------------------------
@@ -235,7 +206,7 @@ def test_a_gradient_whose_rows_sum_to_zero_is_dashed():
     streams = arrows_of(drawing)["x", "x − E[x]"]
     assert streams["Var[x]"].cancels and not streams["direct"].cancels
     assert "style=dashed" in drawing.source
-    legend = "".join(texts_of(drawing)).replace("\xa0", " ")
+    legend = "".join(texts_of(drawing.svg())).replace("\xa0", " ")
     assert "not 0, but sums to 0 over the batch" in legend
     alive = tg.draw(*centered())
     assert not any(s.cancels for a in scene_of(alive).arrows for s in a.streams)
@@ -344,7 +315,7 @@ def test_where_routes_of_a_bias_cancel_its_bar_tells_the_parts():
     assert bias.norm == 0
     assert [group for group, _ in bias.parts] == ["direct", "1.E[x]"]
     np.testing.assert_allclose([s for _, s in bias.parts], [size, size], rtol=1e-12)
-    texts = texts_of(tg.draw(L))
+    texts = texts_of(tg.draw(L).svg())
     assert "◆" in texts and "0" in texts
     L, _ = network(constants=("mean",))
     assert not any(bar.parts for b in scene_of(tg.draw(L)).boxes for bar in b.bars)
@@ -556,14 +527,14 @@ def test_a_hostile_name_draws_as_its_very_text_and_nothing_else(name):
     shown = REPLACED.get(name, name)
     L, a = named_graph(name)
     for drawing in (tg.draw(L, title=name), tg.draw(L, a, title=name)):
-        texts = texts_of(drawing)
+        texts = texts_of(drawing.svg())
         # In titles, and as the name of a box; formulas put more around it.
         assert texts.count(shown) >= 2
         assert any(t.startswith(shown + "2") for t in texts)
         root = parsed(drawing)
         assert not list(root.iter(f"{SVG}script"))
     panels = [tg.draw(L, title=f"{name}{i}") for i in range(2)]
-    texts = texts_of(tg.side_by_side(*panels, title=name))
+    texts = texts_of(tg.side_by_side(*panels, title=name).svg())
     assert {shown, f"{shown}0", f"{shown}1"} <= set(texts)
 
 
@@ -578,7 +549,7 @@ def test_a_hostile_name_stands_in_tooltips_as_its_very_text(name):
 def test_a_name_of_several_lines_is_drawn_in_several_lines(name):
     L, a = named_graph(name)
     for drawing in (tg.draw(L), tg.draw(L, a)):
-        texts = texts_of(drawing)
+        texts = texts_of(drawing.svg())
         assert "two" in texts and "lines" in texts
 
 
@@ -586,14 +557,14 @@ def test_a_name_of_several_lines_is_drawn_in_several_lines(name):
 def test_blank_names_draw_without_complaint_of_graphviz(name, capfd):
     L, a = named_graph(name)
     for drawing in (tg.draw(L, title=name), tg.draw(L, a, title=name)):
-        texts = texts_of(drawing)
+        texts = texts_of(drawing.svg())
         assert "∂L/∂" in "".join(texts)
     complaints = capfd.readouterr().err
     assert "rror" not in complaints
 
 
 def test_a_title_has_several_lines():
-    texts = texts_of(tg.draw(*centered(), title="first\nsecond\nthird"))
+    texts = texts_of(tg.draw(*centered(), title="first\nsecond\nthird").svg())
     first = texts.index("first")
     assert texts[first : first + 3] == ["first", "second", "third"]
 
@@ -602,11 +573,11 @@ def test_a_title_has_several_lines():
 
 SAME = """
 import sys; sys.path.insert(0, "tests")
-import test_draw as t, tinygrad_bn as tg
-L, model = t.network()
-print(tg.draw(*t.normalized()).source)
+import graphs, test_draw, tinygrad_bn as tg
+L, model = test_draw.network()
+print(tg.draw(*graphs.normalized()).source)
 print(tg.draw(L, open=("1",)).source)
-print(tg.draw_routes(*t.centered()).source)
+print(tg.draw_routes(*graphs.centered()).source)
 """
 
 
@@ -757,7 +728,7 @@ def test_values_stand_in_tooltips_on_boxes_and_streams():
 
 def test_every_text_of_the_legend_belongs_to_something_that_is_drawn():
     def legend(drawing):
-        texts = "".join(texts_of(drawing))
+        texts = "".join(texts_of(drawing.svg()))
         signs = "cut by stop_gradient", "trainable", "through E[x]", "through Var[x]"
         return [sign for sign in signs if sign in texts]
 

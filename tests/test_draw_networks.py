@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from test_draw import SVG, arrows_of, boxes_of, parsed, scene_of, texts_of, width_of
+from conftest import SVG, random_leaf, texts_of
+from test_draw import arrows_of, boxes_of, parsed, scene_of, width_of
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
@@ -325,7 +326,7 @@ def test_a_network_that_blew_up_shows_where():
     asked = tg.draw(loss, model[0].bias)
     for drawing in (everything, asked, tg.draw_routes(loss, model[0].bias)):
         assert parsed(drawing).tag == f"{SVG}svg"
-    assert "nan" in "".join(texts_of(asked))
+    assert "nan" in "".join(texts_of(asked.svg()))
     assert boxes_of(asked)["0.bias"].ledger.remark == "not finite"
 
 
@@ -369,11 +370,9 @@ def test_rounding_at_a_large_mean_is_shown_as_zero():
 def unusual_graphs():
     rng = np.random.default_rng(0)
 
-    def leaf(*shape, name):
-        return Tensor(rng.standard_normal(shape), requires_grad=True, name=name)
-
-    x, w, b = leaf(4, 3, name="x"), leaf(3, 2, name="w"), leaf(2, name="b")
-    gamma, c = leaf(3, name="gamma"), rng.standard_normal((4, 3))
+    x = random_leaf(rng, 4, 3, name="x")
+    w, b = random_leaf(rng, 3, 2, name="w"), random_leaf(rng, 2, name="b")
+    gamma, c = random_leaf(rng, 3, name="gamma"), rng.standard_normal((4, 3))
     normalized = tg.fused_batch_norm(x, gamma)
     cubed = (tg.fused_batch_norm(x, gamma) ** 3).sum().named("L")
     second = (tg.grad(cubed, x, create_graph=True) ** 2).sum().named("s")

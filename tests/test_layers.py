@@ -5,23 +5,10 @@ import copy
 
 import numpy as np
 import pytest
+from conftest import random_leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-def leaf(rng, *shape, dtype=float):
-    return Tensor(rng.standard_normal(shape), requires_grad=True, dtype=dtype)
 
 
 def assert_agrees_with_pytorch(torch, rng, ours, theirs, x, parameters):
@@ -131,7 +118,7 @@ def test_batch_norm_without_affine_keeps_the_dtype_of_its_input(
     rng, dtype, training, fused
 ):
     layer = nn.BatchNorm(3, affine=False, fused=fused).train(training)
-    x = leaf(rng, 6, 3, dtype=dtype)
+    x = random_leaf(rng, 6, 3, dtype=dtype)
     y = layer(x)
     assert y.dtype == dtype
     assert tg.grad(y, x, np.ones((6, 3))).dtype == dtype
@@ -187,7 +174,7 @@ def test_layer_norm_is_that_of_pytorch(torch, rng, shape, affine, bias):
 
 
 def test_the_gradients_of_layer_norm_are_right_to_second_order(rng):
-    inputs = leaf(rng, 3, 4), leaf(rng, 4), leaf(rng, 4)
+    inputs = random_leaf(rng, 3, 4), random_leaf(rng, 4), random_leaf(rng, 4)
     tg.check_gradients(functional.layer_norm, *inputs, order=2)
 
 
@@ -253,7 +240,7 @@ def test_dropout_draws_another_mask_at_each_call_and_the_same_from_one_seed():
 
 
 def test_dropout_returns_its_input_in_evaluation_and_for_p_0(rng):
-    x = leaf(rng, 5, 3)
+    x = random_leaf(rng, 5, 3)
     assert nn.Dropout(0.5).eval()(x) is x
     assert nn.Dropout(0)(x) is x
     np.testing.assert_array_equal(nn.Dropout(1)(x), np.zeros((5, 3)))
@@ -285,14 +272,14 @@ def test_flatten_is_that_of_pytorch(torch, rng, axes):
 
 
 def test_flatten_passes_the_gradient_on_and_takes_an_empty_batch(rng):
-    x, g = leaf(rng, 2, 3, 4), rng.standard_normal((2, 12))
+    x, g = random_leaf(rng, 2, 3, 4), rng.standard_normal((2, 12))
     d_x = tg.grad(nn.Flatten()(x), x, gradient=g)
     np.testing.assert_array_equal(d_x, g.reshape(2, 3, 4))
     assert nn.Flatten()(np.zeros((0, 3, 4))).shape == (0, 12)
 
 
 def test_identity_is_its_input(rng):
-    x = leaf(rng, 5, 3)
+    x = random_leaf(rng, 5, 3)
     assert nn.Identity()(x) is x
     assert nn.Identity().state_dict() == {}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import draw, leaf
+from conftest import draw, leaf, nodes_behind
 
 import tinygrad_bn as tg
 from tinygrad_bn import Primitive, Tensor, check_gradients, compositions, ops, tensor
@@ -237,17 +237,6 @@ CONSTANT = {ops.equal, ops.sign, ops.stop_gradient}
 
 def leaves_of(arrays, dtype=np.float64):
     return [Tensor(x, requires_grad=True, dtype=dtype) for x in arrays]
-
-
-def nodes_behind(y):
-    """All outputs of operations on the way to ``y``."""
-    nodes, waiting = set(), [y]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Tensor) and node.op is not None and node not in nodes:
-            nodes.add(node)
-            waiting.extend(node.inputs)
-    return nodes
 
 
 @pytest.mark.parametrize("case", ALL)

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import leaf
+from conftest import assert_same, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, optim
@@ -127,8 +127,7 @@ def test_parameters_of_several_blocks_are_updated_to_the_last(name, settings):
 
 @pytest.mark.slow
 @SETTINGS
-def test_steps_are_those_of_pytorch(name, settings):
-    torch = pytest.importorskip("torch")
+def test_steps_are_those_of_pytorch(torch, name, settings):
     parameters, coefficients = make_parameters(), make_coefficients()
     theirs = [torch.tensor(p.data, requires_grad=True) for p in parameters]
     optimizer = getattr(torch.optim, name)(theirs, **settings)
@@ -378,15 +377,6 @@ def train(model, optimizer, seed):
         optimizer.step()
 
 
-def assert_same_state(first, second):
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        if isinstance(value, dict):
-            assert_same_state(value, second[name])
-            continue
-        np.testing.assert_array_equal(value, second[name])
-
-
 @ALL
 def test_a_run_resumed_from_its_states_arrives_at_the_same_weights(make):
     model, optimizer = make_run(make)
@@ -401,10 +391,10 @@ def test_a_run_resumed_from_its_states_arrives_at_the_same_weights(make):
     resumed_optimizer.load_state_dict(states[1])
     assert resumed_optimizer.lr == 0.03
     train(resumed, resumed_optimizer, seed=2)
-    assert_same_state(model.state_dict(), resumed.state_dict())
-    assert_same_state(optimizer.state_dict(), resumed_optimizer.state_dict())
+    assert_same(model.state_dict(), resumed.state_dict())
+    assert_same(optimizer.state_dict(), resumed_optimizer.state_dict())
     for state, copied in zip(states, saved):
-        assert_same_state(state, copied)
+        assert_same(state, copied)
 
 
 def test_the_state_holds_what_accumulates_and_the_learning_rate():
@@ -439,7 +429,7 @@ def test_the_state_of_another_optimizer_is_refused_and_nothing_is_loaded():
         "loaded. unexpected: sum_g; velocity: expected (10,) float64, received (2,) "
         "int64."
     )
-    assert_same_state(optimizer.state_dict(), before)
+    assert_same(optimizer.state_dict(), before)
 
 
 @pytest.mark.parametrize(
@@ -469,7 +459,7 @@ def test_a_state_that_is_refused_changes_nothing(change, named):
         state["sum_gg"] = {**before["sum_gg"], "b": change["sum_gg"][:4]}
     with pytest.raises(ValueError):
         optimizer.load_state_dict(state)
-    assert_same_state(optimizer.state_dict(), before)
+    assert_same(optimizer.state_dict(), before)
 
 
 # --- Names ----------------------------------------------------------------------------
@@ -516,7 +506,7 @@ def test_the_state_with_names_is_a_dictionary_by_name(tmp_path):
     again = optim.Adam([("layer.bias", b), ("layer.weight", w)])
     again.load_state_dict(loaded)
     for key in ("sum_g", "sum_gg"):
-        assert_same_state(again.state_dict()[key], state[key])
+        assert_same(again.state_dict()[key], state[key])
     # Nothing in a state is shared with the optimizer.
     state["sum_g"]["layer.weight"][:] = 9
     assert optimizer.sum_g.max() == 2
@@ -545,7 +535,7 @@ def test_a_state_with_names_and_one_without_are_not_mixed():
             f"neither, but only the {only} has them. Make the optimizer from "
             f"module.{source}. Nothing was loaded."
         )
-        assert_same_state(optimizer.state_dict(), before)
+        assert_same(optimizer.state_dict(), before)
 
 
 def test_a_state_of_other_names_is_refused_with_a_list_of_them():
@@ -578,7 +568,7 @@ def test_a_copied_optimizer_keeps_its_names(make):
     assert optimizer_of_twin.names == [name for name, _ in model.named_parameters()]
     train(model, optimizer, seed=2)
     train(twin, optimizer_of_twin, seed=2)
-    assert_same_state(twin.state_dict(), model.state_dict())
+    assert_same(twin.state_dict(), model.state_dict())
 
 
 # --- Gradient clipping ----------------------------------------------------------------
@@ -600,8 +590,7 @@ def test_clipping_scales_all_gradients_to_the_norm(attached):
 
 
 @pytest.mark.slow
-def test_clipping_is_that_of_pytorch():
-    torch = pytest.importorskip("torch")
+def test_clipping_is_that_of_pytorch(torch):
     parameters = make_parameters()
     theirs = [torch.tensor(p.data, requires_grad=True) for p in parameters]
     for p, q in zip(parameters, theirs):
@@ -663,8 +652,7 @@ def test_gradients_that_are_not_finite_are_not_clipped(value):
         ),
     ],
 )
-def test_schedules_are_those_of_pytorch(schedule, name, settings):
-    torch = pytest.importorskip("torch")
+def test_schedules_are_those_of_pytorch(torch, schedule, name, settings):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
     theirs = getattr(torch.optim.lr_scheduler, name)(optimizer, **settings)
     for step in range(11):
@@ -691,18 +679,18 @@ def test_a_deep_copy_of_a_model_trains_independently(make):
     model, optimizer = make_run(make)
     train(model, optimizer, seed=1)
     twin = copy.deepcopy(model)
-    assert_same_state(twin.state_dict(), model.state_dict())
+    assert_same(twin.state_dict(), model.state_dict())
     assert [p.name for p in twin.parameters()] == [p.name for p in model.parameters()]
 
     before = model.state_dict()
     train(twin, make(twin.parameters()), seed=2)
-    assert_same_state(model.state_dict(), before)
+    assert_same(model.state_dict(), before)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert np.any(p.data != q.data)
 
     of_twin = twin.state_dict()
     train(model, optimizer, seed=3)
-    assert_same_state(twin.state_dict(), of_twin)
+    assert_same(twin.state_dict(), of_twin)
     assert np.any(model.state_dict()["0.weight"] != before["0.weight"])
 
 
@@ -718,9 +706,9 @@ def test_a_model_and_its_optimizer_copied_together_go_on_together(make, duplicat
     twin, optimizer_of_twin = duplicate((model, optimizer))
     before = model.state_dict()
     train(twin, optimizer_of_twin, seed=2)
-    assert_same_state(model.state_dict(), before)
+    assert_same(model.state_dict(), before)
     train(model, optimizer, seed=2)
-    assert_same_state(twin.state_dict(), model.state_dict())
+    assert_same(twin.state_dict(), model.state_dict())
 
 
 # --- Errors ---------------------------------------------------------------------------

@@ -6,21 +6,15 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow  # importing PyTorch takes seconds
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")

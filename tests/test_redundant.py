@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import Net
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
@@ -13,8 +14,7 @@ X = np.random.default_rng(0).standard_normal((16, 3))
 
 
 def linear(in_features, out_features, bias=True, seed=1):
-    rng = np.random.default_rng(seed)
-    return nn.Linear(in_features, out_features, bias=bias, rng=rng)
+    return nn.Linear(in_features, out_features, bias=bias, rng=seed)
 
 
 def shares(text):
@@ -23,18 +23,6 @@ def shares(text):
         r"direct ([+-]\d+\.\d+), via .* ([+-]\d+\.\d+);", text
     ).groups()
     return float(direct), float(through)
-
-
-class Net(nn.Module):
-    """Parameters, and a forward pass given as a function."""
-
-    def __init__(self, forward, **members):
-        for name, member in members.items():
-            setattr(self, name, member)
-        self.compute = forward
-
-    def forward(self, x):
-        return self.compute(self, x)
 
 
 def parameter(*values):

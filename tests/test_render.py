@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 
 import pytest
 from browser import accessibility_problems, browser, watch
+from conftest import SVG, texts_of
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor
 from tinygrad_bn.draw import NoRenderer
 
-SVG = "{http://www.w3.org/2000/svg}"
 MAGIC = {
     "png": b"\x89PNG\r\n\x1a\n",
     "pdf": b"%PDF-",
@@ -54,11 +54,6 @@ def renderer(request, monkeypatch):
 def no_renderer(monkeypatch):
     without_pygraphviz(monkeypatch)
     without_programs(monkeypatch)
-
-
-def texts_of(svg):
-    root = ElementTree.fromstring(svg)
-    return [text.text for text in root.iter(f"{SVG}text")]
 
 
 @pytest.mark.filterwarnings("ignore:a p.. needs a font")

@@ -4,38 +4,15 @@ import time
 
 import numpy as np
 import pytest
+from conftest import Net, leaf
+from graphs import GAMMA, B, C, U, biased_data, centered, loss, normalized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, routes
 
-U = np.array([[1, 0, 2], [3, 1, -1], [-2, 4, 0], [2, -1, 3]], float)
-B = np.array([0.5, -1, 2])
-C = np.array([[0.5, -1, 0.25], [-0.25, 0.75, 1], [1, 0.25, -0.5], [-0.5, 1.5, 0.5]])
-GAMMA, BETA = np.array([1, 0.5, 2]), np.array([0.1, 0.2, -0.3])
 E_X, VAR_X, BOTH = ("E[x]",), ("Var[x]",), ("Var[x]", "E[x]")
-
-
-def biased_data(dtype=float):
-    u = Tensor(U, name="u", dtype=dtype)
-    b = Tensor(B, requires_grad=True, name="b", dtype=dtype)
-    return (u + b).named("x"), b
-
-
-def loss(y, c=C):
-    return (y * c).sum().named("L")
-
-
-def centered(treat=lambda mean: mean):
-    x, b = biased_data()
-    mean = x.mean(axis=0, keepdims=True).named("E[x]")
-    return loss((x - treat(mean)).named("x_hat")), b
-
-
-def normalized(normalize=tg.batch_norm, **settings):
-    x, b = biased_data()
-    return loss(normalize(x, Tensor(GAMMA), Tensor(BETA), **settings)), b
 
 
 def by_gates(explanation):
@@ -454,17 +431,6 @@ def mlp(depth):
     return nn.Sequential(*blocks, linear(3))
 
 
-class Net(nn.Module):
-    """Members, and a forward pass given as a function."""
-
-    def __init__(self, forward, **members):
-        vars(self).update(members)
-        self.compute = forward
-
-    def forward(self, x):
-        return self.compute(self, x)
-
-
 def residual(depth):
     def forward(net, x):
         x = net.stem(x)
@@ -585,8 +551,8 @@ def test_the_calls_of_one_module_share_their_rows():
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_route_to_gamma_or_beta_does_not_pass_their_own_batch_norm(fused):
     model = nn.Sequential(nn.BatchNorm(8, fused=fused), linear(), nn.BatchNorm(8))
-    for leaf in (model[0].gamma, model[0].beta):
-        explanation = explained(model, leaf)
+    for parameter in (model[0].gamma, model[0].beta):
+        explanation = explained(model, parameter)
         assert [r.gates for r in explanation] == [
             (), ("2.E[x]",), ("2.Var[x]",), ("2.Var[x]", "2.E[x]")
         ]  # fmt: skip
@@ -768,12 +734,8 @@ def entries_of(y, b):
     return [cells for _, cells, _ in tg.explain(y, b).rows()]
 
 
-def leaf(values, dtype=float):
-    return Tensor(values, requires_grad=True, name="b", dtype=dtype)
-
-
 def test_infinity_is_shown_and_never_cancels():
-    b = leaf([1.0, 2.0])
+    b = leaf([1.0, 2.0], "b")
     explanation = tg.explain((b * [np.inf, 3]).sum(), b)
     assert [cells for _, cells, _ in explanation.rows()] == [["+inf", "+3.0000"]] * 2
     assert not explanation.cancels and explanation.scale == 3
@@ -786,7 +748,7 @@ def test_infinity_is_shown_and_never_cancels():
 
 
 def test_of_many_entries_those_that_are_not_finite_are_shown():
-    b = leaf(np.ones(9))
+    b = leaf(np.ones(9), "b")
     c = np.array([1, 2, np.nan, 4, 5, 6, 7, -np.inf, 9])
     explanation = tg.explain((b * c).sum(), b)
     assert explanation.heads() == ["[2]", "[6]", "[7]", "[8]", "norm"]
@@ -794,7 +756,7 @@ def test_of_many_entries_those_that_are_not_finite_are_shown():
 
 
 def test_an_exact_half_is_no_rounding_in_float16():
-    b = leaf([1.0, 2.0], np.float16)
+    b = leaf([1.0, 2.0], "b", np.float16)
     assert (
         entries_of((b * np.array([1, 0.5], np.float16)).sum(), b)
         == [["+1.0000", "+0.5000"]] * 2
@@ -802,19 +764,19 @@ def test_an_exact_half_is_no_rounding_in_float16():
 
 
 def test_what_nearly_cancels_does_not_cancel_in_float32():
-    b = leaf([1.0, 2.0], np.float32)
+    b = leaf([1.0, 2.0], "b", np.float32)
     explanation = tg.explain((b - (b * 0.9999).named("h")).sum(), b)
     assert not explanation.cancels
     assert [cells for _, cells, _ in explanation.rows()][-1] == ["+1.0e-04"] * 2
 
 
 def test_a_small_entry_beside_a_large_one_is_shown():
-    b = leaf([1.0, 2.0])
+    b = leaf([1.0, 2.0], "b")
     assert entries_of((b * [1, 1e-12]).sum(), b)[0] == ["+1.0000", "+1.0e-12"]
 
 
 def test_an_entry_in_which_only_rounding_arrives_is_zero():
-    b = leaf([1.0, 2.0])
+    b = leaf([1.0, 2.0], "b")
     c = np.array([[0.1, 1], [0.2, 1], [-0.3, 1]])
     assert c.sum(axis=0)[0] != 0
     x = np.zeros((3, 1)) + b
@@ -828,7 +790,7 @@ def test_the_route_through_the_variance_is_zero_whatever_rounding_makes_of_it(
 ):
     rng = np.random.default_rng(0)
     u = (rng.standard_normal((30, 3)) + mean).astype(dtype)
-    b = leaf(np.ones(3), dtype)
+    b = leaf(np.ones(3), "b", dtype)
     y = tg.batch_norm(u + b) * rng.standard_normal((30, 3)).astype(dtype)
     explanation = tg.explain(y.sum(), b)
     assert explanation.residue > 1e-4 * explanation.scale and explanation.cancels
@@ -837,7 +799,7 @@ def test_the_route_through_the_variance_is_zero_whatever_rounding_makes_of_it(
 
 
 def test_an_empty_batch_brings_nothing():
-    b = leaf([1.0, 2.0])
+    b = leaf([1.0, 2.0], "b")
     explanation = tg.explain((Tensor(np.zeros((0, 2))) + b).named("x").sum(), b)
     assert entries_of((Tensor(np.zeros((0, 2))) + b).sum(), b) == [["0", "0"]] * 2
     assert not explanation.cancels and explanation.scale == 0
@@ -1006,7 +968,7 @@ def test_what_misses_a_gate_is_the_gradient_with_that_tensor_held_constant(steps
 
 
 def test_the_last_of_many_rows_by_hand_sums_the_smallest():
-    b = leaf([1.0, -2.0, 0.5])
+    b = leaf([1.0, -2.0, 0.5], "b")
     h, names = b * 1, []
     for i in range(5):
         names.append(f"s{i}")

@@ -106,8 +106,7 @@ def test_memory_in_another_order_is_saved_by_value(path):
 
 
 @pytest.mark.slow
-def test_pytorch_loads_the_file_and_computes_the_same(path):
-    torch = pytest.importorskip("torch")
+def test_pytorch_loads_the_file_and_computes_the_same(torch, path):
     import safetensors.torch
 
     model = network().eval()
@@ -188,8 +187,7 @@ def test_arrays_in_the_layout_of_pytorch_are_not_saved_in_an_npz_file(path):
 
 
 @pytest.mark.slow
-def test_tensors_of_pytorch_are_transposed_and_renamed():
-    torch = pytest.importorskip("torch")
+def test_tensors_of_pytorch_are_transposed_and_renamed(torch):
     model, other = network(), network(seed=1)
     state = {
         entry.theirs: torch.tensor(
@@ -247,8 +245,7 @@ def test_names_of_this_engine_are_unexpected_among_values_of_pytorch(path):
 
 
 @pytest.mark.slow
-def test_tensors_that_numpy_cannot_read_are_refused():
-    torch = pytest.importorskip("torch")
+def test_tensors_that_numpy_cannot_read_are_refused(torch):
     state = {"weight": torch.ones(2, 2, dtype=torch.bfloat16), "bias": torch.ones(2)}
     with pytest.raises(TypeError, match=r"but 'weight' is torch\.bfloat16"):
         nn.Linear(2, 2).load_state_dict(state)

@@ -2,22 +2,12 @@
 
 import numpy as np
 import pytest
+from conftest import Net
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
 
 X = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
-
-
-class Net(nn.Module):
-    """Members, and a forward pass given as a function."""
-
-    def __init__(self, forward, **members):
-        vars(self).update(members)
-        self.compute = forward
-
-    def forward(self, x):
-        return self.compute(self, x)
 
 
 def test_a_summary_is_a_table_of_modules():

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import assert_same
 
 import tinygrad_bn as tg
 import train_mlp
@@ -36,16 +37,7 @@ def run(folder, *options):
 
 
 def assert_same_run(a, b):
-    assert_same_state({**a, "options": None}, {**b, "options": None})
-
-
-def assert_same_state(a, b):
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for name in a:
-            assert_same_state(a[name], b[name])
-    else:
-        np.testing.assert_array_equal(a, b)
+    assert_same({**a, "options": None}, {**b, "options": None})
 
 
 # --- It learns ------------------------------------------------------------------------

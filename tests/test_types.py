@@ -13,11 +13,11 @@ from types import FunctionType, ModuleType
 import numpy as np
 import pytest
 import user_program
+from conftest import ROOT
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = Path(tg.__file__).parent
 
 
