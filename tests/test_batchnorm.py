@@ -55,6 +55,32 @@ def test_graph_and_fused_agree_in_value_and_in_first_and_second_order(case):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((5,), (0,)),
+        ((4, 3), (0,)),
+        ((4, 3), (1,)),
+        ((4, 3), (0, 1)),
+        ((3, 4, 2), (0, 2)),
+    ],
+)
+def test_the_fused_operation_agrees_with_its_definition_for_any_axes(shape, axes):
+    rng = np.random.default_rng(0)
+    channels = tuple(n for i, n in enumerate(shape) if i not in axes)
+    values = rng.standard_normal(shape), rng.standard_normal((2, *channels))
+    g = rng.standard_normal(shape)
+    found = []
+    for function in tg.batch_norm, tg.fused_batch_norm:
+        x, gamma, beta = leaf(values[0]), leaf(values[1][0]), leaf(values[1][1])
+        y = function(x, gamma, beta, axes=axes)
+        y.backward(g)
+        assert y.shape == shape
+        found.append([y.data, x.grad, gamma.grad, beta.grad])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
 def test_graph_and_fused_agree_in_float64_as_far_as_a_mean_of_10_000_lets_them():
     """The mean is rounded to 2e-12 there, which only the fused one takes out again."""
     case = 1e4 + draw(256, 3), (0,), draw(3, seed=1)
@@ -487,6 +513,26 @@ def test_differentiating_twice_does_not_update_the_running_statistics_again():
         assert module.running.updates == 1
 
 
+@pytest.mark.parametrize("bn", BOTH)
+@pytest.mark.parametrize("given", ["mean", "var"])
+def test_given_statistics_are_not_those_of_a_batch(bn, given):
+    running = RunningStatistics(2, dtype=float)
+    x = np.random.default_rng(0).standard_normal((4, 2)) + 3
+    bn(x, running=running, **{given: np.full(2, 0.5)})
+    assert running.mean.tolist() == [0, 0]
+    assert running.var.tolist() == [1, 1]
+    assert running.updates == 0
+
+
+@pytest.mark.parametrize("bn", BOTH)
+def test_a_batch_of_half_precision_is_counted_in_the_running_statistics(bn):
+    running = RunningStatistics(1, momentum=0.5)
+    bn(Tensor(np.float16([[1], [3]])), running=running)
+    assert running.mean.tolist() == [1]  # half of 0 + 2
+    assert running.var.tolist() == [1.5]  # half of 1 + 2, the unbiased variance
+    assert running.updates == 1
+
+
 # --- Errors ---------------------------------------------------------------------------
 
 X = Tensor(draw(4, 3), name="x")
@@ -517,6 +563,10 @@ ONE_PER_CHANNEL = (
         (
             {"eps": float("nan")},
             "batch_norm: eps must be finite and at least 0, but nan was received.",
+        ),
+        (
+            {"eps": float("inf")},
+            "batch_norm: eps must be finite and at least 0, but inf was received.",
         ),
         ({"gamma": np.ones(4)}, ONE_PER_CHANNEL.format("gamma")),
         ({"beta": np.ones(4)}, ONE_PER_CHANNEL.format("beta")),

@@ -755,6 +755,24 @@ def test_a_wrong_state_is_refused_with_a_list_of_all_that_is_wrong():
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.ones((3, 2)),
+        np.ones(3),
+        np.ones((2, 3), np.float32),
+        np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3)),
+    ],
+)
+def test_the_state_of_a_module_must_have_the_right_shapes_and_dtypes(wrong):
+    module = nn.Linear(2, 3, dtype=float)
+    before = module.state_dict()
+    expected = r"weight: expected (\(2, 3\) float64|an array without a mask)"
+    with pytest.raises(ValueError, match=expected):
+        module.load_state_dict(before | {"weight": wrong, "bias": np.ones(3)})
+    np.testing.assert_equal(module.state_dict(), before)
+
+
 # --- Scopes ---------------------------------------------------------------------------
 
 

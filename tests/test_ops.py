@@ -506,6 +506,22 @@ def test_a_negative_base_with_a_whole_exponent_has_a_gradient():
     np.testing.assert_array_equal(tg.grad((x**3).sum(), x).data, [12, 27])
 
 
+def test_the_maximum_over_one_axis_leaves_another_long_one_alone():
+    values = np.random.default_rng(0).standard_normal((300, 2))
+    x = leaf(values)
+    y = x.max(axis=1)
+    np.testing.assert_array_equal(y.data, values.max(axis=1))
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, values == values.max(1, keepdims=True))
+
+
+def test_a_power_of_zero_to_the_zero_has_finite_derivatives_of_second_order():
+    x, n = leaf(0.0), leaf(0.0)
+    (slope,) = tg.grad(x**n, [x], create_graph=True)
+    assert slope.item() == 0
+    assert tg.grad(slope, n).item() == 1
+
+
 # --- NumPy on the left ----------------------------------------------------------------
 
 
@@ -711,6 +727,19 @@ def test_axes_and_lengths_may_be_numpy_integers():
     axis, length = np.argmax([0, 1]), np.int64(6)
     np.testing.assert_array_equal(x.sum(axis=axis).data, x.data.sum(axis=1))
     assert x.reshape(length).shape == (6,)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_the_mean_of_nothing_is_not_a_number(axis):
+    y = Tensor(np.zeros((0, 2))).mean(axis)
+    assert np.isnan(y.data).all()
+    assert y.shape == np.zeros((0, 2)).sum(axis).shape
+
+
+def test_relu_of_booleans_counts():
+    y = tg.relu(Tensor([True, False]))
+    assert (y.dtype, y.data.tolist()) == (np.dtype(int), [1, 0])
+    assert tg.relu(np.array([True])).dtype == int
 
 
 # --- Shapes that do not fit -----------------------------------------------------------

@@ -462,6 +462,19 @@ def test_a_state_that_is_refused_changes_nothing(change, named):
     assert_same(optimizer.state_dict(), before)
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda p: optim.SGD(p, 0.1, 0.9), "velocity"), (optim.Adam, "sum_gg")],
+)
+def test_the_state_of_an_optimizer_must_have_the_right_shapes(make, name):
+    optimizer = make([leaf([1.0, 2.0])])
+    before = optimizer.state_dict()
+    for wrong in np.ones(1), np.ones(3), np.ones(()):
+        with pytest.raises(ValueError, match="Nothing was loaded"):
+            optimizer.load_state_dict(before | {name: wrong, "lr": 5.0})
+    np.testing.assert_equal(optimizer.state_dict(), before)
+
+
 # --- Names ----------------------------------------------------------------------------
 
 
@@ -866,6 +879,12 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
             id="momentum above 1",
         ),
         pytest.param(
+            lambda: optim.SGD([W], lr=0.1, momentum=-0.5),
+            ValueError,
+            "SGD: momentum must be in [0, 1], but -0.5 was received.",
+            id="momentum negative",
+        ),
+        pytest.param(
             lambda: optim.SGD([W], lr=0.1, momentum=float("nan")),
             ValueError,
             "SGD: momentum must be in [0, 1], but nan was received.",
@@ -895,6 +914,16 @@ def test_errors_say_what_must_hold_and_what_was_received(call, error, text):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("beta", [-0.5, 1.0, np.nan])
+@pytest.mark.parametrize("i", [0, 1])
+def test_betas_outside_0_to_1_are_refused(beta, i):
+    betas = [0.5, 0.5]
+    betas[i] = beta
+    with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\)"):
+        optim.Adam([leaf([1.0])], betas=betas)
+    optim.Adam([leaf([1.0])], betas=(0, 0))
 
 
 def test_a_learning_rate_that_is_refused_changes_nothing():

@@ -71,6 +71,16 @@ def test_a_route_that_brings_nothing_anyway_is_given_no_reason():
     assert [route.note for route in tg.explain((a + zero).sum(), a)] == ["", ""]
 
 
+def test_only_a_route_that_is_zero_is_said_to_be_so_because_its_rows_sum_to_zero():
+    b = leaf(np.zeros(2), "b")
+    c = np.array([[1.0, 2.0], [-1.0, -2.0]])
+    nothing = tg.explain(((np.ones((2, 2)) + b) * c).sum(), b)
+    assert ROWS in str(nothing)
+    something = tg.explain(((np.ones((2, 2)) + b) * c).sum() + b.sum(), b)
+    assert ROWS not in str(something)
+    assert [route.gradient.tolist() for route in something] == [[1, 1]]
+
+
 def test_batch_norm_prints_the_table_of_the_design():
     explanation = tg.explain(*normalized())
     assert str(explanation) == (

@@ -13,7 +13,7 @@ from conftest import draw, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, ops, optim
-from tinygrad_bn.clock import clock
+from tinygrad_bn.clock import Clock, clock
 from tinygrad_bn.errors import describe
 from tinygrad_bn.scopes import state
 from tinygrad_bn.tape import private_copy
@@ -466,6 +466,12 @@ def test_a_gradient_of_what_is_no_tensor_is_an_error():
     assert str(error.value) == (
         "grad(y, wrt): wrt must be tensors, but it contains 'w'."
     )
+
+
+@pytest.mark.parametrize(("y", "wrt"), [(3.0, leaf([1.0])), (leaf([1.0]) * 2, None)])
+def test_grad_demands_a_tensor_and_something_to_differentiate_by(y, wrt):
+    with pytest.raises(TypeError, match="y must be a tensor and wrt one or several"):
+        tg.grad(y, wrt)
 
 
 # --- 8. no_grad, stop_gradient, detach ------------------------------------------------
@@ -1043,6 +1049,19 @@ def test_a_fused_operation_of_a_tensor_and_what_was_made_of_it_is_right_twice():
     tg.check_gradients(lambda x: product(x, x), draw(3))
 
 
+def test_a_fused_operation_may_have_many_inputs():
+    # Python has a single object for each number up to 256, and `is` compares objects.
+    add = tg.Fused(
+        "add",
+        lambda *inputs: (sum(inputs), None),
+        lambda g, saved, needs, *inputs: [g] * len(inputs),
+        definition=lambda *inputs: sum(inputs),
+    )
+    inputs = [leaf([1.0]) for _ in range(300)]
+    add(*inputs).backward()
+    assert all(x.grad.tolist() == [1] for x in inputs)
+
+
 def test_operations_say_what_they_are():
     assert repr(ops.add) == "<elementwise add>"
     assert repr(counting_cube([])) == "<fused cube>"
@@ -1071,9 +1090,15 @@ def test_a_changed_leaf_does_not_reach_a_gradient_through_a_view():
 
 
 def test_a_copy_of_an_output_is_as_read_only_as_the_output():
-    y = copy.deepcopy(tg.exp(leaf([0.0])))
-    with pytest.raises(TypeError, match="only leaves can be assigned to"):
-        y[0] = 100
+    y = tg.exp(leaf([0.0]))
+    for duplicate in copy.copy(y), copy.deepcopy(y):
+        with pytest.raises(TypeError, match="only leaves can be assigned to"):
+            duplicate[0] = 100
+        with pytest.raises(ValueError, match="read-only"):
+            duplicate.data[0] = 5
+    x = copy.deepcopy(leaf([1.0]))
+    x.data[0] = 5  # A leaf's array can be written to.
+    assert x.item() == 5
 
 
 def test_a_shallow_copy_of_a_leaf_has_its_own_values():
@@ -1107,19 +1132,20 @@ def test_a_tensor_with_a_gradient_cannot_be_written_into_a_leaf():
     )
 
 
-def test_a_fused_backward_must_return_a_gradient_for_every_input():
+@pytest.mark.parametrize("returned", [1, 3])
+def test_a_fused_backward_must_return_one_gradient_per_input(returned):
     def forward(a, b):
         return a * b, None
 
     def backward(g, saved, needs, a, b):
-        return (g * b,)
+        return [g * b] * returned
 
     broken = tg.Fused("broken", forward, backward, definition=lambda a, b: a * b)
     with pytest.raises(ValueError) as error:
         broken(leaf([1.0]), leaf([2.0])).sum().backward()
     assert str(error.value) == (
         "broken: backward must return one gradient per input, but for 2 inputs it "
-        "returned 1. Return None where none is needed."
+        f"returned {returned}. Return None where none is needed."
     )
 
 
@@ -1183,13 +1209,14 @@ def test_a_copy_of_a_leaf_has_a_gradient_of_its_own():
 
 
 def test_a_gradient_of_another_shape_cannot_be_assigned():
-    p = leaf([1.0, 2.0], "p")
-    with pytest.raises(ValueError) as error:
-        p.grad = np.zeros(3)
-    assert str(error.value) == (
-        "tensor.grad = values: a gradient must have the shape of its tensor, but "
-        "'p'(2,) received one of (3,). Set .grad to None to clear it."
-    )
+    p = leaf(np.zeros((2, 3)), "p")
+    for shape in (3,), (), (3, 2):
+        with pytest.raises(ValueError) as error:
+            p.grad = np.ones(shape)
+        assert str(error.value) == (
+            "tensor.grad = values: a gradient must have the shape of its tensor, but "
+            f"'p'(2, 3) received one of {shape}. Set .grad to None to clear it."
+        )
     assert p.grad is None
 
 
@@ -1241,6 +1268,15 @@ def test_a_private_copy_copies_everything_that_can_change():
 
 
 # --- Copies and timestamps ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timestamp", [10, 11])
+def test_the_clock_passes_by_a_timestamp_and_never_goes_back(timestamp):
+    clock = Clock()
+    clock.pass_by(timestamp)
+    assert clock.tick() == timestamp + 1
+    clock.pass_by(5)
+    assert clock.tick() > timestamp + 1
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
