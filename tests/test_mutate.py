@@ -1,14 +1,14 @@
 """The mutation run: its sample is fixed, and its report counts what survived."""
 
-import sys
-from pathlib import Path
+import importlib
 
 import pytest
 
-pytest.importorskip("cosmic_ray")
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-import mutate
+@pytest.fixture(scope="module")
+def mutate():
+    pytest.importorskip("cosmic_ray")
+    return importlib.import_module("mutate")
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def project(tmp_path, monkeypatch):
     return path
 
 
-def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(project):
+def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(mutate, project):
     everything = [mutate.key(m) for m in mutate.sample("optim", 1)]
     half = [mutate.key(m) for m in mutate.sample("optim", 0.5)]
     assert {*half} < {*everything}
@@ -32,7 +32,7 @@ def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(project):
     assert sum("NumberReplacer" in name for name in everything) == 2
 
 
-def test_a_result_counts_until_the_file_changes(project):
+def test_a_result_counts_until_the_file_changes(mutate, project):
     def first():
         return mutate.key(mutate.sample("optim", 1)[0])
 
@@ -44,7 +44,7 @@ def test_a_result_counts_until_the_file_changes(project):
     assert first().split()[1:] == before.split()[1:]
 
 
-def test_the_report_lists_survivors_and_gives_the_score():
+def test_the_report_lists_survivors_and_gives_the_score(mutate):
     results = {
         "a": {"how": "killed", "line": 1, "diff": []},
         "b": {"how": "survived", "line": 7, "diff": ["-x + 1", "+x - 1"]},

@@ -23,9 +23,11 @@ from tinygrad_bn.tape import private_copy
 def no_collector():
     """Whatever is freed in such a test is freed because nothing refers to it."""
     gc.collect()
+    gc.freeze()  # Later collections look only at what is made from here on.
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def tensors_behind(y):
