@@ -6,7 +6,6 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-import sklearn.datasets
 from matplotlib.figure import Figure
 
 from parts.train_mlp import plots
@@ -16,8 +15,10 @@ from support import data
 
 
 def test_every_digit_is_used_either_for_training_or_for_testing():
+    from sklearn.datasets import load_digits  # It takes a second.
+
     digits = data.digits()
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
+    x, y = load_digits(return_X_y=True)
     ours = np.r_[
         np.c_[digits.train_x, digits.train_y], np.c_[digits.test_x, digits.test_y]
     ]
@@ -243,7 +244,7 @@ def test_mnist_is_fetched_if_no_folder_is_named(monkeypatch):
         assert options["return_X_y"] is True
         return np.broadcast_to(labels[:, None], (70000, 784)), labels.astype(str)
 
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     mnist = data.mnist()
     assert (mnist.train_x.shape, mnist.test_x.shape) == ((60000, 784), (10000, 784))
     np.testing.assert_array_equal(mnist.train_y, labels[:60000])
@@ -257,7 +258,7 @@ def test_if_mnist_cannot_be_fetched_the_error_says_what_else_to_do(monkeypatch):
     def fetch(*_, **__):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     with pytest.raises(OSError) as caught:
         data.mnist()
     assert str(caught.value) == (

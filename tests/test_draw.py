@@ -4,6 +4,7 @@ Rendering starts a process, which takes much longer than drawing. So tests that 
 SVG parse it once, or render several drawings side by side.
 """
 
+import functools
 import os
 import re
 import subprocess
@@ -452,6 +453,7 @@ def test_routes_draw_as_chains_with_what_arrives_and_a_total():
 # --- Any tensor draws -----------------------------------------------------------------
 
 
+@functools.cache
 def odd_graphs():
     wild = Tensor([np.nan, np.inf, -np.inf, 1.0], requires_grad=True, name="wild")
     empty = Tensor(np.zeros((0, 3)), requires_grad=True, name="empty")
@@ -559,10 +561,11 @@ def test_a_name_of_several_lines_is_drawn_in_several_lines(name):
         assert "two" in texts and "lines" in texts
 
 
-@pytest.mark.parametrize("name", ["", " ", "\t", "\n", " \t\n", "  a", "a\tb"])
-def test_blank_names_and_titles_can_be_drawn(name):
-    drawings = all_drawings(*named_graph(name), title=name)
-    assert "∂L/∂" in "".join(texts_of(drawings.svg()))
+def test_blank_names_and_titles_can_be_drawn():
+    names = ["", " ", "\t", "\n", " \t\n", "  a", "a\tb"]
+    drawings = [all_drawings(*named_graph(name), title=name) for name in names]
+    texts = texts_of(tg.side_by_side(*drawings).svg())
+    assert "".join(texts).count("∂L/∂") >= len(names)
 
 
 def test_a_title_has_several_lines():
@@ -618,9 +621,15 @@ KINDS = {
 }
 
 
+@functools.cache
+def rendered(which):
+    drawing = KINDS[which]()
+    return drawing, drawing.svg()
+
+
 @pytest.mark.parametrize("which", KINDS)
 def test_an_svg_has_no_ids_that_another_may_repeat_and_points_nowhere(which):
-    text = KINDS[which]().svg()
+    _, text = rendered(which)
     assert 'id="' not in re.sub(r'data-\w+="[^"]*"', "", text)
     assert "<!DOCTYPE" not in text and "href" not in text and "<script" not in text
     assert "<image" not in text and "url(" not in text
@@ -640,7 +649,7 @@ def marked(root, *names, without=()):
 
 @pytest.mark.parametrize("which", KINDS)
 def test_every_box_arrow_and_stream_of_a_scene_can_be_addressed(which):
-    drawing = KINDS[which]()
+    drawing, text = rendered(which)
     boxes, arrows, streams = [], [], []
     for i, scene in enumerate(drawing.panels):
         boxes += [(str(i), str(box.key)) for box in scene.boxes]
@@ -649,7 +658,7 @@ def test_every_box_arrow_and_stream_of_a_scene_can_be_addressed(which):
             arrows.append(ends)
             streams += [(*ends, stream.group) for stream in arrow.streams]
     ends = ("panel", "arrow", "tail", "head")
-    root = parsed(drawing)
+    root = ElementTree.fromstring(text)
     assert sorted(marked(root, "panel", "box", without=["row"])) == sorted(boxes)
     assert sorted(marked(root, *ends, without=["stream"])) == sorted(arrows)
     assert sorted(marked(root, *ends, "group")) == sorted(streams)

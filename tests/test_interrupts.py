@@ -116,7 +116,9 @@ OPTIMIZERS = {
 }
 
 
-@pytest.fixture(params=OPTIMIZERS)
+@pytest.fixture(
+    params=["sgd", pytest.param("momentum", marks=pytest.mark.slow), "adam"]
+)
 def make_optimizer(request, monkeypatch):
     monkeypatch.setattr(optimizer, "BLOCK", 5)
     return OPTIMIZERS[request.param]

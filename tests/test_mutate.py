@@ -4,6 +4,9 @@ import importlib
 
 import pytest
 
+# Importing cosmic_ray takes half a second.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def mutate():

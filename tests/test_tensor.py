@@ -298,6 +298,7 @@ def test_a_network_has_derivatives_of_third_order():
 # --- 6. Walks never recurse -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_100_000_operations_go_forward_and_backward_and_are_freed(no_collector):
     x = leaf(1.0)
     y = x
