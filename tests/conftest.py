@@ -23,6 +23,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 sys.path[:0] = [str(EXAMPLES), str(ROOT / "tools")]
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"torch", "jax"} & {*item.fixturenames}:
+            item.add_marker("peers")
+
+
 def draw(*shape, seed=0):
     """Random numbers, the same for the same shape and seed."""
     return np.random.default_rng(seed).standard_normal(shape)

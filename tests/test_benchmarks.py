@@ -57,6 +57,7 @@ def test_every_contestant_agrees_with_the_handwritten_step_in_float32(case, cont
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize(("library", "peer"), [("torch", Torch), ("jax", Jax)])
 def test_other_libraries_take_the_same_steps(case, library, peer):
@@ -70,6 +71,7 @@ def test_other_libraries_take_the_same_steps(case, library, peer):
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 def test_jax_updates_the_running_statistics():
     pytest.importorskip("jax")
     case = CASES["mnist-sgd"]

@@ -27,6 +27,7 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_code_of_the_readme_runs(run, number):
     run(BLOCKS[number])
@@ -48,6 +49,7 @@ def test_the_primitive_of_the_readme_is_the_integral_of_the_sigmoid(run):
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 def test_the_redundant_bias_of_the_pytorch_network_is_found(run, capsys):
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
