@@ -81,7 +81,7 @@ def test_the_fused_operation_agrees_with_its_definition_for_any_axes(shape, axes
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
-def test_graph_and_fused_agree_in_float64_as_far_as_a_mean_of_10_000_lets_them():
+def test_graph_and_fused_agree_in_float64_within_the_rounding_of_a_mean_of_10_000():
     """The mean is rounded to 2e-12 there, which only the fused one takes out again."""
     case = 1e4 + draw(256, 3), (0,), draw(3, seed=1)
     graph, fused = (to_second_order(bn, *case) for bn in BOTH)
@@ -152,7 +152,7 @@ def test_gamma_and_beta_may_be_left_out(bn, given):
 @pytest.mark.parametrize(
     "bn, tolerance", [(tg.batch_norm, 8e-3), (tg.fused_batch_norm, 1e-5)]
 )
-def test_float32_data_with_a_large_mean_are_normalized_well(bn, tolerance):
+def test_float32_data_with_a_large_mean_are_normalized_accurately(bn, tolerance):
     x = (1e4 + draw(256, 64)).astype(np.float32)
     exact = tg.batch_norm(x.astype(np.float64)).data
     x_hat = bn(Tensor(x)).data
@@ -180,7 +180,7 @@ def test_the_statistics_are_named_tensors_on_the_tape_of_the_definition():
     np.testing.assert_allclose(named["Var[x]"].data, var, rtol=1e-14)
 
 
-def test_the_fused_operation_is_one_operation_with_the_definition_as_its_definition():
+def test_fused_batch_norm_is_one_operation_that_refers_to_its_definition():
     x = leaf(draw(4, 3))
     y = tg.fused_batch_norm(x)
     assert isinstance(y.op, tg.Fused) and tg.tape(y) == [y]
@@ -190,7 +190,7 @@ def test_the_fused_operation_is_one_operation_with_the_definition_as_its_definit
     assert "E[x]" in {t.name for t in tg.tape(again)}
 
 
-def test_only_needed_gradients_are_computed_by_the_fused_operation():
+def test_the_fused_operation_computes_only_the_gradients_that_are_needed():
     x, gamma = draw(8, 3), leaf(draw(3))
     y = tg.fused_batch_norm(x, gamma, draw(3))
     assert y.requires_grad
@@ -208,7 +208,7 @@ def operations_behind(*tensors):
     return {node.op for node in nodes_behind(*tensors)}
 
 
-def test_the_derivatives_of_every_order_use_the_primitives_of_batch_norm_only():
+def test_derivatives_of_every_order_use_only_the_primitives_of_batch_norm():
     leaves = [leaf(draw(8, 3)), leaf(draw(3, seed=1)), leaf(draw(3, seed=2))]
     outputs = [tg.batch_norm(*leaves)]
     of_batch_norm = operations_behind(*outputs)
@@ -315,7 +315,9 @@ def test_a_bias_in_evaluation_mode_gets_its_direct_gradient(bn):
 
 
 @pytest.mark.parametrize("bn", BOTH)
-def test_a_bias_with_relu_between_gets_the_gradient_of_the_active_rows(bn):
+def test_a_bias_separated_from_batch_norm_by_relu_gets_the_gradient_of_the_active_rows(
+    bn,
+):
     b, x = leaf(B), leaf(np.maximum(U + B, 0))
     d_b = tg.grad(bn(tg.relu(U + b), GAMMA), b, gradient=G).data
     d_x = tg.grad(bn(x, GAMMA), x, gradient=G).data
@@ -323,7 +325,7 @@ def test_a_bias_with_relu_between_gets_the_gradient_of_the_active_rows(bn):
     assert (np.abs(d_b) > 1e-3 * DIRECT).all()
 
 
-def test_a_bias_gets_its_direct_gradient_if_the_mean_is_taken_for_a_constant():
+def test_a_bias_gets_its_direct_gradient_if_the_mean_is_treated_as_a_constant():
     expected = (GAMMA * INV_STD * G).sum(0)
     for constants in (("mean",), ("mean", "var")):
         d_b = bias_gradient(tg.batch_norm, constants=constants)
@@ -331,7 +333,7 @@ def test_a_bias_gets_its_direct_gradient_if_the_mean_is_taken_for_a_constant():
     assert (np.abs(expected) > 0.01 * DIRECT).all()
 
 
-def test_a_bias_gets_no_gradient_if_only_the_variance_is_taken_for_a_constant():
+def test_a_bias_gets_no_gradient_if_only_the_variance_is_treated_as_a_constant():
     d_b = bias_gradient(tg.batch_norm, constants=("var",))
     assert (np.abs(d_b) < 1e-15 * DIRECT).all()
 
@@ -340,7 +342,7 @@ def test_a_bias_gets_no_gradient_if_only_the_variance_is_taken_for_a_constant():
 
 
 @pytest.mark.parametrize("constants", [("mean",), ("var",), ("mean", "var"), ()])
-def test_constants_change_gradients_and_not_values(constants):
+def test_constants_change_gradients_but_not_values(constants):
     x = leaf(draw(16, 3))
     y = tg.batch_norm(x, constants=constants)
     np.testing.assert_array_equal(y.data, tg.batch_norm(x).data)
@@ -357,7 +359,7 @@ def test_constants_change_gradients_and_not_values(constants):
 
 
 @pytest.mark.parametrize("constants", [("mean",), ("var",), ("mean", "var")])
-def test_gradients_that_take_statistics_for_constants_are_wrong(constants):
+def test_treating_statistics_as_constants_gives_wrong_gradients(constants):
     with pytest.raises(AssertionError, match="order 1, input 0 'x'"):
         tg.check_gradients(lambda x: tg.batch_norm(x, constants=constants), draw(8, 3))
 
@@ -403,7 +405,7 @@ def test_one_given_statistic_leaves_the_other_to_the_batch(bn):
 
 
 @pytest.mark.parametrize("bn", BOTH)
-def test_evaluation_mode_has_gradients_and_takes_single_rows(bn):
+def test_evaluation_mode_has_gradients_and_accepts_single_rows(bn):
     statistics = {"mean": draw(3, seed=1), "var": np.array([0.5, 1.0, 2.0])}
     for n in (1, 5):
         tg.check_gradients(
@@ -470,7 +472,7 @@ def test_without_momentum_the_average_is_cumulative():
         assert module.running.updates == 4
 
 
-def test_running_statistics_count_all_axes_averaged_over():
+def test_running_statistics_use_all_axes_that_are_averaged_over():
     x = draw(2, 3, 4, 5)
     for module in modules(momentum=1, axes=(0, 2, 3)):
         module(Tensor(x))
@@ -515,7 +517,7 @@ def test_differentiating_twice_does_not_update_the_running_statistics_again():
 
 @pytest.mark.parametrize("bn", BOTH)
 @pytest.mark.parametrize("given", ["mean", "var"])
-def test_given_statistics_are_not_those_of_a_batch(bn, given):
+def test_given_statistics_do_not_update_the_running_statistics(bn, given):
     running = RunningStatistics(2, dtype=float)
     x = np.random.default_rng(0).standard_normal((4, 2)) + 3
     bn(x, running=running, **{given: np.full(2, 0.5)})
@@ -525,7 +527,7 @@ def test_given_statistics_are_not_those_of_a_batch(bn, given):
 
 
 @pytest.mark.parametrize("bn", BOTH)
-def test_a_batch_of_half_precision_is_counted_in_the_running_statistics(bn):
+def test_a_float16_batch_updates_the_running_statistics(bn):
     running = RunningStatistics(1, momentum=0.5)
     bn(Tensor(np.float16([[1], [3]])), running=running)
     assert running.mean.tolist() == [1]  # half of 0 + 2
@@ -627,14 +629,14 @@ def test_batch_norm_takes_one_gamma_per_channel_in_both_definitions(definition):
             definition(grid, gamma)
 
 
-def test_what_backward_needs_is_saved_only_if_it_can_run():
+def test_fused_batch_norm_saves_arrays_only_if_backward_can_run():
     x = leaf([[1.0], [2.0]])
     assert tg.fused_batch_norm(x).saved is not None
     with tg.no_grad():
         assert tg.fused_batch_norm(x).saved is None
 
 
-def test_integers_are_normalized_alike_by_both_definitions():
+def test_both_definitions_normalize_integers_in_the_same_way():
     x = Tensor([[1, 2], [3, 5], [4, 4]])
     ours = tg.fused_batch_norm(x).data, tg.batch_norm(x).data
     np.testing.assert_allclose(*ours, atol=1e-14)

@@ -76,7 +76,7 @@ def test_the_same_state_makes_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", [optim.Adam, lambda p: optim.SGD(p, 0.1, 0.9)])
-def test_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
+def test_training_resumed_from_a_checkpoint_ends_like_an_uninterrupted_run(
     tmp_path, optimizer
 ):
     rng = np.random.default_rng(0)
@@ -205,7 +205,7 @@ def test_what_cannot_be_saved_is_refused_by_name_before_anything_is_written(
 
 
 @pytest.mark.parametrize("key", ["a/b", "a\\b", "a\nb", "a\0b", "", ".", "..", 3])
-def test_a_key_that_would_be_mistaken_for_another_place_is_refused(tmp_path, key):
+def test_a_key_that_is_not_a_plain_name_is_refused(tmp_path, key):
     with pytest.raises(ValueError) as caught:
         tg.save(tmp_path / "a.npz", model={key: 1})
     assert str(caught.value) == (
@@ -224,7 +224,7 @@ def test_saving_into_a_folder_that_does_not_exist_says_so(tmp_path):
     )
 
 
-def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+def test_saving_to_the_path_of_a_folder_is_an_error_that_names_it(tmp_path):
     with pytest.raises(IsADirectoryError) as caught:
         tg.save(tmp_path, epoch=1)
     assert str(caught.value) == (
@@ -287,7 +287,7 @@ def test_on_windows_no_process_is_asked_whether_it_is_running(monkeypatch):
         assert not checkpoint._is_another(os.getpid())
 
 
-def test_two_saves_to_one_path_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
+def test_two_simultaneous_saves_to_one_path_do_not_interfere(tmp_path, monkeypatch):
     path, fsync = tmp_path / "a.npz", os.fsync
 
     def save_another_first(descriptor):
@@ -405,7 +405,7 @@ def forged(path, contents, arrays=(), compression=zipfile.ZIP_STORED):
 ONE = {"plain": {}, "arrays": ["a"]}
 
 
-def test_a_file_written_before_there_were_formats_can_be_read(tmp_path):
+def test_a_file_without_a_format_number_can_be_read(tmp_path):
     forged(tmp_path / "a.npz", ONE, [("a", npy(b"(1,)"))])
     assert_same(tg.load(tmp_path / "a.npz"), {"a": np.zeros(1)})
     tg.save(tmp_path / "b.npz", epoch=1)
@@ -480,7 +480,7 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_read(
         tg.load(path)
 
 
-def test_running_out_of_memory_is_not_called_damage(tmp_path, monkeypatch):
+def test_running_out_of_memory_is_not_reported_as_damage(tmp_path, monkeypatch):
     tg.save(tmp_path / "a.npz", **STATE)
 
     def fail(*_, **__):
@@ -491,7 +491,7 @@ def test_running_out_of_memory_is_not_called_damage(tmp_path, monkeypatch):
         tg.load(tmp_path / "a.npz")
 
 
-def test_no_truncated_checkpoint_is_taken_for_a_whole_one(tmp_path):
+def test_a_truncated_checkpoint_is_never_accepted(tmp_path):
     path = tmp_path / "a.npz"
     tg.save(path, **STATE)
     whole = path.read_bytes()
@@ -501,7 +501,7 @@ def test_no_truncated_checkpoint_is_taken_for_a_whole_one(tmp_path):
             tg.load(path)
 
 
-def test_no_damaged_byte_changes_what_is_loaded_unnoticed(tmp_path):
+def test_a_damaged_byte_never_changes_the_loaded_values_silently(tmp_path):
     path = tmp_path / "a.npz"
     tg.save(path, weights=np.arange(20.0), epoch=3)
     whole, refused = path.read_bytes(), 0

@@ -42,7 +42,7 @@ def test_a_data_set_is_the_same_each_time(name):
 
 
 @pytest.mark.parametrize(("name", "classes"), [("moons", 2), ("spirals", 3)])
-def test_points_in_the_plane_need_more_than_a_straight_line(name, classes):
+def test_points_in_the_plane_are_not_separable_by_a_straight_line(name, classes):
     points = data.load(name, np.float64)
     assert points.num_classes == classes
     assert points.image_shape is None
@@ -86,7 +86,7 @@ def test_standardized_data_have_mean_0_and_variance_1_over_the_training_rows(dty
         (1, 60, [1]),
     ],
 )
-def test_a_single_row_left_over_joins_the_batch_before_it(rows, batch_size, sizes):
+def test_a_single_remaining_row_joins_the_previous_batch(rows, batch_size, sizes):
     x, y = np.arange(rows) + 0.5, np.arange(rows)
     batches = [*data.minibatches(x, y, batch_size, np.random.default_rng(0))]
     assert [len(labels) for _, labels in batches] == sizes
@@ -95,7 +95,7 @@ def test_a_single_row_left_over_joins_the_batch_before_it(rows, batch_size, size
         np.testing.assert_array_equal(features, labels + 0.5)
 
 
-def test_the_generator_alone_decides_the_order():
+def test_the_order_depends_only_on_the_generator():
     x = y = np.arange(100)
 
     def first(seed):

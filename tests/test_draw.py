@@ -125,7 +125,7 @@ def test_the_ledger_of_the_centering_graph_reads_as_in_the_picture():
     assert ledger.remark == "the two routes cancel exactly"
 
 
-def test_streams_carry_the_symbols_that_the_caller_names():
+def test_streams_carry_the_symbols_given_by_the_caller():
     drawing = tg.draw(*centered(), symbols={"c": C, "G": G})
     labels = {
         ends: {group: (s.amount, s.factor) for group, s in streams.items()}
@@ -222,7 +222,7 @@ def test_a_gradient_whose_rows_sum_to_zero_is_dashed():
     assert "style=dashed" not in alive.source
 
 
-def test_a_product_of_a_tensor_with_itself_keeps_two_arrows():
+def test_a_product_of_a_tensor_with_itself_has_two_arrows():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     for drawing in (tg.draw((a * a).sum()), tg.draw((a * a).sum(), a)):
         ends = Counter((arrow.tail, arrow.head) for arrow in scene_of(drawing).arrows)
@@ -266,7 +266,7 @@ def test_formulas_have_the_parentheses_that_they_need(formula):
     assert box.title == formula
 
 
-def test_a_number_in_front_of_an_operation_stays_there():
+def test_a_number_before_an_operation_is_drawn_before_it():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     operations = {
         "sub(2, ·)": 2 - a,
@@ -279,7 +279,7 @@ def test_a_number_in_front_of_an_operation_stays_there():
         assert box.operation == operation
 
 
-def test_values_and_gradients_of_a_row_are_at_one_height():
+def test_values_and_gradients_of_a_row_are_at_the_same_height():
     heights = {}
     for text in parsed(tg.draw(*centered())).iter(f"{SVG}text"):
         heights.setdefault(text.text, set()).add(float(text.get("y")))
@@ -315,7 +315,7 @@ def test_a_network_folds_by_module_with_a_bar_per_parameter():
     assert bars["0"]["weight"].parts == []
 
 
-def test_where_routes_of_a_bias_cancel_its_bar_tells_the_parts():
+def test_the_bar_of_a_bias_whose_routes_cancel_shows_the_parts():
     L, model = network()
     (box,) = [b for b in scene_of(tg.draw(L)).boxes if b.title == "0"]
     bias = box.bars[1]
@@ -346,7 +346,7 @@ def test_an_opened_module_is_drawn_from_the_inside_in_its_place():
     assert set(arrows["0", "x − E[x]"]) == {"direct", "1.Var[x]"}
 
 
-def test_a_name_alone_opens_and_an_unknown_one_is_refused():
+def test_open_accepts_a_single_name_and_refuses_an_unknown_one():
     L, _ = network()
     assert tg.draw(L, open="1").source == tg.draw(L, open=("1",)).source
     with pytest.raises(ValueError) as error:
@@ -379,7 +379,7 @@ def test_beyond_max_nodes_the_farthest_operations_fold_and_are_counted():
     ) == 0
 
 
-def test_max_nodes_of_one_leaves_the_ledger():
+def test_with_max_nodes_1_only_the_ledger_is_left():
     L, b = centered()
     scene = scene_of(tg.draw(L, b, max_nodes=1))
     (box,) = scene.boxes
@@ -388,7 +388,7 @@ def test_max_nodes_of_one_leaves_the_ledger():
 
 
 @pytest.mark.parametrize("with_leaf", [False, True])
-def test_a_loop_of_a_thousand_operations_draws_folded(with_leaf):
+def test_a_chain_of_a_thousand_operations_is_drawn_folded(with_leaf):
     L, a = chain(1000)
     drawing = tg.draw(L, a if with_leaf else None)
     scene = scene_of(drawing)
@@ -403,7 +403,7 @@ def test_formulas_of_long_chains_stay_readable():
     assert max(formula.count("(") for formula in formulas) <= 6
 
 
-def test_the_graph_of_a_gradient_draws_with_the_letters_of_batch_norm():
+def test_the_graph_of_a_gradient_is_drawn_with_the_operations_of_batch_norm():
     L, b = normalized()
     drawing = tg.draw(tg.grad(L, b, create_graph=True), open=("batch_norm",))
     boxes = [box.operation for box in scene_of(drawing).boxes]
@@ -433,7 +433,7 @@ def test_a_primitive_has_the_same_color_forward_and_in_the_gradient():
 # --- Chains ---------------------------------------------------------------------------
 
 
-def test_routes_draw_as_chains_with_what_arrives_and_a_total():
+def test_routes_are_drawn_as_chains_with_their_gradients_and_a_total():
     (box,) = scene_of(tg.draw_routes(*normalized())).boxes
     sheet = box.sheet
     rows = [chain.row for chain in sheet.chains]
@@ -484,7 +484,7 @@ def odd_graphs():
 
 @pytest.mark.parametrize("which", odd_graphs())
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_any_tensor_draws(which):
+def test_any_tensor_can_be_drawn(which):
     y, leaf = odd_graphs()[which]
     drawing = all_drawings(y, leaf)
     # Graphviz aborts the whole process on a width that is no number.
@@ -502,7 +502,7 @@ def test_not_a_number_and_infinities_are_written_out():
     )
 
 
-def test_a_tensor_that_is_not_scalar_draws_without_gradients():
+def test_a_tensor_that_is_not_a_scalar_is_drawn_without_gradients():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     assert not any(arrow.streams for arrow in scene_of(tg.draw(a * a)).arrows)
     drawn = tg.draw(a * a, a, gradient=[5, 7])
@@ -531,7 +531,7 @@ def named_graph(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*HOSTILE, *REPLACED])
-def test_a_hostile_name_draws_as_its_very_text_and_nothing_else(name):
+def test_a_hostile_name_is_drawn_character_by_character_and_has_no_effect(name):
     shown = REPLACED.get(name, name)
     L, a = named_graph(name)
     for drawing in (tg.draw(L, title=name), tg.draw(L, a, title=name)):
@@ -568,7 +568,7 @@ def test_blank_names_and_titles_can_be_drawn():
     assert "".join(texts).count("∂L/∂") >= len(names)
 
 
-def test_a_title_has_several_lines():
+def test_a_title_can_have_several_lines():
     texts = texts_of(tg.draw(*centered(), title="first\nsecond\nthird").svg())
     first = texts.index("first")
     assert texts[first : first + 3] == ["first", "second", "third"]
@@ -600,7 +600,7 @@ def test_dot_text_is_the_same_in_every_process():
     assert len(first) > 1000 and first == text("2")
 
 
-def test_dot_text_is_the_same_for_the_same_graph_built_twice():
+def test_dot_text_and_svg_are_the_same_for_the_same_graph_built_twice():
     def build():
         return tg.draw(*normalized(tg.fused_batch_norm), symbols={"c": C}, title="t")
 
@@ -628,7 +628,7 @@ def rendered(which):
 
 
 @pytest.mark.parametrize("which", KINDS)
-def test_an_svg_has_no_ids_that_another_may_repeat_and_points_nowhere(which):
+def test_an_svg_has_no_ids_that_could_clash_and_no_links(which):
     _, text = rendered(which)
     assert 'id="' not in re.sub(r'data-\w+="[^"]*"', "", text)
     assert "<!DOCTYPE" not in text and "href" not in text and "<script" not in text
@@ -715,7 +715,7 @@ def test_boxes_and_arrows_say_what_they_compute():
     assert ("gradient from x̂ to E[x]: cut",) in cut
 
 
-def test_values_stand_in_tooltips_on_boxes_and_streams():
+def test_tooltips_of_boxes_and_streams_show_values():
     titles = tooltips_of(tg.draw(*centered()))
     assert "[ 0.5, -1. ,  2. ]" in titles
     assert "direct: [0.75, 1.5 , 1.25]" in titles
@@ -739,7 +739,7 @@ def test_every_text_of_the_legend_belongs_to_something_that_is_drawn():
     assert legend(tg.draw(*centered(), gates=())) == ["trainable"]
 
 
-def test_the_legend_stands_below_the_picture_and_the_title_above():
+def test_the_legend_is_below_the_picture_and_the_title_above():
     drawing = tg.draw(*centered(), title="a title")
     y = {t.text: float(t.get("y")) for t in parsed(drawing).iter(f"{SVG}text")}
     boxes = [y["b"], y["u"], y["−5.5"]]
@@ -762,7 +762,7 @@ def places_of(drawing, names):
 
 
 @pytest.mark.parametrize("direction", ["TB", "LR"])
-def test_panels_stand_in_the_order_given_row_by_row(direction):
+def test_panels_are_in_the_given_order_row_by_row(direction):
     names = ["zebra", "apple", "mango"]
     drawings = [tg.draw(*centered(), title=n, direction=direction) for n in names]
     for order in ([0, 1, 2], [2, 0, 1]):
@@ -823,7 +823,7 @@ def test_panels_of_panels_are_panels():
         ),
     ],
 )
-def test_what_cannot_be_is_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         tg.draw(*centered(), **settings)
 
@@ -836,7 +836,7 @@ def test_panels_need_drawings_of_one_direction():
         tg.side_by_side(across, down)
 
 
-def test_what_is_unrecorded_or_no_tensor_is_refused():
+def test_an_unrecorded_tensor_and_a_number_are_refused():
     with tg.no_grad():
         L, b = centered()
     for draw in (tg.draw, tg.draw_routes):
@@ -856,7 +856,7 @@ def test_a_leaf_without_gradient_is_refused(leaf):
             draw(L, leaf)
 
 
-def test_a_leaf_changed_since_is_refused():
+def test_a_leaf_that_changed_after_it_was_used_is_refused():
     L, b = centered()
     b[0] = 5.0
     for draw in (

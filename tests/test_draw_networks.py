@@ -204,7 +204,7 @@ def test_images_of_several_axes_sum_to_zero_over_all_axes_of_the_batch():
 # --- What an arrow claims -------------------------------------------------------------
 
 
-def test_routes_that_part_and_meet_again_are_not_drawn_as_all_routes():
+def test_routes_that_separate_and_meet_again_are_not_drawn_as_all_routes():
     rng = np.random.default_rng(0)
     u, c = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
     b = Tensor(np.zeros(3), requires_grad=True, name="b")
@@ -222,7 +222,7 @@ def test_routes_that_part_and_meet_again_are_not_drawn_as_all_routes():
     assert any(head == "L" for _, head in commons)
 
 
-def test_beside_a_skip_connection_no_arrow_of_batch_norm_carries_all_routes():
+def test_with_a_skip_connection_no_arrow_of_batch_norm_carries_all_routes():
     rng = np.random.default_rng(0)
     b = Tensor(np.zeros(3), requires_grad=True, name="b")
     x = (Tensor(rng.standard_normal((4, 3)), name="u") + b).named("x")
@@ -235,7 +235,7 @@ def test_beside_a_skip_connection_no_arrow_of_batch_norm_carries_all_routes():
     assert rows == ["direct", "E[x]", "Var[x]", "around"]
 
 
-def test_bars_of_one_picture_have_one_scale():
+def test_bars_of_one_picture_share_a_scale():
     source = tg.draw(loss_of(perceptron(2))).source
     bars = [
         (bar.norm, bar.name)
@@ -258,7 +258,7 @@ def titles(drawing):
     return [b.title or b.operation for b in scene_of(drawing).boxes]
 
 
-def test_depth_folds_blocks():
+def test_the_setting_depth_folds_blocks():
     loss = loss_of(residual())
     assert titles(tg.draw(loss, depth=0)) == ["images", "Sequential", "loss"]
     top = ["images", "0", "1", "2", "3", "4", "loss"]
@@ -290,7 +290,7 @@ def test_open_works_on_composites_inside_modules(fused):
     assert {"exp", "log", "0", "1"} <= set(drawn)
 
 
-def test_data_that_was_computed_before_it_meets_a_parameter_has_a_box():
+def test_data_computed_without_parameters_has_a_box():
     images = Tensor(np.random.default_rng(0).random((16, 3)), name="images") / 255 - 0.5
     model = perceptron(1)
     loss = loss_of(model, images)
@@ -300,7 +300,7 @@ def test_data_that_was_computed_before_it_meets_a_parameter_has_a_box():
 
 
 @pytest.mark.parametrize(("n", "direction"), [(2, "LR"), (30, "TB")])
-def test_the_shape_of_the_graph_decides_on_the_direction(n, direction):
+def test_the_shape_of_the_graph_determines_the_direction(n, direction):
     h = Tensor([1.0, 2.0], requires_grad=True, name="a")
     for _ in range(n):
         h = h * 0.5
@@ -318,7 +318,7 @@ def alarms(drawing):
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
-def test_a_network_that_blew_up_shows_where():
+def test_a_drawing_shows_where_a_network_becomes_infinite():
     model = perceptron(3)
     model[3].weight.data[0, 0] = np.inf
     loss = loss_of(model)
@@ -333,7 +333,7 @@ def test_a_network_that_blew_up_shows_where():
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
-def test_a_gradient_that_blows_up_is_marked_where_it_does():
+def test_a_drawing_shows_where_a_gradient_becomes_infinite():
     x = Tensor([0.0, 4.0], requires_grad=True, name="x")
     loss = tg.sqrt((x * 2).named("h")).sum().named("L")
     assert alarms(tg.draw(loss, x)) == {"h": ["first ∞, backward"]}
@@ -349,7 +349,7 @@ def test_infinity_is_not_shown_as_zero():
 # --- What is zero ---------------------------------------------------------------------
 
 
-def test_small_gradients_of_half_precision_are_not_taken_for_rounding():
+def test_small_float16_gradients_are_not_mistaken_for_rounding():
     b = Tensor(np.float16([1, 2]), requires_grad=True, name="b")
     drawing = tg.draw((b * np.float16([1, 0.5])).sum(), b)
     assert boxes_of(drawing)["b"].ledger.total.entries == [1, 0.5]
@@ -393,7 +393,7 @@ def unusual_graphs():
 
 
 @pytest.mark.parametrize("which", unusual_graphs())
-def test_unusual_graphs_draw(which):
+def test_unusual_graphs_can_be_drawn(which):
     y, leaf = unusual_graphs()[which]
     drawings = all_drawings(y, leaf)
     assert parsed(drawings).tag == f"{SVG}svg"
@@ -410,7 +410,7 @@ def test_unusual_graphs_draw(which):
 
 
 @pytest.mark.parametrize("with_leaf", [False, True])
-def test_the_work_of_a_drawing_grows_with_depth_and_no_faster(with_leaf, monkeypatch):
+def test_the_work_of_a_drawing_grows_linearly_with_depth(with_leaf, monkeypatch):
     calls = 0
     original = Primitive.apply_pullbacks
 
@@ -461,7 +461,7 @@ def test_routes_of_a_deep_network_fit_a_page():
         assert names[:2] == ["loss", "2 … 60"] and names[-2:] == ["0", "0.bias"]
 
 
-def test_a_leaf_that_the_output_does_not_depend_on_draws():
+def test_a_leaf_that_the_output_does_not_depend_on_can_be_drawn():
     a, b = (Tensor([1.0, 2.0], requires_grad=True, dtype=np.float32) for _ in range(2))
     y = (a.named("a") * 2).sum().named("L")
     assert "no route" in str(tg.explain(y, b.named("b")))

@@ -149,7 +149,7 @@ def assert_stale_if_changed(training, loss, before):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_after_an_interrupted_backward_everything_goes_on(fused):
+def test_training_continues_correctly_after_an_interrupted_backward(fused):
     make_optimizer = OPTIMIZERS["momentum"]
 
     def prepare():
@@ -171,7 +171,7 @@ def test_after_an_interrupted_backward_everything_goes_on(fused):
 
 
 @pytest.mark.slow
-def test_after_an_interrupted_accumulation_everything_goes_on(make_optimizer):
+def test_training_continues_correctly_after_an_interrupted_accumulation(make_optimizer):
     def prepare():
         training = Training(make_optimizer)
         training.loss().backward()
@@ -181,7 +181,7 @@ def test_after_an_interrupted_accumulation_everything_goes_on(make_optimizer):
         assert_the_next_step_is_right(training, make_optimizer)
 
 
-def test_after_an_interrupted_step_older_graphs_are_stale(make_optimizer):
+def test_older_graphs_are_stale_after_an_interrupted_step(make_optimizer):
     def prepare():
         training = Training(make_optimizer)
         training.train()
@@ -200,7 +200,7 @@ def test_after_an_interrupted_step_older_graphs_are_stale(make_optimizer):
     assert {*found} == {True, False}
 
 
-def test_after_an_interrupted_assignment_older_graphs_are_stale():
+def test_older_graphs_are_stale_after_an_interrupted_assignment():
     def prepare():
         training = Training(OPTIMIZERS["sgd"])
         before = [p.data.copy() for p in training.model.parameters()]
@@ -219,7 +219,7 @@ def test_after_an_interrupted_assignment_older_graphs_are_stale():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, False])
-def test_after_an_interrupted_forward_pass_everything_goes_on(fused):
+def test_training_continues_correctly_after_an_interrupted_forward_pass(fused):
     def prepare():
         return (Training(OPTIMIZERS["sgd"], fused),)
 
@@ -229,7 +229,7 @@ def test_after_an_interrupted_forward_pass_everything_goes_on(fused):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_after_an_interrupted_pass_of_second_order_everything_goes_on():
+def test_training_continues_correctly_after_an_interrupted_second_order_pass():
     def prepare():
         training = Training(OPTIMIZERS["sgd"])
         return training, training.loss()
@@ -272,7 +272,7 @@ def test_an_interrupted_creation_of_an_optimizer_can_be_repeated(make_optimizer)
     "package", [PACKAGE, zipfile.__file__], ids=["save", "zipfile"]
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupted_save_is_an_interrupt_and_leaves_a_whole_checkpoint(
+def test_an_interrupted_save_raises_the_interrupt_and_leaves_a_whole_checkpoint(
     tmp_path, package
 ):
     path = tmp_path / "a.npz"

@@ -91,7 +91,7 @@ def test_batch_norm_without_running_statistics_uses_the_batch_in_evaluation(rng,
 
 
 @FUSED
-def test_evaluation_without_tracking_leaves_no_trace(rng, fused):
+def test_evaluation_changes_no_running_statistics(rng, fused):
     layer = nn.BatchNorm(3, fused=fused).eval()
     before = layer.state_dict()
     layer(Tensor(rng.standard_normal((6, 3))))
@@ -124,7 +124,7 @@ def test_batch_norm_without_affine_keeps_the_dtype_of_its_input(
     assert tg.grad(y, x, np.ones((6, 3))).dtype == dtype
 
 
-def test_batch_norm_of_half_precision_evaluates_in_single_precision():
+def test_float16_batch_norm_evaluates_in_float32():
     layer = nn.BatchNorm(1, affine=False).eval()
     layer.running.mean[:], layer.running.var[:] = 1000, 1e6  # beyond float16
     y = layer(Tensor([[2000.0]], dtype=np.float16))
@@ -133,7 +133,7 @@ def test_batch_norm_of_half_precision_evaluates_in_single_precision():
 
 @FUSED
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_takes_lists_and_integers_as_data(fused, training):
+def test_batch_norm_accepts_lists_and_integers_as_data(fused, training):
     data = [[1, 2], [3, 6]]
     layer = nn.BatchNorm(2, fused=fused, dtype=float).train(training)
     expected = layer(Tensor(data, dtype=float))
@@ -143,7 +143,7 @@ def test_batch_norm_takes_lists_and_integers_as_data(fused, training):
             assert layer(given).dtype == float
 
 
-def test_the_text_of_batch_norm_shows_what_is_left_out():
+def test_the_repr_of_batch_norm_shows_what_is_left_out():
     assert repr(nn.BatchNorm(3, bias=False, axes=None)) == (
         "BatchNorm(3, eps=1e-05, momentum=0.1, axes=None, bias=False)"
     )
@@ -184,7 +184,7 @@ def test_layer_norm_is_batch_norm_of_the_transpose(rng):
     np.testing.assert_allclose(layer(x), tg.batch_norm(x.T).T, rtol=0, atol=1e-14)
 
 
-def test_layer_norm_treats_each_example_alone_in_both_modes(rng):
+def test_layer_norm_treats_each_example_independently_in_both_modes(rng):
     x = rng.standard_normal((6, 4))
     layer = nn.LayerNorm(4, dtype=float)
     together = layer(Tensor(x)).data
@@ -271,7 +271,7 @@ def test_flatten_is_that_of_pytorch(torch, rng, axes):
     np.testing.assert_array_equal(nn.Flatten(*axes)(Tensor(x)), expected)
 
 
-def test_flatten_passes_the_gradient_on_and_takes_an_empty_batch(rng):
+def test_flatten_passes_the_gradient_on_and_accepts_an_empty_batch(rng):
     x, g = random_leaf(rng, 2, 3, 4), rng.standard_normal((2, 12))
     d_x = tg.grad(nn.Flatten()(x), x, gradient=g)
     np.testing.assert_array_equal(d_x, g.reshape(2, 3, 4))

@@ -49,7 +49,7 @@ def test_linear_is_x_times_weight_plus_bias(rng, shape):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
 
 
-def test_linear_takes_arrays_and_lists_as_data(rng):
+def test_linear_accepts_arrays_and_lists_as_data(rng):
     layer, x = nn.Linear(2, 3, rng=rng, dtype=float), [[1.0, 2.0], [3.0, 4.0]]
     for data in (x, np.array(x)):
         y = layer(data)
@@ -168,7 +168,7 @@ def test_fused_cross_entropy_agrees_with_its_definition(rng):
 @pytest.mark.parametrize(
     "function", [nn.cross_entropy, functional.softmax_cross_entropy]
 )
-def test_large_logits_overflow_nowhere(function, dtype):
+def test_large_logits_do_not_overflow(function, dtype):
     logits = Tensor([[1e4, 0], [0, -1e4]], requires_grad=True, dtype=dtype)
     loss = function(logits, np.array([0, 1]))
     assert loss.item() == 5000
@@ -356,7 +356,7 @@ def test_batch_norm_keeps_float32(rng, fused, training):
 
 
 @FUSED
-def test_a_refused_batch_leaves_no_trace_in_the_running_statistics(rng, fused):
+def test_a_refused_batch_does_not_change_the_running_statistics(rng, fused):
     layer = nn.BatchNorm(3, fused=fused, momentum=None)
     before = layer.state_dict()
     with pytest.raises(ValueError, match="at least two values per channel"):
@@ -365,7 +365,7 @@ def test_a_refused_batch_leaves_no_trace_in_the_running_statistics(rng, fused):
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_a_single_row_is_welcome_in_evaluation(rng):
+def test_a_single_row_is_accepted_in_evaluation(rng):
     x = rng.standard_normal((1, 3))
     y = nn.BatchNorm(3, dtype=float).eval()(Tensor(x))
     np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-5))
@@ -407,7 +407,7 @@ def test_parameters_come_in_order_of_assignment_under_qualified_names(rng):
     assert list(dict(model.last.named_parameters())) == ["1.gamma", "1.beta"]
 
 
-def test_a_module_is_named_by_its_place_in_the_module_that_is_asked(rng):
+def test_parameters_are_named_by_their_path_from_the_module_that_is_asked(rng):
     layer = nn.Linear(3, 2, rng=rng)
     inner = nn.Sequential(nn.ReLU(), layer)
     outer = nn.Sequential(inner)
@@ -475,7 +475,7 @@ def test_a_module_that_contains_itself_is_walked_once(rng):
     assert "Linear(2" in repr(model)
 
 
-def test_an_attribute_called_path_belongs_to_the_user(rng):
+def test_users_may_have_an_attribute_called_path(rng):
     layer = nn.Linear(2, 2, rng=rng)
     layer.path = "somewhere"
     model = nn.Sequential(layer)
@@ -492,7 +492,7 @@ class Counting(nn.Module):
         return x * scale
 
 
-def test_a_buffer_that_is_counted_up_stays_in_the_state():
+def test_a_buffer_that_is_incremented_stays_in_the_state():
     model = Counting()
     model(Tensor([1.0, 2.0]))
     model(Tensor([1.0]))
@@ -506,7 +506,7 @@ def test_a_buffer_that_is_counted_up_stays_in_the_state():
     assert (other.calls.item(), other.inputs.item()) == (2, 3)
 
 
-def test_the_text_of_batch_norm_shows_its_settings():
+def test_the_repr_of_batch_norm_shows_its_settings():
     assert repr(nn.BatchNorm(3)) == "BatchNorm(3, eps=1e-05, momentum=0.1)"
     settings = {"axes": (0, 2), "affine": False, "fused": False, "constants": ("mean",)}
     assert repr(nn.BatchNorm(4, eps=0.1, momentum=None, **settings)) == (
@@ -546,7 +546,7 @@ def test_in_place_operators_on_a_parameter_are_errors(record, symbol, change):
     )
 
 
-def test_the_first_remedy_changes_the_values_and_is_noticed(rng):
+def test_changing_the_data_of_a_parameter_in_place_makes_older_graphs_stale(rng):
     layer = nn.Linear(2, 1, rng=rng)
     y = layer(random_leaf(rng, 3, 2)).sum()
     y.backward()
@@ -570,7 +570,7 @@ def test_in_place_operators_on_other_tensors_make_new_tensors():
     np.testing.assert_array_equal(tg.grad(h.sum(), x), 2 * 3 * x.data - 1)
 
 
-def test_a_shared_parameter_comes_once(rng):
+def test_a_shared_parameter_is_listed_once(rng):
     model = nn.Sequential(nn.Linear(3, 3, rng=rng), nn.Linear(3, 3, rng=rng))
     model[1].weight = model[0].weight
     assert model.parameters() == [model[0].weight, model[0].bias, model[1].bias]
@@ -603,7 +603,7 @@ class Keeper(nn.Module):
         return self.hidden
 
 
-def test_a_computed_tensor_kept_as_an_attribute_is_neither_parameter_nor_state(rng):
+def test_a_computed_tensor_in_an_attribute_is_neither_parameter_nor_state(rng):
     model = Keeper(rng)
     model(random_leaf(rng, 5, 3))
     assert model.hidden.requires_grad
@@ -612,7 +612,7 @@ def test_a_computed_tensor_kept_as_an_attribute_is_neither_parameter_nor_state(r
     assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
 
 
-def test_what_no_grad_computed_and_a_module_kept_is_state(rng):
+def test_a_tensor_computed_under_no_grad_and_assigned_to_a_module_is_state(rng):
     model = Keeper(rng)
     with tg.no_grad():
         model(random_leaf(rng, 5, 3))
@@ -633,7 +633,7 @@ def test_train_and_eval_reach_every_module_inside(rng):
     assert all(module.training for module in inside)
 
 
-def test_zero_grad_forgets_every_gradient(rng):
+def test_zero_grad_clears_every_gradient(rng):
     model = Branches(rng)
     model(random_leaf(rng, 5, 3)).backward(rng.standard_normal((5, 2)))
     assert all(p.grad is not None for p in model.parameters())
@@ -1081,7 +1081,7 @@ def test_a_bias_in_float64_makes_the_result_float64_in_both_definitions(fused):
     assert linear(x, Tensor(np.eye(2, dtype=np.float32)), row).dtype == np.float64
 
 
-def test_a_failing_batch_norm_leaves_running_statistics_alone():
+def test_a_batch_norm_that_fails_does_not_change_the_running_statistics():
     bn = nn.BatchNorm(3, fused=False)
     bn.gamma = Tensor(np.ones(4, np.float32), requires_grad=True)
     with pytest.raises(ValueError, match="gamma must have one value per channel"):

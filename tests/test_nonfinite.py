@@ -15,7 +15,7 @@ def network(depth):
     return nn.Sequential(*blocks)
 
 
-def test_where_all_is_finite_nothing_is_found():
+def test_nothing_is_found_if_everything_is_finite():
     x = leaf([1.0, 2.0], "x")
     found = tg.find_nonfinite((x * x).sum())
     assert (
@@ -96,7 +96,7 @@ def test_what_stop_gradient_hides_from_the_gradient_is_searched_too():
     assert tg.find_nonfinite(y).operation == "log"
 
 
-def test_it_changes_no_gradients():
+def test_the_search_changes_no_gradients():
     x = leaf([0.0, 1.0], "x")
     y = tg.sqrt(x).sum()
     tg.find_nonfinite(y)

@@ -506,7 +506,7 @@ def test_a_negative_base_with_a_whole_exponent_has_a_gradient():
     np.testing.assert_array_equal(tg.grad((x**3).sum(), x).data, [12, 27])
 
 
-def test_the_maximum_over_one_axis_leaves_another_long_one_alone():
+def test_the_maximum_over_a_short_axis_keeps_a_long_one():
     values = np.random.default_rng(0).standard_normal((300, 2))
     x = leaf(values)
     y = x.max(axis=1)
@@ -587,7 +587,7 @@ def test_numpy_sign_of_a_tensor_is_a_constant():
     assert not np.sign(x).requires_grad
 
 
-def test_questions_to_numpy_are_answered_with_arrays():
+def test_numpy_argmax_of_a_tensor_is_an_array():
     logits = Tensor([[1.0, 3.0], [2.0, 0.0]], requires_grad=True)
     assert np.argmax(logits, axis=1).tolist() == [1, 0]
 
@@ -626,7 +626,9 @@ def test_a_numpy_function_without_a_gradient_names_what_to_use(function, instead
         (np.broadcast_to, (3, 2), r"tg\.broadcast_to\(\)"),
     ],
 )
-def test_so_does_one_with_arguments(function, argument, instead):
+def test_a_numpy_function_called_with_arguments_names_what_to_use(
+    function, argument, instead
+):
     with pytest.raises(TypeError, match=f"{function.__name__} .* Use {instead}"):
         function(Tensor([1.0, 2.0]), argument)
 
@@ -686,7 +688,7 @@ def test_the_accuracy_of_a_prediction_is_the_mean_of_a_comparison():
 # --- dtypes and operands --------------------------------------------------------------
 
 
-def test_a_float32_tensor_beside_numbers_arrays_and_scalars_follows_numpy():
+def test_a_float32_tensor_combined_with_numbers_arrays_and_scalars_follows_numpy():
     x = Tensor(np.ones(3, np.float32), requires_grad=True)
     float32 = [
         x + 1,
@@ -730,13 +732,13 @@ def test_axes_and_lengths_may_be_numpy_integers():
 
 
 @pytest.mark.parametrize("axis", [None, 0])
-def test_the_mean_of_nothing_is_not_a_number(axis):
+def test_the_mean_of_an_empty_tensor_is_nan(axis):
     y = Tensor(np.zeros((0, 2))).mean(axis)
     assert np.isnan(y.data).all()
     assert y.shape == np.zeros((0, 2)).sum(axis).shape
 
 
-def test_relu_of_booleans_counts():
+def test_relu_turns_booleans_into_integers():
     y = tg.relu(Tensor([True, False]))
     assert (y.dtype, y.data.tolist()) == (np.dtype(int), [1, 0])
     assert tg.relu(np.array([True])).dtype == int
@@ -885,12 +887,12 @@ def test_a_rule_that_returns_a_wrong_shape_is_an_error_that_names_the_operation(
 # --- Errors of NumPy ------------------------------------------------------------------
 
 
-def test_a_ragged_list_is_refused_by_the_operation_that_received_it():
+def test_the_operation_that_receives_a_ragged_list_refuses_it():
     with pytest.raises(ValueError, match=r"exp: .*Received: \[\[1\], \[1, 2\]\]."):
         tg.exp([[1], [1, 2]])
 
 
-def test_an_error_of_numpy_is_not_taken_for_one_of_shapes():
+def test_an_error_of_numpy_is_not_mistaken_for_a_shape_error():
     with pytest.raises(ValueError, match="power: Integers to negative integer powers"):
         Tensor([1, 2]) ** -1
 
@@ -919,7 +921,7 @@ def test_a_masked_array_is_refused_because_its_mask_would_get_lost():
         ("gamma", lambda x, m: tg.fused_batch_norm(Tensor([[1.0, 2.0]] * 2), m)),
     ],
 )
-def test_a_mask_is_not_lost_outside_of_inputs_either(name, use):
+def test_a_masked_array_is_refused_in_assignments_too(name, use):
     x = leaf([1.0, 2.0])
     masked = np.ma.masked_array([0.0, 1.0], mask=[False, True])
     with pytest.raises(TypeError) as error:

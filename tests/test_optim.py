@@ -142,7 +142,7 @@ def test_steps_are_those_of_pytorch(torch, name, settings):
 
 
 @ALL
-def test_gradients_that_stay_from_step_to_step_are_not_decayed_again(make):
+def test_gradients_that_are_not_cleared_are_not_decayed_again(make):
     (kept, *_), (fresh, *_) = make_parameters(), make_parameters()
     first, second = make([kept]), make([fresh])
     gradient = np.arange(6.0).reshape(3, 2)
@@ -157,7 +157,7 @@ def test_gradients_that_stay_from_step_to_step_are_not_decayed_again(make):
 
 
 @ALL
-def test_a_parameter_without_gradient_counts_as_one_of_gradient_zero(make):
+def test_a_parameter_without_gradient_is_updated_as_if_it_were_zero(make):
     silent, told = make_parameters()[0], make_parameters()[0]
     first, second = make([silent]), make([told])
     descend(first, [make_coefficients()[0][:1]])
@@ -252,7 +252,7 @@ def test_parameters_and_gradients_are_views_of_flat_buffers(make):
 
 
 @ALL
-def test_what_is_assigned_or_loaded_arrives_in_the_buffer(make):
+def test_assigned_and_loaded_values_arrive_in_the_buffer(make):
     model = nn.Linear(2, 3, rng=np.random.default_rng(0), dtype=float)
     optimizer = make(model.parameters())
     model.weight.data = np.full((2, 3), 2.0)
@@ -263,7 +263,7 @@ def test_what_is_assigned_or_loaded_arrives_in_the_buffer(make):
     assert np.all(model.weight.data < 2)
 
 
-def test_adoption_is_no_change_to_the_graphs_before_it():
+def test_a_new_optimizer_does_not_make_older_graphs_stale():
     (p, *_) = make_parameters()
     loss = (p * p).sum()
     loss.backward()
@@ -274,7 +274,7 @@ def test_adoption_is_no_change_to_the_graphs_before_it():
 
 
 @ALL
-def test_a_second_backward_adds_and_zero_grad_forgets(make):
+def test_a_second_backward_adds_and_zero_grad_clears(make):
     (p, *_) = make_parameters()
     optimizer = make([p])
     for _ in range(2):
@@ -625,7 +625,7 @@ def test_clipping_leaves_out_parameters_without_gradient():
     assert optim.clip_grad_norm([b], 1.0) == 0
 
 
-def test_the_norm_of_half_precision_does_not_overflow():
+def test_the_norm_of_float16_gradients_does_not_overflow():
     p = Tensor(np.zeros(100), requires_grad=True, dtype=np.float16)
     p.grad = np.full(100, 1000.0)
     assert optim.clip_grad_norm([p], 100.0) == 10_000
@@ -679,7 +679,7 @@ def test_a_cosine_starts_at_lr_and_stays_at_its_final_value():
     assert rates == pytest.approx([1.0, 0.6, 0.2, 0.2, 0.2], rel=1e-15)
 
 
-def test_the_schedule_by_steps_multiplies_after_every_few_of_them():
+def test_step_lr_multiplies_by_the_factor_after_every_few_steps():
     rates = [optim.step_lr(step, every=2, lr=8.0, factor=0.5) for step in range(6)]
     assert rates == [8, 8, 4, 4, 2, 2]
 
@@ -959,7 +959,7 @@ def test_a_weight_used_several_times_gets_the_sum(rng, times):
     np.testing.assert_allclose(found[0], times * expected, rtol=1e-12)
 
 
-def test_two_layers_with_one_weight_do_not_write_over_each_other(rng):
+def test_two_layers_with_one_weight_do_not_overwrite_each_others_gradient(rng):
     x, w, g = rng.standard_normal((3, 3, 3))
     weight = leaf(w)
     optim.SGD([weight], lr=0.1)
@@ -1031,7 +1031,7 @@ def test_an_optimizer_made_within_a_backward_pass_keeps_its_parameters(rng):
     np.testing.assert_array_equal(weight.data, [-3, -6])
 
 
-def test_threads_with_a_common_weight_leave_it_its_gradient_buffer():
+def test_a_weight_used_in_several_threads_keeps_its_gradient_buffer():
     weight = leaf([1.0, 1.0])
     optimizer = optim.SGD([weight], lr=1.0)
     first_is_within, second_is_within, first_is_done = (
@@ -1067,7 +1067,7 @@ def test_threads_with_a_common_weight_leave_it_its_gradient_buffer():
     np.testing.assert_array_equal(weight.data, [-2, -2])
 
 
-def test_an_optimizer_does_not_regain_a_parameter_through_an_old_gradient():
+def test_assigning_an_old_gradient_does_not_return_a_parameter_to_its_old_optimizer():
     weight = leaf([1.0])
     first = optim.SGD([weight], lr=1.0)
     (weight * 1).sum().backward()
@@ -1078,7 +1078,7 @@ def test_an_optimizer_does_not_regain_a_parameter_through_an_old_gradient():
         first.step()
 
 
-def test_a_number_of_numpy_is_a_learning_rate():
+def test_a_numpy_number_can_be_a_learning_rate():
     assert optim.SGD([leaf([1.0])], lr=np.float32(0.5)).lr == 0.5
     assert optim.SGD([leaf([1.0])], lr=np.int64(1)).lr == 1.0
 

@@ -90,7 +90,7 @@ def test_an_exception_in_a_run_is_raised():
         in_parallel(fail, [(2,), (3,)], jobs=1)
 
 
-def test_runs_draw_no_bars_of_their_own_but_what_they_report_is_seen(monkeypatch):
+def test_runs_show_their_warnings_but_no_progress_bars_of_their_own(monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     with redirect_stderr(terminal):
@@ -103,7 +103,7 @@ def test_runs_draw_no_bars_of_their_own_but_what_they_report_is_seen(monkeypatch
     assert "two runs" in terminal.getvalue()
 
 
-def test_an_experiment_uses_all_cores_unless_it_is_quick_or_told_a_number(capsys):
+def test_an_experiment_uses_all_cores_unless_it_is_quick_or_gets_a_number(capsys):
     parser = experiment_options("What?")
     add_jobs_option(parser)
 

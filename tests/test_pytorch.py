@@ -160,7 +160,9 @@ def test_a_forward_may_have_several_inputs_and_return_any_structure(torch, netwo
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_no_axis_stands_for_all_as_in_pytorch(torch, networks, reduction):
+def test_an_empty_tuple_of_axes_means_all_axes_as_in_pytorch(
+    torch, networks, reduction
+):
     net = networks.Forward(lambda self, x: getattr(x, reduction)(dim=()))
     x = np.arange(6.0).reshape(2, 3)
     assert tg.from_torch(net)(x).data == net(torch.tensor(x)).item()
@@ -254,7 +256,7 @@ def test_frozen_parameters_stay_frozen_in_both_directions(torch):
     assert not again[0].weight.requires_grad and again[0].bias.requires_grad
 
 
-def test_tracing_moves_no_running_statistics_and_changes_nothing(torch, networks):
+def test_tracing_does_not_change_running_statistics_or_anything_else(torch, networks):
     net = networks.Residual(3)
     net.double()
     calls = []
@@ -471,7 +473,7 @@ FORWARDS = {
 
 
 @pytest.mark.parametrize("forward", FORWARDS)
-def test_a_forward_that_would_compute_another_thing_is_refused(
+def test_a_forward_that_would_compute_something_else_is_refused(
     torch, networks, forward
 ):
     tnn = torch.nn
@@ -516,7 +518,7 @@ def test_writing_in_place_is_allowed_where_nothing_reads_the_old_values(
     assert_same(tg.from_torch(net), net, [x])
 
 
-def test_a_forward_that_switches_gradients_off_is_refused(torch, networks):
+def test_a_forward_that_disables_gradients_is_refused(torch, networks):
     def forward(self, x):
         with torch.no_grad():
             y = self.fc(x)
@@ -586,7 +588,7 @@ def test_optional_inputs_are_refused(torch):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
-def test_numbers_that_numpy_lacks_are_refused(torch, dtype):
+def test_dtypes_that_numpy_lacks_are_refused(torch, dtype):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2, dtype=getattr(torch, dtype)))
     reason = f"torch.{dtype} on cpu; real numbers on the CPU are needed"
     assert problems(tg.from_torch, net) == [f"0.weight: {reason}", f"0.bias: {reason}"]
@@ -630,7 +632,7 @@ def test_hooks_parametrizations_and_lost_members_are_refused(torch):
     assert tg.from_torch(extended).extra.requires_grad
 
 
-def test_what_exists_on_one_side_only_is_refused(torch):
+def test_members_that_exist_on_one_side_only_are_refused(torch):
     class Counting(torch.nn.Tanh):
         def get_extra_state(self):
             return 1
@@ -657,7 +659,7 @@ def test_members_whose_names_mean_something_here_are_refused(torch, networks):
     assert problems(tg.from_torch, net) == ["caption: a name with another meaning here"]
 
 
-def test_other_values_than_modules_are_refused(torch):
+def test_anything_but_a_module_is_refused(torch):
     with pytest.raises(TypeError, match=r"a torch\.nn\.Module must be given, but"):
         tg.from_torch(nn.Linear(2, 2))
     with pytest.raises(TypeError, match="a module of this engine must be given"):

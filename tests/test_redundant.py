@@ -67,7 +67,7 @@ def test_the_shares_are_those_of_the_largest_entry_of_the_gradient():
     ],
     ids=["no bias", "relu between", "no batch norm", "mean constant", "one"],
 )
-def test_of_parameters_that_learn_only_the_number_is_given(model, checked):
+def test_parameters_that_learn_are_only_counted(model, checked):
     findings = tg.check_redundant(model, X)
     assert findings == () and findings.checked == checked
     plural = "" if checked == 1 else "s"
@@ -168,7 +168,7 @@ def test_a_gradient_that_is_not_finite_is_a_finding():
     )
 
 
-def test_a_bias_behind_another_dead_end_is_found():
+def test_a_bias_in_front_of_two_batch_norms_in_a_row_is_found():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, affine=False), nn.BatchNorm(4))
     (finding,) = tg.check_redundant(model, X)
     direct, through = shares(str(finding))
@@ -184,7 +184,7 @@ def test_a_large_mean_does_not_hide_a_bias(dtype):
     assert finding.name == "0.bias" and "feeds batch norm `1`" in finding.reason
 
 
-def test_a_model_that_keeps_its_activations_can_be_checked():
+def test_a_model_that_stores_its_activations_can_be_checked():
     model = Net(
         lambda net, x: vars(net).update(last=[net.body(x)]) or net.last[0],
         body=nn.Sequential(*[f for i in range(80) for f in (linear(3, 3), nn.Tanh())]),
@@ -220,7 +220,7 @@ def test_layer_norm_and_a_skip_connection_keep_the_bias_alive():
 
 
 @pytest.mark.parametrize("settings", [{"constants": ("var",)}, {"fused": False}])
-def test_the_mean_alone_decides(settings):
+def test_a_bias_is_redundant_whatever_happens_to_the_variance(settings):
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, **settings), linear(4, 2))
     (finding,) = tg.check_redundant(model, X)
     direct, through = shares(str(finding))
@@ -264,7 +264,7 @@ def test_what_a_dead_relu_cuts_off_receives_exactly_zero():
     )
 
 
-def test_a_parameter_without_connection_differs_from_one_that_cancels():
+def test_an_unconnected_parameter_is_distinguished_from_one_that_cancels():
     model = Net(
         lambda net, x: x @ net.used, used=parameter([1], [2], [3]), spare=parameter(1)
     )
@@ -301,7 +301,7 @@ def test_a_gradient_that_cancels_by_unnamed_routes_is_rounding_noise():
 
 
 @pytest.mark.parametrize("name", [None, "E[x]"])
-def test_a_dead_parameter_is_found_also_where_it_is_the_only_one(name):
+def test_a_dead_parameter_is_found_even_if_it_is_the_only_one(name):
     model = Net(
         lambda net, x: subtract_mean(x + net.shift, name), shift=parameter(1, 2, 3)
     )
@@ -334,7 +334,7 @@ def test_inputs_may_be_arrays_or_tensors_of_any_precision(batch):
     assert [f.name for f in tg.check_redundant(model, batch)] == ["0.bias"]
 
 
-def test_it_works_under_no_grad():
+def test_check_redundant_works_under_no_grad():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4))
     with tg.no_grad():
         assert [f.name for f in tg.check_redundant(model, X)] == ["0.bias"]

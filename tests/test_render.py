@@ -281,7 +281,7 @@ def test_a_page_works_by_keyboard_and_shows_the_focus(opened):
 
 
 @pytest.mark.slow
-def test_a_thin_arrow_is_hit_some_pixels_beside_it(opened):
+def test_a_click_a_few_pixels_from_a_thin_arrow_hits_it(opened):
     page = opened(centering())
     x, y = page.locator('[data-tail="1"] path').first.evaluate(
         "p => { const at = p.getPointAtLength(p.getTotalLength() / 2)"
@@ -294,7 +294,7 @@ def test_a_thin_arrow_is_hit_some_pixels_beside_it(opened):
 
 
 @pytest.mark.slow
-def test_a_click_stays_in_its_panel(opened):
+def test_a_click_highlights_only_inside_its_panel(opened):
     page = opened(tg.side_by_side(centering(), centering()))
     page.locator('[data-panel="1"][data-box="3"][data-rule]').click()
     panels = page.evaluate(
@@ -338,7 +338,7 @@ def test_a_hostile_name_stays_text_on_the_page(opened, name):
 
 
 @pytest.mark.slow
-def test_the_policy_of_a_page_refuses_a_script_that_was_put_in(chromium, tmp_path):
+def test_the_security_policy_of_a_page_refuses_an_injected_script(chromium, tmp_path):
     pytest.importorskip("pygraphviz")
     path = centering().save(tmp_path / "page.html")
     text = path.read_text(encoding="utf-8")
@@ -364,7 +364,7 @@ class Lister:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
 @pytest.mark.parametrize("kind", ["png", "pdf"])
-def test_a_system_without_fonts_is_warned_of(kind, tmp_path, monkeypatch):
+def test_a_system_without_fonts_gets_a_warning(kind, tmp_path, monkeypatch):
     pytest.importorskip("pygraphviz")
     Lister(tmp_path, monkeypatch, "")
     with pytest.warns(UserWarning) as caught:
@@ -379,7 +379,7 @@ def test_a_system_without_fonts_is_warned_of(kind, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
-def test_with_fonts_or_for_an_svg_nothing_is_warned_of(tmp_path, monkeypatch):
+def test_with_fonts_or_for_an_svg_there_is_no_warning(tmp_path, monkeypatch):
     pytest.importorskip("pygraphviz")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -433,7 +433,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_renderer_that_fails_leaves_the_old_file_alone(failure, stub, tmp_path):
+def test_a_renderer_that_fails_leaves_the_old_file_unchanged(failure, stub, tmp_path):
     path = tmp_path / "picture.svg"
     path.write_text("old")
     stub.does(FAILURES[failure])
@@ -457,7 +457,7 @@ def test_a_renderer_that_fails_is_replaced_by_another(tmp_path, monkeypatch):
     assert "by dot" in drawing().svg()
 
 
-def test_a_disk_that_is_full_leaves_the_old_file_alone(renderer, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_unchanged(renderer, tmp_path, monkeypatch):
     path = tmp_path / "picture.svg"
     path.write_text("old")
 
@@ -471,7 +471,7 @@ def test_a_disk_that_is_full_leaves_the_old_file_alone(renderer, tmp_path, monke
     assert path.read_text() == "old"
 
 
-def test_two_pictures_saved_to_one_path_at_the_same_time_do_not_meet(
+def test_two_simultaneous_saves_of_pictures_to_one_path_do_not_interfere(
     tmp_path, monkeypatch
 ):
     path = tmp_path / "picture.dot"
@@ -488,7 +488,9 @@ def test_two_pictures_saved_to_one_path_at_the_same_time_do_not_meet(
     assert [p.name for p in tmp_path.iterdir()] == ["picture.dot"]
 
 
-def test_rendering_in_threads_disturbs_no_stream(renderer, tmp_path, capfd):
+def test_rendering_in_threads_leaves_the_standard_streams_intact(
+    renderer, tmp_path, capfd
+):
     pictures = [drawing(title=f"number {i}") for i in range(6)]
 
     def save(i):

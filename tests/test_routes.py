@@ -45,7 +45,7 @@ def batch_norm_shares():
 # --- The tables of the design ---------------------------------------------------------
 
 
-def test_centering_takes_back_through_the_mean_what_arrives_directly():
+def test_in_centering_the_route_through_the_mean_cancels_the_direct_one():
     explanation = tg.explain(*centered())
     S = np.array([0.75, 1.5, 1.25])
     assert_routes(explanation, {(): S, E_X: -S}, atol=0)
@@ -65,13 +65,13 @@ def test_centering_prints_the_table_of_the_pictures():
 ROWS = "because its rows sum to 0"
 
 
-def test_a_route_that_brings_nothing_anyway_is_given_no_reason():
+def test_a_route_that_is_zero_in_every_row_is_given_no_reason():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     zero = (a * 0.0).named("zero")
     assert [route.note for route in tg.explain((a + zero).sum(), a)] == ["", ""]
 
 
-def test_only_a_route_that_is_zero_is_said_to_be_so_because_its_rows_sum_to_zero():
+def test_only_a_route_that_is_zero_is_explained_by_rows_that_sum_to_zero():
     b = leaf(np.zeros(2), "b")
     c = np.array([[1.0, 2.0], [-1.0, -2.0]])
     nothing = tg.explain(((np.ones((2, 2)) + b) * c).sum(), b)
@@ -178,7 +178,7 @@ def test_in_float64_no_footnote_is_needed():
     assert "rounding" not in text and len(text.split("\n")) == 6
 
 
-def test_of_more_than_six_entries_the_largest_are_shown_by_index():
+def test_the_largest_of_more_than_six_entries_are_shown_by_index():
     W = Tensor(np.zeros((3, 3)), requires_grad=True, name="W")
     y = Tensor(U) @ W
     explanation = tg.explain(loss(y - y.mean(axis=0).named("E[y]")), W)
@@ -228,7 +228,7 @@ def test_no_gates_leave_one_route():
     np.testing.assert_allclose(routes[0].gradient, batch_norm_shares(), rtol=1e-14)
 
 
-def test_gates_are_taken_literally_also_where_every_route_passes_them():
+def test_given_gates_are_shown_even_if_every_route_passes_them():
     S = np.array([0.75, 1.5, 1.25])
     explanation = tg.explain(*centered(), gates=["x", "E[x]", "x_hat"])
     assert_routes(explanation, {("x_hat", "x"): S, ("x_hat", "E[x]", "x"): -S}, atol=0)
@@ -278,7 +278,7 @@ def test_fused_and_composed_batch_norm_have_the_same_routes():
     assert str(fused) == str(tg.explain(*normalized()))
 
 
-def test_a_fused_operation_in_the_middle_is_looked_through():
+def test_a_fused_operation_in_the_middle_is_unfolded():
     def in_the_middle(normalize):
         x, b = biased_data()
         return loss(tg.tanh(normalize(tg.tanh(x)) + x)), b
@@ -293,7 +293,7 @@ def test_a_fused_operation_in_the_middle_is_looked_through():
         np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-14, atol=1e-14)
 
 
-def test_evaluation_mode_has_one_route_and_it_is_alive():
+def test_evaluation_mode_has_one_route_and_its_gradient_is_not_zero():
     mean, var = np.array([1.0, 2, 3]), np.array([1.0, 4, 0.25])
     explanation = tg.explain(*normalized(mean=mean, var=var))
     expected = (C * GAMMA).sum(0) / np.sqrt(var + 1e-5)
@@ -357,7 +357,7 @@ def test_a_tensor_used_twice_by_one_operation_counts_twice():
     assert_routes(tg.explain((a * a).sum(), a), {(): 2 * a.data}, atol=0)
 
 
-def test_a_tensor_passed_twice_on_one_way_is_named_once_each_time():
+def test_a_route_that_passes_two_tensors_of_one_name_names_both():
     a = Tensor([1.0, 2.0], requires_grad=True)
     inner = (a * 3).named("m")
     outer = (inner * 2).named("m")
@@ -380,7 +380,7 @@ def test_without_a_route_the_total_is_zero_and_the_table_says_so():
     )
 
 
-def test_cuts_in_several_places_leave_what_flows_beside_them():
+def test_cuts_in_several_places_leave_the_other_routes_intact():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     p = (a * 3).named("p")
     q = (tg.stop_gradient(a * 5) * p).named("q")
@@ -404,7 +404,7 @@ def test_a_row_is_cut_only_if_all_of_its_routes_are():
     )
 
 
-def test_many_names_beside_two_cuts_make_no_route_that_does_not_exist():
+def test_many_names_and_two_cuts_make_no_route_that_does_not_exist():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     parts = [(a * (i + 1)).named(f"t{i}") for i in range(15)]
     parts[3], parts[7] = map(tg.stop_gradient, (parts[3], parts[7]))
@@ -414,7 +414,7 @@ def test_many_names_beside_two_cuts_make_no_route_that_does_not_exist():
     np.testing.assert_array_equal(explanation.total, [120 - 12, 120 - 12])
 
 
-def test_a_graph_that_is_cut_altogether_has_only_cut_routes():
+def test_a_graph_that_is_cut_completely_has_only_cut_routes():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     explanation = tg.explain(tg.stop_gradient(a * a).sum(), a)
     assert [(r.gates, r.cut) for r in explanation] == [((), True)]
@@ -720,7 +720,7 @@ def test_beyond_sixteen_rows_the_names_nearest_to_the_leaf_are_gates(n):
     )
 
 
-def test_gates_by_hand_may_make_many_rows_but_not_any_number():
+def test_given_gates_may_make_many_rows_up_to_a_limit():
     y, a = forks(9)
     names = [f"{letter}{i}" for i in range(9) for letter in "pq"]
     explanation = tg.explain(y, a, gates=names)
@@ -757,7 +757,7 @@ def test_infinity_is_shown_and_never_cancels():
     assert not explanation.cancels
 
 
-def test_of_many_entries_those_that_are_not_finite_are_shown():
+def test_entries_that_are_not_finite_are_shown_among_many():
     b = leaf(np.ones(9), "b")
     c = np.array([1, 2, np.nan, 4, 5, 6, 7, -np.inf, 9])
     explanation = tg.explain((b * c).sum(), b)
@@ -765,7 +765,7 @@ def test_of_many_entries_those_that_are_not_finite_are_shown():
     assert entries_of((b * c).sum(), b)[0][:4] == ["nan", "+7.0000", "-inf", "+9.0000"]
 
 
-def test_an_exact_half_is_no_rounding_in_float16():
+def test_an_exact_half_is_not_mistaken_for_rounding_in_float16():
     b = leaf([1.0, 2.0], "b", np.float16)
     assert (
         entries_of((b * np.array([1, 0.5], np.float16)).sum(), b)
@@ -780,7 +780,7 @@ def test_what_nearly_cancels_does_not_cancel_in_float32():
     assert [cells for _, cells, _ in explanation.rows()][-1] == ["+1.0e-04"] * 2
 
 
-def test_a_small_entry_beside_a_large_one_is_shown():
+def test_a_small_entry_next_to_a_large_one_is_shown():
     b = leaf([1.0, 2.0], "b")
     assert entries_of((b * [1, 1e-12]).sum(), b)[0] == ["+1.0000", "+1.0e-12"]
 
@@ -808,7 +808,7 @@ def test_the_route_through_the_variance_is_zero_whatever_rounding_makes_of_it(
     assert f"residue of up to {explanation.residue:.1g}" in str(explanation)
 
 
-def test_an_empty_batch_brings_nothing():
+def test_an_empty_batch_contributes_zero():
     b = leaf([1.0, 2.0], "b")
     explanation = tg.explain((Tensor(np.zeros((0, 2))) + b).named("x").sum(), b)
     assert entries_of((Tensor(np.zeros((0, 2))) + b).sum(), b) == [["0", "0"]] * 2
@@ -857,7 +857,7 @@ def test_an_output_of_several_elements_needs_a_gradient_of_its_shape():
 
 
 @pytest.mark.parametrize("normalize", [tg.batch_norm, tg.fused_batch_norm])
-def test_a_leaf_changed_since_is_an_error_that_names_it(normalize):
+def test_a_leaf_that_changed_after_it_was_used_is_an_error_that_names_it(normalize):
     L, b = normalized(normalize)
     b.data = b.data + 1
     with pytest.raises(RuntimeError, match=r"'b'\(3,\) was changed after"):

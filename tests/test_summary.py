@@ -91,7 +91,7 @@ def test_a_summary_changes_nothing_in_the_model(mode):
     assert {m.training for m in model.modules()} == {mode}
 
 
-def test_the_graph_behind_a_kept_activation_is_not_copied():
+def test_the_graph_behind_a_stored_activation_is_not_copied():
     layers = [layer for _ in range(200) for layer in (nn.Linear(3, 3), nn.Tanh())]
     model = Net(
         lambda net, x: vars(net).update(kept={"h": [net.body(x)]}) or net.kept["h"],
@@ -102,7 +102,7 @@ def test_the_graph_behind_a_kept_activation_is_not_copied():
     assert tg.summary(model, X).total.parameters == 200 * 12
 
 
-def test_something_else_than_a_module_is_refused():
+def test_anything_but_a_module_is_refused():
     with pytest.raises(TypeError) as error:
         tg.summary(X, X)
     assert str(error.value) == (

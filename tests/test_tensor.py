@@ -88,7 +88,7 @@ def test_a_tensor_has_slots_and_no_dictionary():
         Tensor(1.0).color = "red"
 
 
-def test_a_graph_is_freed_the_moment_its_last_tensor_goes(no_collector):
+def test_a_graph_is_freed_when_its_last_tensor_is_deleted(no_collector):
     x = leaf(draw(3))
     hidden = tg.exp(x)
     loss = (hidden * hidden).sum()
@@ -135,7 +135,7 @@ def test_a_thousand_training_steps_leave_memory_flat(no_collector):
 # --- 2. One set of rules, two algebras ------------------------------------------------
 
 
-def test_a_rule_moves_arrays_in_a_backward_pass_and_tensors_with_create_graph():
+def test_a_pullback_receives_arrays_in_a_backward_pass_and_tensors_with_create_graph():
     seen = []
 
     def rule(g, y, x):
@@ -238,7 +238,7 @@ def test_a_cotangent_arrives_complete_where_paths_of_different_length_meet(
     assert calls == [1]
 
 
-def test_a_fused_backward_is_told_which_inputs_need_a_gradient():
+def test_a_fused_backward_learns_which_inputs_need_a_gradient():
     told = []
 
     def backward(g, saved, needs, a, b):
@@ -358,7 +358,7 @@ def test_grad_returns_a_tensor_for_a_tensor_and_a_list_for_a_sequence():
     assert tg.grad(a * b, []) == []
 
 
-def test_grad_can_be_asked_for_what_lies_between_and_for_the_output_itself():
+def test_grad_works_for_intermediate_tensors_and_for_the_output_itself():
     x = leaf([1.0, 2.0])
     h = x * 3
     y = (h * h).sum()
@@ -412,7 +412,7 @@ def test_backward_from_a_leaf_gives_it_the_cotangent():
     np.testing.assert_array_equal(x.grad, [3, 4])
 
 
-def test_a_cotangent_is_only_dispensable_for_a_single_number():
+def test_a_cotangent_may_be_left_out_only_for_a_single_number():
     x = leaf([[3.0]])
     (x * x).backward()
     np.testing.assert_array_equal(x.grad, [[6]])
@@ -441,7 +441,7 @@ def test_a_cotangent_of_another_shape_is_an_error():
     )
 
 
-def test_backward_of_what_depends_on_no_leaf_is_an_error():
+def test_backward_of_a_tensor_that_depends_on_no_leaf_is_an_error():
     with pytest.raises(RuntimeError) as error:
         (Tensor([2.0], name="data") * 3).named("y").backward()
     assert str(error.value) == (
@@ -451,7 +451,7 @@ def test_backward_of_what_depends_on_no_leaf_is_an_error():
     )
 
 
-def test_a_gradient_of_what_requires_none_is_an_error():
+def test_a_gradient_of_a_tensor_that_requires_none_is_an_error():
     x, data = leaf([1.0]), Tensor([2.0], name="data")
     with pytest.raises(ValueError) as error:
         tg.grad(x * data, data)
@@ -462,7 +462,7 @@ def test_a_gradient_of_what_requires_none_is_an_error():
     )
 
 
-def test_a_gradient_of_what_is_no_tensor_is_an_error():
+def test_a_gradient_with_respect_to_a_string_is_an_error():
     x = leaf([1.0])
     with pytest.raises(TypeError) as error:
         tg.grad(x * 2, [x, "w"])
@@ -472,7 +472,7 @@ def test_a_gradient_of_what_is_no_tensor_is_an_error():
 
 
 @pytest.mark.parametrize(("y", "wrt"), [(3.0, leaf([1.0])), (leaf([1.0]) * 2, None)])
-def test_grad_demands_a_tensor_and_something_to_differentiate_by(y, wrt):
+def test_grad_requires_a_tensor_and_inputs_to_differentiate_with_respect_to(y, wrt):
     with pytest.raises(TypeError, match="y must be a tensor and wrt one or several"):
         tg.grad(y, wrt)
 
@@ -530,7 +530,7 @@ def test_stop_gradient_stays_on_the_tape_as_a_visible_cut():
     np.testing.assert_array_equal(cut.data, x.data)
 
 
-def test_operations_behind_a_cut_are_recorded_and_backward_does_not_follow_them():
+def test_operations_behind_a_cut_are_recorded_but_backward_does_not_follow_them():
     x = leaf([2.0])
     behind = tg.stop_gradient(x) * 5
     assert behind.op is ops.mul and not behind.requires_grad
@@ -588,7 +588,7 @@ def test_the_output_of_an_operation_is_a_read_only_array_and_its_input_is_not(f)
         y.data[...] = 0
 
 
-def test_what_is_not_watched_shares_no_memory_with_a_leaf():
+def test_a_tensor_that_backward_does_not_follow_shares_no_memory_with_a_leaf():
     """A leaf may change; only graphs that are run backward notice."""
     x = leaf([1.0, 2.0])
     with tg.no_grad():
@@ -721,7 +721,7 @@ def test_a_leaf_changed_in_another_part_of_the_graph_does_no_harm():
     assert tg.grad(y, h).item() == 3
 
 
-def test_adoption_by_an_optimizer_is_no_change():
+def test_a_leaf_given_to_an_optimizer_does_not_count_as_changed():
     w = leaf([1.0, 2.0])
     y = (w * w).sum()
     optim.SGD([w], lr=0.1)
@@ -835,7 +835,7 @@ def test_a_backward_pass_writes_neither_into_its_cotangent_nor_into_what_was_sav
     np.testing.assert_array_equal(weights, before)
 
 
-def test_the_gradient_of_a_sum_arrives_read_only_and_that_is_enough():
+def test_fused_operations_accept_a_read_only_cotangent():
     x, labels = leaf(draw(6, 3)), np.arange(6) % 3
     w, b = leaf(draw(3, 3, seed=1)), leaf(draw(3, seed=2))
     loss = tg.fused_batch_norm(functional.fused_linear(x, w, b)).sum()
@@ -920,7 +920,7 @@ def test_a_float32_network_stays_float32_through_training(fused, optimizer):
 # --- 11. Composites -------------------------------------------------------------------
 
 
-def test_the_operations_of_a_composite_remember_its_name_and_those_around_it():
+def test_the_operations_of_a_composite_remember_its_name_and_the_enclosing_scopes():
     @tg.composite
     def inner(x):
         return x * 2
@@ -1040,7 +1040,7 @@ def test_a_fused_operation_among_others_has_derivatives_of_third_order():
     tg.check_gradients(lambda x: tg.exp(cube(tg.tanh(x)) * x), draw(3), order=3)
 
 
-def test_a_fused_operation_of_a_tensor_and_what_was_made_of_it_is_right_twice():
+def test_a_fused_operation_of_a_tensor_and_a_function_of_it_is_right_to_third_order():
     """The walk of the definition must stop at its inputs, though one made the other."""
     product = tg.Fused(
         "product",
@@ -1065,7 +1065,7 @@ def test_a_fused_operation_may_have_many_inputs():
     assert all(x.grad.tolist() == [1] for x in inputs)
 
 
-def test_operations_say_what_they_are():
+def test_the_repr_of_an_operation_says_what_it_is():
     assert repr(ops.add) == "<elementwise add>"
     assert repr(counting_cube([])) == "<fused cube>"
 
@@ -1119,7 +1119,7 @@ def test_a_copied_graph_has_the_same_operations():
     "function",
     [tg.exp, lambda x: tg.maximum(x, 0), lambda x: Tensor([1.0, 2.0]) + x],
 )
-def test_a_list_of_tensors_is_no_input(function):
+def test_a_list_of_tensors_is_not_accepted_as_an_input(function):
     a, b = leaf(1.0), leaf(2.0)
     with pytest.raises(TypeError, match=r"Use tg.stack\(tensors\)"):
         function([a, b])
@@ -1152,7 +1152,7 @@ def test_a_fused_backward_must_return_one_gradient_per_input(returned):
     )
 
 
-def test_a_rule_that_returns_a_number_is_named():
+def test_a_pullback_that_returns_a_number_is_an_error_that_names_the_operation():
     constant = tg.Primitive("constant", lambda x: x * 1, lambda g, y, x: 1.0)
     with pytest.raises(
         ValueError, match="constant: the gradient .* returned 1.0. Correct"
@@ -1170,7 +1170,7 @@ def test_a_fused_backward_may_yield_its_gradients():
     np.testing.assert_array_equal(x.grad, [2, 2])
 
 
-def test_a_fused_operation_that_leads_nowhere_does_not_run_backward():
+def test_a_fused_operation_whose_gradient_nobody_needs_does_not_run_backward():
     def backward(g, saved, needs, a):
         raise AssertionError("nobody asked for this gradient")
 
@@ -1181,7 +1181,7 @@ def test_a_fused_operation_that_leads_nowhere_does_not_run_backward():
     np.testing.assert_array_equal(tg.grad(loss, b).data, [3, 3])
 
 
-def test_threads_record_and_name_their_operations_apart():
+def test_threads_record_and_name_their_operations_independently():
     x, entered, leave = leaf([1.0]), threading.Event(), threading.Event()
 
     @tg.composite
@@ -1223,7 +1223,7 @@ def test_a_gradient_of_another_shape_cannot_be_assigned():
     assert p.grad is None
 
 
-def test_complex_numbers_do_not_get_in_through_an_operation():
+def test_an_operation_with_a_complex_result_is_an_error():
     with pytest.raises(TypeError) as error:
         Tensor([1.0]) * 1j
     assert str(error.value) == (
@@ -1274,7 +1274,7 @@ def test_a_private_copy_copies_everything_that_can_change():
 
 
 @pytest.mark.parametrize("timestamp", [10, 11])
-def test_the_clock_passes_by_a_timestamp_and_never_goes_back(timestamp):
+def test_the_clock_advances_past_a_later_timestamp_and_never_goes_back(timestamp):
     clock = Clock()
     clock.pass_by(timestamp)
     assert clock.tick() == timestamp + 1
@@ -1316,7 +1316,7 @@ def test_a_leaf_from_a_process_with_a_later_clock_can_be_used_here():
 # --- Gradients that are assigned ------------------------------------------------------
 
 
-def test_swapped_gradients_stay_whole():
+def test_swapping_two_gradients_loses_no_values():
     a, b = leaf([1.0, 1.0]), leaf([2.0, 2.0])
     optimizer = optim.SGD([a, b], lr=1.0)
     (a * 3 + b * 5).sum().backward()

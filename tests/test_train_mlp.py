@@ -118,7 +118,7 @@ def test_only_layers_that_no_batch_norm_follows_have_a_bias(bn, activation, kind
 @pytest.mark.parametrize(
     ("name", "lr", "steps"), [("sgd", 0.1, None), ("adam", 0.003, 40)]
 )
-def test_each_optimizer_has_a_learning_rate_of_its_own(tmp_path, name, lr, steps):
+def test_each_optimizer_has_its_own_default_learning_rate(tmp_path, name, lr, steps):
     optimizer = run(tmp_path, *SMALL, "--optimizer", name, "--epochs", "2")["optimizer"]
     assert (optimizer["lr"], optimizer.get("steps")) == (lr, steps)
 
@@ -249,7 +249,7 @@ def test_resuming_from_what_another_program_saved_says_so(tmp_path):
     )
 
 
-def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path):
+def test_a_folder_at_the_path_of_the_checkpoint_is_a_one_line_error(tmp_path):
     folder = tmp_path / "checkpoint.npz"
     folder.mkdir()
     with pytest.raises(SystemExit, match=r"^train_mlp\.py: error: .*checkpoint\.npz"):
@@ -258,7 +258,7 @@ def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path):
     assert (tmp_path / "checkpoint-1.npz").is_dir()
 
 
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_one_line_error(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -292,7 +292,7 @@ def test_a_single_training_row_is_refused_if_there_is_batch_norm(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
+def test_ctrl_c_during_the_imports_prints_one_line(tmp_path):
     # A library that never finishes its import, found before the real one.
     (tmp_path / "numpy.py").write_text(
         "print('now', flush=True)\nimport time\ntime.sleep(60)"
@@ -372,7 +372,9 @@ def test_on_a_terminal_a_bar_shows_loss_and_accuracy(tmp_path, monkeypatch):
         ("--dtype", "int8", "invalid choice: 'int8'"),
     ],
 )
-def test_a_nonsensical_option_is_named_with_what_must_hold(capsys, option, value, what):
+def test_a_nonsensical_option_is_reported_with_what_must_hold(
+    capsys, option, value, what
+):
     with pytest.raises(SystemExit) as caught:
         train_mlp.main([option, value])
     assert caught.value.code == 2

@@ -201,7 +201,7 @@ def test_an_editor_completes_the_names_of_the_package(code, expected):
     assert expected <= {completion.name for completion in script.complete()}
 
 
-def test_help_of_a_function_shows_its_own_docstring():
+def test_help_on_a_function_shows_its_own_docstring():
     for name in ("relu", "exp", "matmul", "concatenate", "grad"):
         function = getattr(tg, name)
         text = pydoc.plain(pydoc.render_doc(function))
