@@ -1,10 +1,10 @@
-"""What tests share: one BLAS thread, small helpers, and experiments that run once."""
+"""What tests share: one BLAS thread, helpers, fixtures, and the marker ``peers``."""
 
 import os
 import sys
 from pathlib import Path
 
-# On matrices this small, a second thread only waits. NumPy reads this when imported.
+# On matrices this small, a second thread only waits. NumPy reads these when imported.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker("peers")
 
 
-def draw(*shape, seed=0):
+def randn(*shape, seed=0):
     """Random numbers, the same for the same shape and seed."""
     return np.random.default_rng(seed).standard_normal(shape)
 
@@ -97,7 +97,10 @@ def rng():
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """What an experiment measures, prints and draws with --quick; each runs once."""
+    """Run an experiment with --quick, once per file of tests.
+
+    It returns what the experiment measured, what it printed, and its output folder.
+    """
     runs = {}
 
     def run(script):

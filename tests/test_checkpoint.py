@@ -119,10 +119,10 @@ def assert_old_checkpoint_is_whole_and_alone(path):
     assert_same(tg.load(path), STATE)
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
-    tmp_path, monkeypatch, moment, error
+    tmp_path, monkeypatch, failing, error
 ):
     path = tmp_path / "a.npz"
     tg.save(path, **STATE)
@@ -131,7 +131,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, moment, fail)
+        patch.setattr(os, failing, fail)
         with pytest.raises(type(error)):
             tg.save(path, epoch=4)
     assert_old_checkpoint_is_whole_and_alone(path)
@@ -395,7 +395,7 @@ def npy(shape):
 
 
 def forged(path, contents, arrays=(), compression=zipfile.ZIP_STORED):
-    """A file like one of ``save``, with these contents and members."""
+    """A file in the format of ``save`` with these contents and members."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("tinygrad_bn.json", json.dumps(contents))
         for place, data in arrays:

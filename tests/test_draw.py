@@ -92,7 +92,7 @@ def parsed(drawing):
 
 
 def tooltips_of(drawing):
-    """What pointing shows; Graphviz makes every second space of a run unbreakable."""
+    """The tooltips. Graphviz makes every second space of a run a no-break space."""
     titles = (t.text for t in parsed(drawing).iter(f"{SVG}title"))
     return [title.replace("\xa0", " ") for title in titles]
 
@@ -450,7 +450,7 @@ def test_routes_are_drawn_as_chains_with_their_gradients_and_a_total():
     assert titles[3].index("Var[x]") < titles[3].index("E[x]")
 
 
-# --- Any tensor draws -----------------------------------------------------------------
+# --- Any tensor can be drawn ----------------------------------------------------------
 
 
 @functools.cache
@@ -536,7 +536,7 @@ def test_a_hostile_name_is_drawn_character_by_character_and_has_no_effect(name):
     L, a = named_graph(name)
     for drawing in (tg.draw(L, title=name), tg.draw(L, a, title=name)):
         texts = texts_of(drawing.svg())
-        # In titles, and as the name of a box; formulas put more around it.
+        # In the title and as the name of a box. Formulas contain more than the name.
         assert texts.count(shown) >= 2
         assert any(t.startswith(shown + "2") for t in texts)
         root = parsed(drawing)
@@ -638,7 +638,7 @@ def test_an_svg_has_no_ids_that_could_clash_and_no_links(which):
 
 
 def marked(root, *names, without=()):
-    """The attributes, in order, of what has all of them and none of the others."""
+    """The attributes ``names`` of the elements with them and none of ``without``."""
     return [
         tuple(element.get(f"data-{name}") for name in names)
         for element in root.iter()
@@ -805,7 +805,7 @@ def test_panels_of_panels_are_panels():
     assert len(nested.panels) == 3
 
 
-# --- Errors, and nothing changes ------------------------------------------------------
+# --- Errors, and no side effects ------------------------------------------------------
 
 
 @pytest.mark.parametrize(

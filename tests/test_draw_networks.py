@@ -98,7 +98,7 @@ def loss_of(model, images=None):
 
 @functools.cache
 def questions():
-    """Networks and the parameter that is asked about."""
+    """Networks, and for each of them the parameter whose gradient is explained."""
     rng = np.random.default_rng(2)
     mlps = {f"{n} batch norms": (perceptron(n), "0.bias") for n in (1, 5, 20)}
     weight_norm = nn.Sequential(
@@ -366,7 +366,7 @@ def test_rounding_at_a_large_mean_is_shown_as_zero():
     assert ledger.total.entries == [0, 0, 0] and ledger.rows[2].entries == [0, 0, 0]
 
 
-# --- Any graph draws ------------------------------------------------------------------
+# --- Any graph can be drawn -----------------------------------------------------------
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The graph behind a tensor again: unfolded, and replayed in another precision."""
+"""Rebuilding the graph of a tensor: unfolded, or replayed in another precision."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
-"""Ctrl-C at any moment: what was interrupted can be repeated, and gives right numbers.
+"""Ctrl-C at any point: what was interrupted can be repeated, with right results.
 
 A trace function raises KeyboardInterrupt at the first line of the package that is run,
-then at the second, and so on, until nothing is interrupted any more.
+then at the second, and so on, until the run ends before the interrupt.
 """
 
 import gc
@@ -25,16 +25,16 @@ LABELS = np.arange(6) % 2
 
 
 class Interrupt:
-    """Raise KeyboardInterrupt at the given moment, counted from 0.
+    """Raise KeyboardInterrupt at the given event, counted from 0.
 
-    The moments are the lines of the package as they are run, or the calls: when one
-    starts or has returned, Python looks for signals.
+    The events are the lines of the package as they run, or the starts and ends of
+    calls, where Python looks for signals.
     """
 
-    def __init__(self, moment, moments="lines", package=PACKAGE):
-        self.left, self.package = moment, package
-        self.events = {"line"} if moments == "lines" else {"call", "return", "c_return"}
-        self.install = sys.settrace if moments == "lines" else sys.setprofile
+    def __init__(self, number, events="lines", package=PACKAGE):
+        self.left, self.package = number, package
+        self.events = {"line"} if events == "lines" else {"call", "return", "c_return"}
+        self.install = sys.settrace if events == "lines" else sys.setprofile
 
     def __enter__(self):
         self.install(self.look)
@@ -54,9 +54,9 @@ class Interrupt:
 
 
 def is_interrupted(run, prepared, interrupt):
-    """Whether ``run(*prepared)`` lasts until that moment.
+    """Whether the interrupt comes before ``run(*prepared)`` ends.
 
-    It runs in a thread of its own, where nothing is recorded but this.
+    It runs in its own thread, where nothing else is recorded.
     """
 
     def attempt():
@@ -66,7 +66,7 @@ def is_interrupted(run, prepared, interrupt):
         except KeyboardInterrupt:
             return True
         finally:
-            assert state.scopes == [None], "a call that is over is still around us"
+            assert state.scopes == [None], "the scope of a finished call is still open"
             assert state.recording
         return False
 
@@ -74,13 +74,13 @@ def is_interrupted(run, prepared, interrupt):
         return executor.submit(attempt).result()
 
 
-def interrupted(prepare, run, moments="lines", package=PACKAGE):
-    """Interrupt ``run(*prepare())`` at each moment; yield what was prepared."""
-    moment, prepared = 0, prepare()
-    while is_interrupted(run, prepared, Interrupt(moment, moments, package)):
+def interrupted(prepare, run, events="lines", package=PACKAGE):
+    """Interrupt ``run(*prepare())`` at each event; yield what was prepared."""
+    number, prepared = 0, prepare()
+    while is_interrupted(run, prepared, Interrupt(number, events, package)):
         yield prepared
-        moment, prepared = moment + 1, prepare()
-    assert moment > 5, "hardly anything was interrupted"
+        number, prepared = number + 1, prepare()
+    assert number > 5, "hardly anything was interrupted"
 
 
 class Training:
@@ -125,7 +125,7 @@ def make_optimizer(request, monkeypatch):
 
 
 def assert_the_next_step_is_right(training, make_optimizer, fused=True):
-    """A training that starts from this state, and was not interrupted, is the same."""
+    """The next step is that of an uninterrupted run that starts from this state."""
     fresh = Training(make_optimizer, fused)
     fresh.model.load_state_dict(training.model.state_dict())
     fresh.optimizer.load_state_dict(training.optimizer.state_dict())
@@ -162,7 +162,7 @@ def test_training_continues_correctly_after_an_interrupted_backward(fused):
     loss.backward()
     expected = [p.grad for p in training.model.parameters()]
     for training, loss in interrupted(prepare, lambda _, loss: loss.backward()):
-        # The same graph can still be used: nothing but gradients has changed.
+        # The same graph can still be used, because only gradients have changed.
         training.optimizer.zero_grad()
         loss.backward()
         for g, p in zip(expected, training.model.parameters(), strict=True):

@@ -215,10 +215,10 @@ def test_a_bias_learns_in_front_of_layer_norm_but_not_of_batch_norm(rng):
 def test_dropout_sets_values_to_0_and_scales_the_others(rng):
     x = rng.standard_normal((200, 50)) + 5
     y = nn.Dropout(0.2, rng=0)(Tensor(x)).data
-    kept = y != 0
-    np.testing.assert_allclose(y[kept], x[kept] / 0.8)
+    nonzero = y != 0
+    np.testing.assert_allclose(y[nonzero], x[nonzero] / 0.8)
     # 10,000 values: the standard deviation of their share is 0.004.
-    assert kept.mean() == pytest.approx(0.8, abs=0.012)
+    assert nonzero.mean() == pytest.approx(0.8, abs=0.012)
     assert y.mean() == pytest.approx(x.mean(), abs=0.1)
 
 

@@ -593,7 +593,7 @@ def test_a_frozen_parameter_is_state_but_no_parameter(rng):
 
 
 class Keeper(nn.Module):
-    """A module that keeps what it computed."""
+    """A module that stores what it computed in an attribute."""
 
     def __init__(self, rng):
         self.layer = nn.Linear(3, 2, rng=rng)
@@ -703,11 +703,11 @@ def test_the_state_holds_copies_of_parameters_and_running_statistics(rng):
     ]
     np.testing.assert_array_equal(before["0.weight"], model[0].weight.data)
     np.testing.assert_array_equal(before["1.running_var"], model[1].running_var)
-    kept = {name: array.copy() for name, array in before.items()}
+    copies = {name: array.copy() for name, array in before.items()}
     model[0].weight.data = np.zeros((2, 3), np.float32)
     model(random_leaf(rng, 5, 2))
     for name, array in before.items():
-        np.testing.assert_array_equal(array, kept[name])
+        np.testing.assert_array_equal(array, copies[name])
 
 
 def test_a_loaded_state_is_copied_into_the_arrays_that_are_there(rng):

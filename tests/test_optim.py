@@ -143,33 +143,33 @@ def test_steps_are_those_of_pytorch(torch, name, settings):
 
 @ALL
 def test_gradients_that_are_not_cleared_are_not_decayed_again(make):
-    (kept, *_), (fresh, *_) = make_parameters(), make_parameters()
-    first, second = make([kept]), make([fresh])
+    (reused, *_), (fresh, *_) = make_parameters(), make_parameters()
+    first, second = make([reused]), make([fresh])
     gradient = np.arange(6.0).reshape(3, 2)
-    (kept * gradient).sum().backward()
+    (reused * gradient).sum().backward()
     for _ in range(3):
         first.step()
         second.zero_grad()
         (fresh * gradient).sum().backward()
         second.step()
-    np.testing.assert_array_equal(kept.grad, gradient)
-    np.testing.assert_array_equal(kept, fresh)
+    np.testing.assert_array_equal(reused.grad, gradient)
+    np.testing.assert_array_equal(reused, fresh)
 
 
 @ALL
 def test_a_parameter_without_gradient_is_updated_as_if_it_were_zero(make):
-    silent, told = make_parameters()[0], make_parameters()[0]
-    first, second = make([silent]), make([told])
+    without, zero = make_parameters()[0], make_parameters()[0]
+    first, second = make([without]), make([zero])
     descend(first, [make_coefficients()[0][:1]])
     descend(second, [make_coefficients()[0][:1]])
-    before = silent.data.copy()
+    before = without.data.copy()
     for _ in range(3):
         first.zero_grad()
         first.step()
-        told.grad = np.zeros((3, 2))
+        zero.grad = np.zeros((3, 2))
         second.step()
-    assert np.all(silent.data != before)
-    np.testing.assert_array_equal(silent, told)
+    assert np.all(without.data != before)
+    np.testing.assert_array_equal(without, zero)
 
 
 @ALL
@@ -479,7 +479,7 @@ def test_the_state_of_an_optimizer_must_have_the_right_shapes(make, name):
 
 
 class Twins(nn.Module):
-    """Two layers of one shape, assigned in one order or the other."""
+    """Two layers of the same shape, assigned in either order."""
 
     def __init__(self, names):
         for name in names:
@@ -937,7 +937,7 @@ def test_a_learning_rate_that_is_refused_changes_nothing():
 
 
 def linear_loss(x, w, g):
-    """A loss whose gradient by w is written at once into the optimizer's buffer."""
+    """A loss whose gradient d_w goes directly into the optimizer's buffer."""
     return (functional.fused_linear(x, w, None) * g).sum()
 
 

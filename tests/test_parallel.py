@@ -30,7 +30,7 @@ def losses(data, lr, seed):
 
 @pytest.fixture
 def many_digits(digits):
-    """So many that joblib shares the array among processes instead of copying it."""
+    """An array so large that joblib shares it among processes instead of copying it."""
     x, y = np.tile(digits.train_x, (8, 1)), np.tile(digits.train_y, 8)
     assert x.nbytes > 2e6
     return digits._replace(train_x=x, train_y=y)
@@ -45,7 +45,7 @@ def fail(x):
 
 
 def bar_is_hidden(x):
-    """Whether a progress bar stays away from a terminal that others draw on as well."""
+    """Whether a progress bar is hidden, since several processes share the terminal."""
     sys.stderr.write(f"a warning about {x}\n")
     return tqdm([], disable=None).disable
 

@@ -32,7 +32,7 @@ def measured(model, inputs):
         model.train(mode)
         model.zero_grad()
         xs = [tensor(x, requires_grad=True) for x in inputs]
-        # A module in place may write to its input, but not to a leaf.
+        # A module that works in place may write to its input, but not to a leaf.
         ys = all_of(model(*(x * 1 for x in xs)))
         cs = [rng.standard_normal(y.shape).astype(inputs[0].dtype) for y in ys]
         sum((y * (tensor(c) if theirs else c)).sum() for y, c in zip(ys, cs)).backward()
@@ -87,7 +87,7 @@ def assert_same(ours, theirs, inputs, tolerance=1e-12):
 
 
 def assert_as_accurate(ours, theirs, inputs):
-    """Assert in float32: at most 1e-6 and 3 times PyTorch's own rounding off."""
+    """Assert in float32: at most 1e-6 and 3 times PyTorch's own rounding error."""
     exact = copy.deepcopy(theirs).double()
     exact = measured(exact, [x.astype(float) for x in inputs])
     allowed = deviations(measured(theirs, inputs), exact)
@@ -134,7 +134,7 @@ def test_random_architectures_return_to_pytorch_unchanged(torch, networks, seed)
         (n, p.requires_grad) for n, p in net.named_parameters()
     ]
     assert_same(ours, again, [x])
-    # What was made from a module of PyTorch's own kind and from a traced one.
+    # A converted model can be converted again.
     assert_same(tg.from_torch(again), again, [x])
 
 
@@ -211,7 +211,7 @@ def train_alike(ours, theirs, their_optimizer, settings, shape):
     assert any((before[name] != after[name]).any() for name in before)
 
 
-# --- What is kept ---------------------------------------------------------------------
+# --- What is preserved ----------------------------------------------------------------
 
 
 def test_values_are_copied_in_both_directions(torch):
@@ -264,11 +264,11 @@ def test_tracing_does_not_change_running_statistics_or_anything_else(torch, netw
     def forward(self, x):
         self.last = x
         calls.append(self.training)
-        self.kept = torch.ones(3)
+        self.cached = torch.ones(3)
         return self.block(x)
 
     outer = networks.Forward(forward, block=net)
-    outer.register_buffer("kept", torch.zeros(3))
+    outer.register_buffer("cached", torch.zeros(3))
     before = {k: v.clone() for k, v in outer.state_dict().items()}
     attributes = {*vars(outer)}
     tg.from_torch(outer)
@@ -628,7 +628,7 @@ def test_hooks_parametrizations_and_lost_members_are_refused(torch):
     assert lines[2].startswith("2: momentum, the weight of the new batch, must")
     assert lines[3] == "3: ReLU with another forward"
     assert lines[4] == "4: LayerNorm over more than the last axis"
-    # What nobody uses is converted all the same.
+    # Unused members are converted, too.
     assert tg.from_torch(extended).extra.requires_grad
 
 

@@ -189,9 +189,9 @@ def test_a_model_that_stores_its_activations_can_be_checked():
         lambda net, x: vars(net).update(last=[net.body(x)]) or net.last[0],
         body=nn.Sequential(*[f for i in range(80) for f in (linear(3, 3), nn.Tanh())]),
     )
-    kept = model(Tensor(X, dtype=np.float32))
+    output = model(Tensor(X, dtype=np.float32))
     assert tg.check_redundant(model, X).checked == 160
-    assert model.last[0] is kept
+    assert model.last[0] is output
 
 
 def test_sixty_blocks_are_checked_in_about_a_second():

@@ -171,7 +171,7 @@ def test_a_page_is_one_file_that_loads_nothing(renderer, tmp_path):
     assert not {"img", "iframe", "object", "a"} & set(page.tags)
     names = [name for name, _ in page.attributes]
     assert not {"src", "xlink:href", "srcset", "style"} & set(names)
-    # An icon that is given is not asked for.
+    # Browsers request an icon unless the page contains one.
     assert names.count("href") == 1 and ("href", "data:,") in page.attributes
     assert not any(name.startswith("on") for name in names)
     (policy,) = (v for _, v in page.attributes if v and v.startswith("default-src"))

@@ -268,7 +268,7 @@ def test_names_inside_modules_are_qualified():
     assert [r.gates for r in only] == [(), ("1.E[x]",)]
 
 
-# --- Fused operations, evaluation, and the cases in which the bias is not dead --------
+# --- Fused operations, evaluation, and the cases in which the bias learns -------------
 
 
 def test_fused_and_composed_batch_norm_have_the_same_routes():

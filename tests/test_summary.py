@@ -94,11 +94,11 @@ def test_a_summary_changes_nothing_in_the_model(mode):
 def test_the_graph_behind_a_stored_activation_is_not_copied():
     layers = [layer for _ in range(200) for layer in (nn.Linear(3, 3), nn.Tanh())]
     model = Net(
-        lambda net, x: vars(net).update(kept={"h": [net.body(x)]}) or net.kept["h"],
+        lambda net, x: vars(net).update(stored={"h": [net.body(x)]}) or net.stored["h"],
         body=nn.Sequential(*layers),
     )
     model(Tensor(X))
-    assert not model.kept["h"][0].is_leaf
+    assert not model.stored["h"][0].is_leaf
     assert tg.summary(model, X).total.parameters == 200 * 12
 
 

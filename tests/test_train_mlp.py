@@ -1,4 +1,4 @@
-"""The main job: it learns, is reproducible, stops cleanly and resumes exactly."""
+"""The training script learns, is reproducible, stops cleanly and resumes exactly."""
 
 import errno
 import io
@@ -26,7 +26,7 @@ SMALL = ["--data", "moons", "--layers", "8,4"]
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    """They take half a second, which only two tests need to spend."""
+    """Pictures take half a second, and only two tests look at them."""
     monkeypatch.setattr(train_mlp, "draw_training", lambda *_: None)
 
 
@@ -227,15 +227,16 @@ def test_resuming_from_nothing_or_from_a_damaged_file_says_so(tmp_path):
 def test_a_new_run_keeps_the_checkpoint_of_an_earlier_one(tmp_path, capsys):
     earlier = run(tmp_path, *SMALL, "--epochs", "3")
     later = run(tmp_path, *SMALL, "--epochs", "1")
-    kept = tmp_path / "checkpoint-1.npz"
+    renamed = tmp_path / "checkpoint-1.npz"
     assert (
-        f"The checkpoint of an earlier run is now {kept}.\n" in capsys.readouterr().out
+        f"The checkpoint of an earlier run is now {renamed}.\n"
+        in capsys.readouterr().out
     )
-    assert_same_run(tg.load(kept), earlier)
+    assert_same_run(tg.load(renamed), earlier)
     assert len(later["history"]) == 1
     run(tmp_path, *SMALL, "--epochs", "1")
     assert_same_run(tg.load(tmp_path / "checkpoint-2.npz"), later)
-    assert_same_run(tg.load(kept), earlier)
+    assert_same_run(tg.load(renamed), earlier)
 
 
 def test_resuming_from_what_another_program_saved_says_so(tmp_path):

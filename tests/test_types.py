@@ -62,7 +62,7 @@ def methods(kind, place):
     members = {k: v for base in reversed(kind.__mro__) for k, v in vars(base).items()}
     for name, value in members.items():
         for function in functions_of(value):
-            # The methods of dataclasses and of Python's own classes are not.
+            # Methods made by dataclasses or by Python's own classes do not count.
             written_here = PACKAGE in Path(function.__code__.co_filename).parents
             dunder = name.startswith("__") and name.endswith("__")
             if written_here and (dunder or not name.startswith("_")):
