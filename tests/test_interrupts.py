@@ -200,6 +200,7 @@ def test_older_graphs_are_stale_after_an_interrupted_step(make_optimizer):
     assert {*found} == {True, False}
 
 
+@pytest.mark.slow
 def test_older_graphs_are_stale_after_an_interrupted_assignment():
     def prepare():
         training = Training(OPTIMIZERS["sgd"])
