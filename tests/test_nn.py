@@ -762,6 +762,7 @@ def test_a_wrong_state_is_refused_with_a_list_of_all_that_is_wrong():
         np.ones(3),
         np.ones((2, 3), np.float32),
         np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3)),
+        [*np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3))],
     ],
 )
 def test_the_state_of_a_module_must_have_the_right_shapes_and_dtypes(wrong):
@@ -835,6 +836,16 @@ def test_initial_weights_depend_on_the_generator_only(function, variance):
     assert first.dtype == np.float32
     np.testing.assert_array_equal(first, again)
     assert np.all(first != other)
+
+
+@pytest.mark.parametrize(("rng", "error"), [("a", TypeError), (-1, ValueError)])
+def test_an_rng_that_is_no_generator_and_no_seed_is_refused(rng, error):
+    with pytest.raises(error) as caught:
+        nn.Linear(3, 4, rng=rng)
+    assert str(caught.value) == (
+        "rng must be a NumPy generator of random numbers, a seed (an integer of at "
+        f"least 0) or None, but {rng!r} was received."
+    )
 
 
 def test_linear_starts_with_kaiming_normal_weights_and_a_bias_of_zeros():

@@ -137,8 +137,8 @@ def test_a_constant_batch_is_the_cause_and_not_the_parameters():
         assert {"0.weight", "0.bias"} <= {finding.name for finding in findings}
         (reason,) = {finding.reason for finding in findings}
         assert reason == (
-            "cannot be judged by this batch, which gives batch norm `1` the same input "
-            "in every row: pass another batch"
+            "cannot be checked with this batch, in which every row gives batch norm "
+            "`1` the same input: pass a batch whose rows differ"
         )
 
 
@@ -154,6 +154,18 @@ def test_input_that_is_not_finite_is_refused(bad):
     model[0].weight.data = model[0].weight.data * np.float32(np.nan)
     with pytest.raises(ValueError, match="the output must be finite"):
         tg.check_redundant(model, X)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e300])
+def test_a_variance_that_overflows_is_refused(scale):
+    model = nn.Sequential(nn.Linear(3, 4, rng=0, dtype=float), nn.BatchNorm(4))
+    with pytest.raises(ValueError) as error, np.errstate(all="ignore"):
+        tg.check_redundant(model, X * scale)
+    assert str(error.value) == (
+        "check_redundant(model, x): variances must be finite in float32, but "
+        "'1.Var[x]'(1, 4) is not. Scale x or the weights; tg.find_nonfinite(loss) "
+        "finds the source."
+    )
 
 
 def test_a_gradient_that_is_not_finite_is_a_finding():
@@ -258,7 +270,10 @@ def test_what_a_dead_relu_cuts_off_receives_exactly_zero():
         lambda net, x: net.second(tg.relu(net.first(x) - 1000)),
         first=linear(3, 4), second=linear(4, 2),
     )  # fmt: skip
-    words = "receives exactly 0 from this batch: every route to it is switched off"
+    words = (
+        "receives exactly 0 from this batch, as behind a ReLU whose inputs are all "
+        "negative"
+    )
     assert str(tg.check_redundant(model, X)) == "\n".join(
         f"`{name}` {words}" for name in ("first.weight", "first.bias", "second.weight")
     )

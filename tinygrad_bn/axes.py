@@ -1,6 +1,10 @@
 """Axes and shapes: what NumPy's ``axis`` means, and what is left of a shape without it.
 
 All functions accept arrays and tensors: they only read ``x.ndim`` and ``x.shape``.
+
+This file comes after ``errors.py`` in the order of imports; look here when needed.
+
+Left out on purpose: axes with names.
 """
 
 import functools
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import errors
+from .tape import refuse_masked
 
 
 def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
@@ -27,6 +32,7 @@ def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
     if isinstance(axis, int):
         axes = (axis,)
     elif not isinstance(axis, tuple):
+        refuse_masked(axis, "axis")
         axes = np.asarray(axis).ravel().tolist()
     try:
         numbers = tuple(map(operator.index, axes))
@@ -78,6 +84,7 @@ def _split(shape: tuple, axes: tuple) -> tuple[tuple[int, ...], tuple[int, ...],
 
 def one_shape(numbers: tuple) -> tuple:
     """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
+    refuse_masked(numbers, "shape")
     single = len(numbers) == 1 and not hasattr(numbers[0], "__index__")
     return tuple(numbers[0]) if single else numbers
 

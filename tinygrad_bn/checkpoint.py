@@ -10,7 +10,7 @@ executes nothing in it, and needs no more memory than its size.
 
 ``layout.py`` reads and writes files with the extension ``.safetensors``.
 
-This file comes after ``layout.py`` in the reading order.
+This file comes after ``check.py`` in the reading order.
 
 Left out on purpose: compression; lists and tuples, which JSON cannot distinguish; and
 several computers that save to one path of a shared disk at the same time.
@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .layout import from_safetensors, to_safetensors
+from .module import Module
 
 _CONTENTS = "tinygrad_bn.json"
 # Increase it with every change that older versions cannot read.
@@ -52,7 +53,8 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
 
     Raises: ``TypeError`` for anything but dictionaries, arrays and plain values;
     ``ValueError`` for a key that cannot be part of a place; ``FileNotFoundError`` for a
-    missing folder; ``IsADirectoryError`` for a folder at ``path``.
+    missing folder; ``IsADirectoryError`` for a folder at ``path``; ``FileExistsError``
+    for a device or a pipe.
     """
     write = _writer(path, module, state)
     target = Path(os.path.realpath(path))
@@ -64,6 +66,11 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
     if target.is_dir():
         raise IsADirectoryError(
             f"save: a file must be named, but {target} is a folder. Add a file name."
+        )
+    if target.exists() and not target.is_file():
+        raise FileExistsError(
+            f"save: a checkpoint replaces the file at its path, but {target} is a "
+            "device or a pipe. Save to another path."
         )
     _remove_leftovers(target)
     name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
@@ -131,7 +138,14 @@ def _writer(
 ) -> Callable[[BinaryIO], Any]:
     """A function that writes the ``module`` or the ``state`` to a file."""
     if _is_safetensors(path):
-        content = to_safetensors(module, state)
+        if not isinstance(module, Module) or state:
+            received = [type(module).__name__] if module is not None else []
+            raise TypeError(
+                "save: a .safetensors file contains one module and nothing else: "
+                "tg.save('net.safetensors', model). Received: "
+                f"{', '.join(received + sorted(state)) or 'nothing'}. Use an .npz file."
+            )
+        content = to_safetensors(module._entries())
         return lambda file: file.write(content)
     if module is not None:
         raise TypeError(

@@ -16,7 +16,7 @@ An optimizer takes ``model.parameters()`` or ``model.named_parameters()``. When 
 a checkpoint, it matches the state by name if it has names, and otherwise by position,
 which depends on the order in which the layers were created.
 
-This file comes after ``nn.py`` in the reading order; ``optim.py`` is next.
+This file comes after ``nn.py`` in the reading order; ``schedules.py`` is next.
 
 Left out on purpose: parameter groups, and parameters of different dtypes in one
 optimizer.
@@ -32,6 +32,7 @@ import numpy as np
 
 from .clock import clock
 from .errors import describe
+from .tape import contains
 from .tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
@@ -123,14 +124,14 @@ class Optimizer:
     def _gather(self) -> None:
         """Copy gradients stored elsewhere into the flat array; missing ones are 0."""
         for p, buffer in zip(self.parameters, self._buffers):
-            if p.grad is not buffer:
+            if p._grad is not buffer:
                 if not p.uses_buffer(buffer):
                     raise RuntimeError(
                         f"{type(self).__name__}.step(): a parameter must belong to one "
-                        f"optimizer, but {self._called(p)} has since been attached to "
-                        "another one. Use only the newer optimizer, or make a new one."
+                        f"optimizer, but {self._describe(p)} has since been attached "
+                        "to another. Use only the newer optimizer, or make a new one."
                     )
-                buffer[...] = 0 if p.grad is None else p.grad
+                buffer[...] = 0 if p._grad is None else p._grad
 
     def _update(self, g: np.ndarray) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _update().")
@@ -182,17 +183,17 @@ class Optimizer:
                 f"optimizer from module.{source}. Nothing was loaded."
             )
         here = {"lr": np.array(self.lr), **_flattened(self._state_by_parameter())}
-        values = {name: np.asarray(v) for name, v in _flattened(state).items()}
+        values = _flattened(state)
         if wrong := _differences(here, values):
             raise ValueError(
                 f"{method}: the entries must be those of this optimizer. Nothing was "
                 f"loaded. {'; '.join(wrong)}."
             )
-        self.lr = values.pop("lr").item()
+        self.lr = np.asarray(values.pop("lr")).item()
         for name, value in values.items():
             here[name][...] = value
 
-    def _called(self, p: Tensor) -> str:
+    def _describe(self, p: Tensor) -> str:
         """A parameter as errors describe it, by the name it was given with, if any."""
         if self.names is None or not isinstance(p, Tensor):
             return describe(p)
@@ -209,14 +210,15 @@ class Optimizer:
         for p in self.parameters:
             if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
                 raise TypeError(
-                    f"{type(self).__name__}: parameters must be leaves that require a "
-                    f"gradient, but {self._called(p)} is not. Pass module.parameters()."
+                    f"{type(self).__name__}: parameters must be leaves that require "
+                    f"a gradient, but {self._describe(p)} is not. Pass "
+                    "module.parameters()."
                 )
         for p, times in Counter(self.parameters).items():
             if times > 1:
                 raise ValueError(
                     f"{type(self).__name__}: each parameter must be given once, but "
-                    f"{self._called(p)} was given {times} times. Pass "
+                    f"{self._describe(p)} was given {times} times. Pass "
                     "module.parameters()."
                 )
         for name, times in Counter(self.names or ()).items():
@@ -276,20 +278,23 @@ def _flattened(state: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _differences(
-    here: dict[str, np.ndarray], there: dict[str, np.ndarray]
-) -> list[str]:
+def _differences(here: dict[str, np.ndarray], there: dict[str, Any]) -> list[str]:
     """The reasons why the entries of one state cannot replace those of another."""
     wrong = [f"missing: {name}" for name in here if name not in there]
     wrong += [f"unexpected: {name}" for name in there if name not in here]
     for name in here.keys() & there.keys():
-        expected, received = here[name], there[name]
+        if contains(np.ma.MaskedArray, there[name]):
+            wrong.append(f"{name}: expected an array without a mask")
+            continue
+        expected, received = here[name], np.asarray(there[name])
         fits = np.can_cast(received.dtype, expected.dtype, "same_kind")
-        if received.shape != expected.shape or not fits:
+        if received.shape != expected.shape or not fits or received.dtype == bool:
             wrong.append(
                 f"{name}: expected {expected.shape} {expected.dtype}, "
                 f"received {received.shape} {received.dtype}"
             )
+        elif expected.dtype.kind == "i" and (received.astype(expected.dtype) < 0).any():
+            wrong.append(f"{name}: expected a number from 0 on, received {received}")
     return sorted(wrong)
 
 

@@ -5,7 +5,10 @@ of rounding. So the check replays one pass of the model in two precisions: a tru
 gradient is the same in both, but rounding is not. The routes of ``routes.py`` then show
 what cancels.
 
-This file comes after ``routes.py`` and ``nn.py`` in the reading order.
+This file comes after ``routes.py`` and ``summary.py`` in the reading order.
+
+Left out on purpose: parameters that do learn, but that another one could replace, such
+as those of two linear layers in a row.
 """
 
 import itertools
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .backward import backward_pass
+from .errors import describe
 from .explanation import Row
 from .graph import NEGLIGIBLE, Unfolded, largest_finite, replay
 from .nn import Module
@@ -72,8 +76,8 @@ def check_redundant(model: Module, x: Any) -> Findings:
     norm), parameters that the output does not depend on, and parameters that receive
     nothing from this batch. It runs a copy, so the model does not change.
 
-    Raises: ``ValueError`` for a model in evaluation mode, inputs or an output that are
-    not finite, and an output that requires no gradient.
+    Raises: ``ValueError`` for a model in evaluation mode; for inputs, an output, or a
+    variance in batch norm that are not finite; for an output that requires no gradient.
     """
     if not isinstance(model, Module):
         raise TypeError(
@@ -109,6 +113,7 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
     g = np.random.default_rng(0).standard_normal(y.shape)
     twins, exact = _gradients(y, g, np.float64)
     coarse_twins, coarse = _gradients(y, g, np.float32)
+    _refuse_overflow(coarse_twins[y])
     reasons, dead = {}, {}
     for name, parameter in parameters:
         twin = twins.get(parameter)
@@ -142,6 +147,17 @@ def _gradients(y: Tensor, g: np.ndarray, dtype: Any) -> tuple[dict, dict]:
         return twins, backward_pass(twins[y], g.astype(dtype))
 
 
+def _refuse_overflow(y: Tensor) -> None:
+    """Raise if a variance is not finite: x_hat is then 0, and so are all gradients."""
+    for t in Unfolded(y).order:
+        if t.name == "Var[x]" and not np.isfinite(t.data).all():
+            raise ValueError(
+                "check_redundant(model, x): variances must be finite in float32, but "
+                f"{describe(t)} is not. Scale x or the weights; "
+                "tg.find_nonfinite(loss) finds the source."
+            )
+
+
 def _constant_input(graph: Unfolded) -> str:
     """The reason if nothing is left after some batch norm subtracts its mean."""
     means = {batch_norm_around(t): t for t in graph.order if t.name == "E[x]"}
@@ -151,8 +167,8 @@ def _constant_input(graph: Unfolded) -> str:
         if mean is not None and (t.data <= (NEGLIGIBLE * mean.data) ** 2).all():
             norm = str(t.qualified_name()).rpartition(".")[0]
             return (
-                f"cannot be judged by this batch, which gives {_norms([norm])} the "
-                "same input in every row: pass another batch"
+                "cannot be checked with this batch, in which every row gives "
+                f"{_norms([norm])} the same input: pass a batch whose rows differ"
             )
     return ""
 
@@ -185,9 +201,9 @@ def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarr
         return {}
     nearest = list(gates.names)[-1]
     before = itertools.takewhile(lambda t: t is not nearest, subgraph.steps)
-    parting = [t for t in before if t in every][-1]
-    g = np.random.default_rng(0).standard_normal(parting.shape)
-    return _cancelling(by_row(carry(subgraph, gates, g, start=parting)[parameter]), g)
+    fork = [t for t in before if t in every][-1]
+    g = np.random.default_rng(0).standard_normal(fork.shape)
+    return _cancelling(by_row(carry(subgraph, gates, g, start=fork)[parameter]), g)
 
 
 def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
@@ -195,7 +211,10 @@ def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
         is_bias = name.rpartition(".")[2] == "bias"
         return f"{_in_words(shares)}; {'use bias=False' if is_bias else 'leave it out'}"
     if not d.any():
-        return "receives exactly 0 from this batch: every route to it is switched off"
+        return (
+            "receives exactly 0 from this batch, as behind a ReLU whose inputs are all "
+            "negative"
+        )
     return (
         f"receives only rounding noise (up to {largest_finite(d):.0e}): its gradient "
         "cancels along routes without named tensors"

@@ -3,6 +3,10 @@
 Graphviz runs in a separate process, so that its warnings and crashes stay there. It
 comes from the ``pygraphviz`` wheel, which needs no system package, or from the ``dot``
 program. If neither is installed, the error says how to get one.
+
+This file comes after ``web.py``, last in the reading order of this folder.
+
+Left out on purpose: rendering on a server. What is drawn stays on this computer.
 """
 
 import importlib.util
@@ -119,7 +123,16 @@ def _warn_without_fonts(kind: str) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` in one step, so that it is never incomplete."""
+    """Replace the file ``path`` in one step, so that it is never incomplete.
+
+    A symbolic link is followed.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(
+            f"drawing.save(path): a picture replaces the file at its path, but {path} "
+            "is not a file. Save to another path."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
