@@ -1,6 +1,7 @@
 """The README: its code runs, its table is what is printed, its links lead somewhere."""
 
 import ast
+import functools
 import re
 import runpy
 
@@ -75,6 +76,7 @@ def files_named(text):
     return re.findall(r"``(\w+\.py|draw/)``", text)
 
 
+@functools.cache
 def docstring(path):
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
