@@ -266,6 +266,23 @@ def test_formulas_have_the_parentheses_that_they_need(formula):
     assert box.title == formula
 
 
+def test_unnamed_constants_of_different_values_have_different_names():
+    b = Tensor([1.0, 2, 3], requires_grad=True, name="b")
+    p, q = np.arange(12.0).reshape(4, 3), np.ones((4, 3))
+
+    def formulas(function):
+        boxes = scene_of(tg.draw(function(b).sum().named("L"), b)).boxes
+        return [box.formula or box.title for box in boxes]
+
+    assert formulas(lambda b: b * p) == ["b", "Σ b·c"]
+    assert formulas(lambda b: b * p * p) == ["b", "Σ b·c·c"]
+    assert formulas(lambda b: (b * p).named("h") * q * p) == ["b", "b·c₁", "Σ h·c₂·c₁"]
+    shared = Tensor(q)
+    assert formulas(lambda b: (b * p * shared).named("h") * shared) == [
+        "b", "constant c₂", "b·c₁·c₂", "Σ h·c₂"
+    ]  # fmt: skip
+
+
 def test_a_number_before_an_operation_is_drawn_before_it():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     operations = {
