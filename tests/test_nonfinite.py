@@ -132,7 +132,7 @@ def fused(forward, backward, definition):
     return tg.Fused("twice", forward, backward, definition)
 
 
-def test_infinity_that_only_a_fused_operation_computes_is_its_own():
+def test_infinity_that_only_the_fused_form_computes_is_attributed_to_it():
     x = leaf([1.0, 2.0])
     saves = fused(
         lambda x: (x * 2, np.inf * x), lambda g, *_: (g * 2,), lambda x: x * 2
@@ -146,7 +146,7 @@ def test_infinity_that_only_a_fused_operation_computes_is_its_own():
     assert (found.direction, found.operation, found.part) == ("backward", "twice", "")
 
 
-def test_the_search_goes_into_fused_operations_inside_of_others():
+def test_the_search_goes_into_fused_operations_inside_others():
     inner = fused(lambda x: (x * np.inf, None), None, tg.log)
     outer = fused(lambda x: (x * np.inf, None), None, lambda x: inner(x * 2) + 1)
     with np.errstate(invalid="ignore"):
