@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from browser import accessibility_problems, browser, watch
+from browser import accessibility_problems, watch
 from conftest import SVG, texts_of
 
 import tinygrad_bn as tg
@@ -214,12 +214,6 @@ def test_a_page_has_the_background_of_its_picture(theme, tmp_path):
 
 
 # --- The page in a browser ------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture
