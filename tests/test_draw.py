@@ -21,7 +21,7 @@ from graphs import B, C, U, centered, normalized
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
 from tinygrad_bn.draw.layout import PAGE
-from tinygrad_bn.draw.scene import number
+from tinygrad_bn.draw.scene import number, size_text
 
 G = C.sum(axis=0)
 GRID = np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -636,6 +636,7 @@ KINDS = {
         tg.draw(*centered()), tg.draw(*centered(tg.stop_gradient)), title="both"
     ),
     "dark": lambda: tg.draw(*centered(), theme="dark", direction="TB"),
+    "auto": lambda: tg.draw(*centered(), theme="auto"),
 }
 
 
@@ -714,6 +715,28 @@ def test_every_entry_of_a_ledger_can_be_addressed_by_its_line_and_group():
     }  # fmt: skip
     assert {row for row, _ in values_at(root, group="direct")} == {1}
     assert {row for row, _ in values_at(root, group="E[x]")} == {2}
+
+
+def test_every_entry_of_a_sheet_can_be_addressed_by_its_line_and_group():
+    drawing = tg.draw_routes(*centered())
+    assert values_at(drawing, box="0") == {
+        (1, 0): "+0.75", (1, 1): "+1.50", (1, 2): "+1.25",
+        (2, 0): "−0.75", (2, 1): "−1.50", (2, 2): "−1.25",
+        (3, 0): "0", (3, 1): "0", (3, 2): "0",
+    }  # fmt: skip
+    assert {row for row, _ in values_at(drawing, group="direct")} == {1}
+    assert {row for row, _ in values_at(drawing, group="E[x]")} == {2}
+
+
+def test_every_norm_of_a_folded_module_can_be_addressed_by_its_row():
+    drawing = tg.draw(network()[0])
+    bars = {str(box.key): box.bars for box in drawing.panels[0].boxes if box.bars}
+    assert bars
+    for key, shown in bars.items():
+        norms = {
+            (i, 0): size_text(b.norm) if b.norm else "0" for i, b in enumerate(shown)
+        }
+        assert values_at(drawing, box=key) == norms
 
 
 def test_values_of_panels_belong_to_their_panel():
@@ -806,6 +829,20 @@ def test_panels_that_are_too_wide_for_a_page_are_broken_into_rows(max_nodes):
     assert y[0] == y[1]
 
 
+def test_one_svg_serves_both_themes():
+    light, dark, auto = (
+        tg.draw(*centered(), theme=theme) for theme in ("light", "dark", "auto")
+    )
+    assert auto.source == light.source
+    style = re.search("<style>(.*?)</style>", auto.svg(), re.DOTALL).group(1)
+    for drawing, css in zip(
+        (light, dark), style.split("@media (prefers-color"), strict=True
+    ):
+        colors = dict(re.findall(r"(--tg-[\w-]+): (#\w+);", css))
+        text = re.sub(r"var\((.*?)\)", lambda m: colors[m[1]], auto.svg())  # noqa: B023
+        assert text.replace(f"<style>{style}</style>", "", 1) == drawing.svg()
+
+
 def test_panels_take_the_theme_of_the_whole_and_keep_their_data():
     light, dark = tg.draw(*centered()), tg.draw(*centered(), theme="dark")
     both = tg.side_by_side(light, dark, title="both")
@@ -829,7 +866,10 @@ def test_panels_of_panels_are_panels():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"theme": "blue"}, "theme must be one of ['dark', 'light'], but 'blue' was"),
+        (
+            {"theme": "blue"},
+            "theme must be one of ['auto', 'dark', 'light'], but 'blue' was",
+        ),
         (
             {"direction": "up"},
             "direction must be LR, TB, RL or BT, but 'up' was received",
