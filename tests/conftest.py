@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from browser import browser
 
 from tinygrad_bn import Tensor, nn
 
@@ -89,12 +88,6 @@ def texts_of(svg):
 @pytest.fixture(scope="session")
 def torch():
     return pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture

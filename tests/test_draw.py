@@ -718,25 +718,26 @@ def test_every_entry_of_a_ledger_can_be_addressed_by_its_line_and_group():
 
 
 def test_every_entry_of_a_sheet_can_be_addressed_by_its_line_and_group():
-    drawing = tg.draw_routes(*centered())
-    assert values_at(drawing, box="0") == {
+    root = parsed(tg.draw_routes(*centered()))
+    assert values_at(root, box="0") == {
         (1, 0): "+0.75", (1, 1): "+1.50", (1, 2): "+1.25",
         (2, 0): "−0.75", (2, 1): "−1.50", (2, 2): "−1.25",
         (3, 0): "0", (3, 1): "0", (3, 2): "0",
     }  # fmt: skip
-    assert {row for row, _ in values_at(drawing, group="direct")} == {1}
-    assert {row for row, _ in values_at(drawing, group="E[x]")} == {2}
+    assert {row for row, _ in values_at(root, group="direct")} == {1}
+    assert {row for row, _ in values_at(root, group="E[x]")} == {2}
 
 
 def test_every_norm_of_a_folded_module_can_be_addressed_by_its_row():
     drawing = tg.draw(network()[0])
+    root = parsed(drawing)
     bars = {str(box.key): box.bars for box in drawing.panels[0].boxes if box.bars}
     assert bars
     for key, shown in bars.items():
         norms = {
             (i, 0): size_text(b.norm) if b.norm else "0" for i, b in enumerate(shown)
         }
-        assert values_at(drawing, box=key) == norms
+        assert values_at(root, box=key) == norms
 
 
 def test_values_of_panels_belong_to_their_panel():

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from browser import accessibility_problems, watch
+from browser import accessibility_problems, browser, watch
 from conftest import SVG, texts_of
 
 import tinygrad_bn as tg
@@ -227,6 +227,12 @@ def test_the_policy_of_a_page_allows_the_styles_of_both_themes(tmp_path):
 
 
 # --- The page in a browser ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
 
 
 @pytest.fixture
