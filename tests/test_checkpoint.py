@@ -365,7 +365,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         tg.load(tmp_path / "a")
     assert str(caught.value) == (
         f"load: there must be a checkpoint at {tmp_path / 'a'}, but there is no such "
-        "file. Check the path: nothing is appended to it."
+        "file. Check the path; no extension is added to it."
     )
 
 
@@ -398,7 +398,7 @@ def test_a_file_that_save_did_not_write_is_refused(tmp_path, write, what):
         tg.load(path)
     assert str(caught.value) == (
         f"load: {path} must be a whole checkpoint, written by tg.save, but reading it "
-        f"failed: {what}. Use another one."
+        f"failed: {what}. Load a different one."
     )
 
 

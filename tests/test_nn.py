@@ -541,7 +541,7 @@ def test_in_place_operators_on_a_parameter_are_errors(record, symbol, change):
         change(p, np.eye(2))
     assert str(error.value) == (
         f"a leaf that requires a gradient cannot be changed by {symbol}, which would "
-        "put another tensor in the place of 'p'(2, 2). To change its values, write "
+        "bind the name of 'p'(2, 2) to a new tensor. To change its values, write "
         f"p.data {symbol} ...; to compute with it, write y = p {symbol[:-1]} ..."
     )
 
@@ -1032,7 +1032,7 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.Sequential(nn.BatchNorm(3), nn.ReLU),
             TypeError,
-            "Sequential: modules must be given, but 1 is <class "
+            "Sequential: every item must be a module, but item 1 is <class "
             "'tinygrad_bn.nn.ReLU'>. Is it a class that was not called, or a function?",
             id="a class in a sequence of modules",
         ),

@@ -491,7 +491,7 @@ def test_a_negative_number_of_steps_is_refused_with_a_clear_text():
         optimizer.load_state_dict({**optimizer.state_dict(), "steps": -1})
     assert str(error.value) == (
         "Adam.load_state_dict: the entries must be those of this optimizer. Nothing "
-        "was loaded. steps: expected a number from 0 on, received -1."
+        "was loaded. steps: expected a number of at least 0, received -1."
     )
 
 
@@ -756,8 +756,8 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.Adam(nn.ReLU().parameters()),
             ValueError,
-            "Adam: at least one parameter must be given, received none. Does the "
-            "module hold its tensors as attributes, with requires_grad=True?",
+            "Adam: at least one parameter must be given, but none was received. Does "
+            "the module hold its tensors as attributes, with requires_grad=True?",
             id="no parameters",
         ),
         pytest.param(

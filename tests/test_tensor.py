@@ -437,7 +437,7 @@ def test_a_cotangent_of_another_shape_is_an_error():
         y.backward(gradient=np.ones(3))
     assert str(error.value) == (
         "gradient must have the shape of the tensor it arrives at, but tensor(2, 3) "
-        "got one of shape (3,)."
+        "received one of shape (3,)."
     )
 
 
@@ -473,7 +473,9 @@ def test_a_gradient_with_respect_to_a_string_is_an_error():
 
 @pytest.mark.parametrize(("y", "wrt"), [(3.0, leaf([1.0])), (leaf([1.0]) * 2, None)])
 def test_grad_requires_a_tensor_and_inputs_to_differentiate_with_respect_to(y, wrt):
-    with pytest.raises(TypeError, match="y must be a tensor and wrt one or several"):
+    with pytest.raises(
+        TypeError, match="y must be a tensor, and wrt a tensor or a sequence of them"
+    ):
         tg.grad(y, wrt)
 
 
