@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from support.measures import final_loss
 from support.plotting import figure
 from support.tables import table
 
@@ -18,13 +19,14 @@ def report(found):
         (
             name, growth(seen, "values"), 1 / growth(seen, "gradient"),
             float(np.median(seen["ratios"])), f"{seen['dead'][-1].mean():.1%}",
-            float(seen["loss"][-1]),
+            final_loss(seen["loss"]),
         )
         for name, seen in found.items()
     ]  # fmt: skip
     return table(
         "First step: std of activations, layer 5 / layer 1, and of gradients, 1 / 5.\n"
-        "All steps: median |update| / |weight|. Last step: dead units and loss.",
+        "All steps: median |update| / |weight|. Last step: dead units.\n"
+        "Last quarter of the steps: median loss.",
         ("", "activations", "gradients", "updates", "dead units", "loss"),
         rows,
     )
@@ -45,7 +47,7 @@ def plot(found, theme):
         for axes, field in ((values, "values"), (gradients, "gradient")):
             sizes = [getattr(layer, field).std() for layer in seen["layers"]]
             axes.plot(layers, sizes, **style)
-        # The last weight belongs to the linear layer behind the ReLU layers.
+        # The last weight belongs to the linear layer after the ReLU layers.
         ratios = seen["ratios"][:, : len(layers)]
         low, middle, high = np.percentile(ratios, (10, 50, 90), axis=0)
         updates.errorbar(
