@@ -2,9 +2,9 @@
 
 from itertools import pairwise
 
-from parts.batch_or_layer.variants import ACTIVATIONS, AFTER, BATCH, LAYER
+from parts.batch_or_layer.variants import AFTER, BATCH, LAYER
 from support.claims import claim, derived
-from support.networks import HE
+from support.networks import ACTIVATIONS, HE
 
 SEEDS = (0, 1, 2)
 BOUNDS = {

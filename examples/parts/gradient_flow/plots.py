@@ -15,63 +15,71 @@ def named(activation, bn):
 
 def report(measured):
     """The closing tables: factors with their theory, and the results of training."""
-    sigmas = [f"sigma {sigma:.3g}" for sigma in measured["sigmas"]]
-    factors = [
-        (named(*case), *(f"{a:.4g} ({b:.4g})" for a, b in zip(found, expected)))
-        for case, found in measured["factors"].items()
-        for expected in (measured["theory"][case],)
-    ]
-    sizes = sorted({batch for _, batch in measured["batches"]})
-    batches = [
-        (
-            activation,
-            *(
-                f"{measured['batches'][activation, b]:.3f} "
-                f"({measured['batch theory'][activation, b]:.3f})"
-                for b in sizes
-            ),
-            f"({measured['theory'][activation, True][0]:.3f})",
-        )
-        for activation in dict.fromkeys(a for a, _ in measured["batches"])
-    ]
-    fixed = [
-        (f"sigma {sigma:.3g}", h, h * sigma, w * sigma)
-        for sigma, (h, w) in measured["fixed output"].items()
-    ]
-    steps = min(map(len, measured["early"].values()))
-    shown = [k for k in SHOWN_STEPS if k < steps]
-    early = [
-        (f"lr {lr}", *(f"{found[k]:.3f}" for k in shown))
-        for lr, found in measured["early"].items()
-    ]
     return "\n\n".join(
         [
-            table(
-                "Factor of |dL/dh|^2 per layer toward the input, measured\n"
-                "(theory: infinite width; with batch norm, infinite batch)",
-                ("", *sigmas),
-                factors,
-            ),
-            table(
-                "The same with batch norm, by the rows normalized together, measured\n"
-                "(theory: infinite width, this batch)",
-                ("", *(f"{b} rows" for b in sizes), "infinitely many"),
-                batches,
-            ),
-            table(
-                "ReLU layer 10 of 12 with batch norm, if the output layer does not\n"
-                "scale with sigma (theory: the last two columns are constant)",
-                ("", "|dL/dh|", "sigma |dL/dh|", "sigma |dL/dW|"),
-                fixed,
-            ),
-            table(
-                "The factor of ReLU with batch norm, during training",
-                ("", *(f"step {k}" for k in shown)),
-                early,
-            ),
+            report_factors(measured),
+            report_batches(measured),
+            report_fixed_output(measured["fixed output"]),
+            report_early(measured["early"]),
             report_accuracies(measured["accuracy"]),
         ]
     )
+
+
+def report_factors(measured):
+    """A row for each network, a column for each sigma."""
+    rows = [
+        (named(*case), *map(with_theory, found, measured["theory"][case]))
+        for case, found in measured["factors"].items()
+    ]
+    title = (
+        "Factor of |dL/dh|² per layer toward the input, measured\n"
+        "(theory: infinite width; with batch norm, infinite batch)"
+    )
+    return table(title, ("", *(f"sigma {s:.3g}" for s in measured["sigmas"])), rows)
+
+
+def report_batches(measured):
+    """A row for each activation, a column for each number of rows."""
+    found, theory = measured["batches"], measured["batch theory"]
+    sizes = sorted({batch for _, batch in found})
+    rows = [
+        (
+            activation,
+            *(with_theory(found[activation, b], theory[activation, b]) for b in sizes),
+            f"({measured['theory'][activation, True][0]:.4g})",
+        )
+        for activation in dict.fromkeys(a for a, _ in found)
+    ]
+    title = (
+        "The same with batch norm, by the rows normalized together, measured\n"
+        "(theory: infinite width, this batch)"
+    )
+    return table(title, ("", *(f"{b} rows" for b in sizes), "infinitely many"), rows)
+
+
+def with_theory(found, expected):
+    return f"{found:.4g} ({expected:.4g})"
+
+
+def report_fixed_output(found):
+    """The gradients at layer 10 with their dependence on sigma, and without it."""
+    rows = [(f"sigma {s:.3g}", h, h * s, w * s) for s, (h, w) in found.items()]
+    title = (
+        "ReLU layer 10 of 12 with batch norm, if the output layer does not\n"
+        "scale with sigma (theory: the last two columns are constant)"
+    )
+    return table(title, ("", "|dL/dh|", "sigma |dL/dh|", "sigma |dL/dW|"), rows)
+
+
+def report_early(early):
+    """A row for each learning rate, a column for each of some steps."""
+    steps = [k for k in SHOWN_STEPS if k < min(map(len, early.values()))]
+    rows = [
+        (f"lr {lr}", *(f"{found[k]:.3f}" for k in steps)) for lr, found in early.items()
+    ]
+    title = "The factor of ReLU with batch norm, during training"
+    return table(title, ("", *(f"step {k}" for k in steps)), rows)
 
 
 def report_accuracies(accuracies):
