@@ -27,7 +27,7 @@ mean((y - t)^2) / 2. Hence S = sum dL/dy = mean(y - t) = -c.
    renewed, m = b and s = |w|, and y is u.w* again: each round multiplies |w| by tau and
    leaves the loss where it was.
 
-A learnable beta behind batch norm takes S to 0, and b stops when beta stops. Momentum
+A learnable beta after batch norm takes S to 0, and b stops when beta stops. Momentum
 mu (each step repeats mu times the step before) makes the line 1 / (1 - mu) times as
 steep. Adam moves b by lr per step, regardless of S.
 

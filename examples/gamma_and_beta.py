@@ -10,7 +10,7 @@ are normal, 95 % of them lie in [-2, 2], and a linear fit explains 98 % of the v
 of the sigmoid (the script computes the exact share).
 
 Here is a case in which this hurts, and by how much. Take one input, 8 sigmoid units
-behind batch norm, and a linear readout. Without gamma and beta, and with eps = 0,
+after batch norm, and a linear readout. Without gamma and beta, and with eps = 0,
 BN(w x + b) is sign(w) x_hat for any w and b, and sigmoid(-x_hat) = 1 - sigmoid(x_hat).
 So all the units together span only 1 and sigmoid(x_hat). The least-squares fit in this
 span is a floor for the error, which training reaches but cannot pass. For an even

@@ -15,9 +15,10 @@ import residual_networks
 import weight_decay
 from parts.batch_or_layer.theory import factor_in_theory, similarity_in_theory
 from parts.batch_or_layer.variants import AFTER, BATCH, LAYER, NONE
-from parts.gradient_accumulation.norms import FROZEN, GHOST, GhostBatchNorm
+from parts.gradient_accumulation.norms import FROZEN, GHOST
 from parts.residual_networks.theory import growth_in_theory
 from support.command_line import parse
+from support.ghost_batch_norm import GhostBatchNorm
 from support.json_file import add_json_option, save_json
 from support.networks import HE
 from tinygrad_bn import Tensor, nn
@@ -59,7 +60,7 @@ def test_the_theory_of_both_norms_has_its_closed_forms():
     assert theory("ReLU", BATCH, beta=6.0) == pytest.approx(1, abs=1e-6)
 
 
-def test_rows_without_a_common_direction_become_alike_behind_layer_norm():
+def test_rows_without_a_common_direction_become_alike_after_layer_norm():
     theory = similarity_in_theory(500)
     assert theory[0] == 0
     assert theory[1] == pytest.approx(1 / math.pi)
@@ -169,7 +170,7 @@ def test_only_hidden_weights_are_scaled():
 
 
 @pytest.mark.slow
-def test_behind_batch_norm_decay_sets_the_angle_of_a_step(quick):
+def test_with_batch_norm_decay_sets_the_angle_of_a_step(quick):
     measured = quick(weight_decay)[0]
     four_times = measured[weight_decay.FOUR_TIMES]
     expected = weight_decay.FOUR_TIMES.theory
@@ -216,7 +217,7 @@ def test_a_network_does_not_learn_from_pairs(quick):
 
 def test_ghost_batches_are_normalized_and_averaged_like_batches():
     x = np.random.default_rng(0).normal(3, 2, (12, 5))
-    ghost = GhostBatchNorm(5, 4, dtype=np.float64)
+    ghost = GhostBatchNorm(5, 4, per_group=True, dtype=np.float64)
     plain = nn.BatchNorm(5, dtype=np.float64)
     y = ghost(Tensor(x)).data
     expected = np.concatenate([plain(Tensor(x[i : i + 4])).data for i in (0, 4, 8)])
