@@ -175,7 +175,7 @@ def test_with_batch_norm_decay_sets_the_angle_of_a_step(quick):
     four_times = measured[weight_decay.FOUR_TIMES]
     expected = weight_decay.FOUR_TIMES.theory
     assert expected == pytest.approx(0.2)
-    assert four_times.late_angle == pytest.approx(expected, rel=0.05)
+    assert four_times.final_angle == pytest.approx(expected, rel=0.05)
     assert four_times.size[-1] < four_times.size[0] / 4
     # Without decay, |W| grows.
     size = measured[weight_decay.NO_DECAY].size

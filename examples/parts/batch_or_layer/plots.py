@@ -153,7 +153,7 @@ def plot_after(axes, measured):
     axes.set(title="Batch norm after tanh: sigma matters", xscale="log")
     axes.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
     axes.minorticks_off()
-    axes.set(xlabel="sigma, of weights N(0, sigma² / fan_in)")
+    axes.set(xlabel="sigma, of weights N(0, sigma² / inputs)")
     axes.set_ylabel("factor of |dL/dh|² per layer")
     axes.legend(title="batch norm")
 

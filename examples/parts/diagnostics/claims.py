@@ -1,5 +1,6 @@
 """What diagnostics.py must show."""
 
+from parts.diagnostics.plots import LABELS
 from support.claims import claim
 from support.measures import final_loss
 
@@ -13,11 +14,13 @@ def claims(runs):
         ("He, lr 0.1", {"high": 0.05}),
     ):
         dead = [run[name]["dead"][-1].mean() for run in runs]
-        yield claim(f"fraction of dead units, {name}", dead, **bounds)
+        yield claim(f"{LABELS[name]}: fraction of dead units", dead, **bounds)
     differences = [
         final_loss(run["without"]["loss"]) - final_loss(run["batch norm"]["loss"])
         for run in runs
     ]
     yield claim(
-        "median loss of the last quarter, without minus batch norm", differences, low=0
+        "median loss of the last quarter, without minus with batch norm",
+        differences,
+        low=0,
     )

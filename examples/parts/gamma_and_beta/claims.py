@@ -17,7 +17,7 @@ def claims(runs):
     yield derived(name, [abs(difference)], high=1e-3)
     for std, value in run["r_squared"].items():
         difference = value - run["r_squared theory"][std]
-        name = f"R² of a linear fit to the sigmoid, std {std}: |error of sampling|"
+        name = f"R² of a linear fit to the sigmoid, std {std}: |sampling error|"
         yield derived(name, [abs(difference)], high=1e-3)
     for name, floor in run["floor"].items():
         ratios = [loss / floor for loss in run["losses"][name, False]]
@@ -26,5 +26,7 @@ def claims(runs):
     for name in run["floor"]:
         errors = run["losses"][name, True]
         high = 0.02 if name == "bump" else 0.002
-        yield claim(f"{name}: median error with them", [np.median(errors)], high=high)
-        yield claim(f"{name}: error with them", errors, high=0.03)
+        yield claim(
+            f"{name}: median error with gamma and beta", [np.median(errors)], high=high
+        )
+        yield claim(f"{name}: error with gamma and beta", errors, high=0.03)

@@ -10,7 +10,7 @@ SHOWN_STEPS = (0, 1, 2, 5, 15)  # of SGD, in the table
 
 
 def named(activation, bn):
-    return f"{activation}, {'batch norm' if bn else 'without'}"
+    return f"{activation}, {'batch norm' if bn else 'no norm'}"
 
 
 def report(measured):
@@ -93,7 +93,7 @@ def report_accuracies(accuracies):
         for activation, depth, sigma, lr in sorted(settings)
     ]
     title = "Test accuracy after training"
-    return table(title, ("", "without", "batch norm"), rows)
+    return table(title, ("", "without batch norm", "with batch norm"), rows)
 
 
 def plot(measured, theme):
@@ -107,12 +107,15 @@ def plot(measured, theme):
     plot_early(early, measured["early"], measured["theory"]["ReLU", True][0])
     accuracies = measured["accuracy"]
     plot_accuracies(depth, accuracies, "sigmoid", sigma=1, lr=0.5)
-    depth.set(title="Sigmoids, sigma 1: only with batch norm", xlabel="hidden layers")
+    depth.set(title="Sigmoids at sigma 1 need batch norm", xlabel="hidden layers")
     plot_accuracies(sigma, accuracies, "sigmoid", depth=5, lr=0.5)
-    sigma.set(title="… but with sigma 4, without as well")
-    sigma.set_xlabel("sigma, of weights N(0, sigma² / fan_in); depth 5")
+    sigma.set(title="At sigma 4 they learn without it, too")
+    sigma.set_xlabel("sigma, of weights N(0, sigma² / inputs); depth 5")
     plot_accuracies(rate, accuracies, "ReLU", depth=20, sigma=HE)
-    rate.set(title="ReLUs, depth 20: the rate decides", xlabel="learning rate")
+    rate.set(
+        title="Deep ReLUs: the learning rate decides",
+        xlabel="learning rate (20 hidden layers)",
+    )
     return fig
 
 
@@ -122,7 +125,7 @@ def plot_profiles(axes, profiles):
             found = profiles[activation, bn, HE]
             layers, label = np.arange(1, len(found) + 1), named(activation, bn)
             axes.plot(layers, found / found[-1], style, color=color, label=label)
-    axes.set(title="Batch norm: sigmoid steady, ReLU grows", yscale="log")
+    axes.set(title="Vanishing is cured; ReLU grows mildly", yscale="log")
     axes.set(xlabel="layer, from the input", ylabel="|dL/dh|² (last layer: 1)")
     axes.legend(title="sigma² = 2")
 
@@ -134,16 +137,17 @@ def plot_factors(axes, measured, bn):
         found, expected = measured["factors"][case], measured["theory"][case]
         axes.plot(sigmas, expected, "-", color=f"C{i}", linewidth=1)
         axes.plot(sigmas, found, marker, color=f"C{i}", label=case[0])
-    title = "With batch norm: independent of sigma" if bn else "Without: sigma decides"
-    axes.set(title=title, xscale="log", yscale="linear" if bn else "log")
+    if bn:
+        axes.set(title="With batch norm, sigma cancels", ylim=(0.95, 1.95))
+    else:
+        axes.set(title="Without batch norm, sigma decides", yscale="log")
+    axes.set_xscale("log")
     axes.set(
-        xlabel="sigma, of weights N(0, sigma² / fan_in)",
+        xlabel="sigma, of weights N(0, sigma² / inputs)",
         ylabel="factor of |dL/dh|² per layer",
     )
     axes.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
     axes.xaxis.minorticks_off()
-    if bn:
-        axes.set_ylim(0.95, 1.95)
     axes.legend(title="lines: theory", ncols=2 if bn else 1)
 
 
@@ -186,7 +190,7 @@ def plot_accuracies(axes, accuracies, activation, depth=None, sigma=None, lr=Non
             and all(g in (None, c) for g, c in zip(given, case))
         }
         x = sorted(points)
-        label = "with batch norm" if bn else "without"
+        label = "with batch norm" if bn else "without batch norm"
         y = [points[value] for value in x]
         axes.plot([f"{value:g}" for value in x], y, marker=marker, label=label)
     axes.set(ylim=(0, 105), ylabel="test accuracy (%)")

@@ -24,4 +24,9 @@ def claims(runs):
         for norm in (BATCH, LAYER)
         for sigma in run["sigmas"]
     ]
-    yield claim("norm, skip, every sigma: growth / theory", ratios, 0.75, 1.25)
+    yield claim(
+        "64 blocks, any sigma: growth / theory, batch or layer norm, skip",
+        ratios,
+        0.75,
+        1.25,
+    )

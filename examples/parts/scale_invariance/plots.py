@@ -29,8 +29,8 @@ def report(measured):
     return "\n\n".join(
         [
             table(
-                "Relative errors of BN((aW)u) and a dL/d(aW) (theory: 0),\n"
-                "compared with W and eps / a^2",
+                "aW with eps, compared with W with eps / a²: relative error of\n"
+                "y = BN((aW)u), and of a times the gradient of aW (theory: 0)",
                 ("", "y", "gradient"),
                 invariance,
             ),
