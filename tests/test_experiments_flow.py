@@ -69,7 +69,7 @@ def test_observing_a_network_changes_nothing_in_it(digits):
 
 def test_the_spread_is_the_difference_of_the_outer_percentiles():
     percentiles = np.array([[[-1.0], [0.5], [1.0]], [[-2.0], [0.0], [4.0]]])
-    run = Run(np.array([1, 2]), np.array([0.1, 0.9]), percentiles)
+    run = Run(np.array([1, 2]), np.array([0.1, 0.9]), percentiles, lr=0.1)
     np.testing.assert_array_equal(run.spread, [[2], [6]])
     np.testing.assert_array_equal(run.growth, [3])
     np.testing.assert_array_equal(run.shift, [0.5])

@@ -233,7 +233,7 @@ def test_unseen_seeds_are_counted_and_change_nothing(small_gallery, monkeypatch)
 def shift(accuracies, spreads):
     """Observations of ``covariate_shift`` at the steps 1000 and 5000."""
     percentiles = np.array([[[0.0], [0.0], [spread]] for spread in spreads])
-    return Run(np.array([1000, 5000]), np.array(accuracies), percentiles)
+    return Run(np.array([1000, 5000]), np.array(accuracies), percentiles, lr=0.1)
 
 
 def test_claims_hold_for_the_right_results_only():

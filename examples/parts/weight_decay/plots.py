@@ -39,13 +39,13 @@ def report(measured):
 
 def plot(measured, theme):
     """Lengths, the balance that stops them, angles by step, and final angles."""
-    fig, ((size, balance), (angle, late)) = figure(theme, 2, 2)
+    fig, ((size, balance), (angle, final)) = figure(theme, 2, 2)
     *settings, no_decay, without = measured
     standard, same_product, four_times, _, short, long = settings
     plot_sizes(size, measured, (long, standard, short))
     plot_balance(balance, measured, long)
     plot_angles(angle, measured, (four_times, same_product, standard, no_decay))
-    plot_late(late, measured, settings, without)
+    plot_final(final, measured, settings, without)
     return fig
 
 
@@ -85,7 +85,7 @@ def plot_angles(axes, measured, settings):
     axes.legend(title="dotted: sqrt(2 lr decay)", ncols=2, columnspacing=1)
 
 
-def plot_late(axes, measured, settings, without):
+def plot_final(axes, measured, settings, without):
     axes.axline((0, 0), slope=1, color="C4", linewidth=1, linestyle=":")
     x, y = zip(*((s.theory, measured[s].final_angle) for s in settings))
     axes.plot(x, y, "o", fillstyle="none", markersize=7, label="batch norm")
