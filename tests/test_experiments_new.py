@@ -107,7 +107,7 @@ def test_batch_norm_explodes_relu_networks_and_layer_norm_sigmoid_networks_vanis
 
 
 @pytest.mark.slow
-def test_layer_norm_lets_rows_become_alike_and_batch_norm_keeps_them_apart(quick):
+def test_rows_become_alike_with_layer_norm_and_not_with_batch_norm(quick):
     similarity = quick(batch_or_layer)[0]["similarity"]
     assert similarity["ReLU", LAYER, HE, 0.0][-1] > 0.9
     assert 0.2 < similarity["ReLU", BATCH, HE, 0.0][-1] < 0.45

@@ -103,7 +103,7 @@ def test_runs_draw_no_bars_of_their_own_but_what_they_report_is_seen(monkeypatch
     assert "two runs" in terminal.getvalue()
 
 
-def test_an_experiment_uses_all_cores_unless_it_is_quick_or_told_a_number(capsys):
+def test_an_experiment_uses_all_cores_unless_it_is_quick_or_a_number_is_given(capsys):
     parser = experiment_options("What?")
     add_jobs_option(parser)
 
