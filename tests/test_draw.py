@@ -848,7 +848,7 @@ def test_panels_of_panels_are_panels():
             {"direction": "up"},
             "direction must be LR, TB, RL or BT, but 'up' was received",
         ),
-        ({"gates": ["E[y]"]}, "['E[y]'] is not among ['E[x]', 'x', 'x_hat']"),
+        ({"gates": ["E[y]"]}, "The names are 'E[x]', 'x', 'x_hat'"),
         (
             {"gradient": [1, 2]},
             "gradient must have the shape of the tensor it arrives at",

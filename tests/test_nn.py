@@ -816,6 +816,16 @@ def test_initial_weights_depend_on_the_generator_only(function, variance):
     assert np.all(first != other)
 
 
+@pytest.mark.parametrize(("rng", "error"), [("a", TypeError), (-1, ValueError)])
+def test_an_rng_that_is_no_generator_and_no_seed_is_refused(rng, error):
+    with pytest.raises(error) as caught:
+        nn.Linear(3, 4, rng=rng)
+    assert str(caught.value) == (
+        "rng must be a NumPy generator of random numbers, a seed (an integer of at "
+        f"least 0) or None, but {rng!r} was received."
+    )
+
+
 def test_linear_starts_with_kaiming_normal_weights_and_a_bias_of_zeros():
     rng = np.random.default_rng(3)
     layer, second = nn.Linear(300, 200, rng=rng), nn.Linear(300, 200, rng=rng)

@@ -298,7 +298,7 @@ def test_a_parameter_belongs_to_the_last_optimizer_that_adopted_it(make):
         first.step()
     assert str(error.value) == (
         f"{type(first).__name__}.step(): a parameter must belong to one optimizer, but "
-        "'b'(4,) has since been attached to another one. Use only the newer optimizer, "
+        "'b'(4,) has since been attached to another. Use only the newer optimizer, "
         "or make a new one."
     )
     np.testing.assert_array_equal(w, before[0])

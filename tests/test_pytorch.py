@@ -51,7 +51,7 @@ def measured(model, inputs):
             now |= model.state_dict()
             now = {n: v if v is None else v.detach().numpy() for n, v in now.items()}
         else:
-            for entry in tg.layout.entries(model):
+            for entry in model._entries():
                 values = {entry.theirs: np.asarray(entry.values)}
                 if getattr(entry.values, "requires_grad", False):
                     values[f"gradient of {entry.theirs}"] = entry.values.grad
@@ -103,7 +103,7 @@ def assert_as_accurate(ours, theirs, inputs):
 
 def assert_same_state(ours, theirs):
     theirs = theirs.state_dict()
-    for entry in tg.layout.entries(ours):
+    for entry in ours._entries():
         values = np.asarray(entry.values)
         values = values.T if entry.transposed else values
         np.testing.assert_allclose(values, theirs.pop(entry.theirs), 1e-12, 1e-12)

@@ -1,5 +1,6 @@
 """The README: its code runs, its table is what is printed, its links lead somewhere."""
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tinygrad_bn"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
@@ -63,3 +65,76 @@ def test_links_of_the_readme_lead_to_files():
     links = re.findall(r"\]\(([^)#]+)\)|(?:src|srcset)=\"([^\"]+)\"", README)
     for target in (inline or image for inline, image in links):
         assert (ROOT / target).exists(), target
+
+
+# --- The reading order ----------------------------------------------------------------
+
+
+def files_named(text):
+    return re.findall(r"``(\w+\.py|draw/)``", text)
+
+
+def docstring(path):
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def reading_order(folder):
+    """The numbered list in the docstring of a package."""
+    listed = re.split(r"\n\n(?!\d+\.)", docstring(folder / "__init__.py"))
+    return files_named(next(part for part in listed if "\n1. " in part))
+
+
+def imported(path, root):
+    """The files of the package that a file imports when it is itself imported."""
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            base = path.parents[statement.level - 1]
+            modules = [statement.module or alias.name for alias in statement.names]
+            for module in modules:
+                inside = base / module
+                yield inside if inside.is_dir() else inside.with_suffix(".py")
+
+
+def test_the_package_and_the_readme_list_the_same_reading_order():
+    (table,) = re.findall(r"(?ms)^\| file \| content \|\n(.*?)\n\n", README)
+    assert re.findall(r"\[([\w/.]+)\]", table) == reading_order(PACKAGE)
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, PACKAGE / "draw"], ids=lambda f: f.name)
+def test_a_file_imports_only_files_that_come_before_it(folder):
+    order = [(folder / name).with_suffix("") for name in reading_order(folder)]
+    files = {path.with_suffix("") for path in folder.glob("*.py")}
+    folders = {folder / "draw"} if folder == PACKAGE else set()
+    assert {*order} == files - {folder / "__init__"} | folders
+    # The first four files are read first, although they use the helpers and tensors.
+    first = 4 if folder == PACKAGE else 0
+    for i, path in enumerate(order[first:], first):
+        sources = [*path.glob("*.py")] or [path.with_suffix(".py")]
+        for used in {f.with_suffix("") for s in sources for f in imported(s, folder)}:
+            if used.parent == folder and used not in folders:
+                assert used in order[:i], f"{path.name} imports {used.name}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_a_file_says_what_it_comes_after_and_what_is_left_out(path):
+    text = docstring(path)
+    assert "Left out on purpose:" in text
+    if path == PACKAGE / "__init__.py":
+        return
+    order = reading_order(PACKAGE)
+    at_draw = order.index("draw/")
+    order[at_draw : at_draw + 1] = ["draw/", *reading_order(PACKAGE / "draw")]
+    name = path.name if path.stem != "__init__" else "draw/"
+    start = at_draw + 1 if path.parent.name == "draw" and name != "draw/" else 0
+    here = order.index(name, start)
+    (place,) = re.findall(r"(?ms)^(?:This (?:file|package)|Start) .*?\.$", text)
+    before, after = order[:here], order[here + 1 :]
+    for clause in re.split(r"; |, and |\. ", place.replace("\n", " ")):
+        if "imports no other" in clause:
+            assert not [*imported(path, PACKAGE)]
+        if "comes after" in clause:
+            assert {*files_named(clause)} <= {*before}
+        if "before" in clause or "next" in clause:
+            assert {*files_named(clause)} <= {*after}

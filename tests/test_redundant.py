@@ -149,8 +149,8 @@ def test_a_constant_batch_is_the_cause_and_not_the_parameters():
         assert {"0.weight", "0.bias"} <= {finding.name for finding in findings}
         (reason,) = {finding.reason for finding in findings}
         assert reason == (
-            "cannot be judged by this batch, which gives batch norm `1` the same input "
-            "in every row: pass another batch"
+            "cannot be checked with this batch, in which every row gives batch norm "
+            "`1` the same input: pass a batch whose rows differ"
         )
 
 
@@ -270,7 +270,10 @@ def test_what_a_dead_relu_cuts_off_receives_exactly_zero():
         lambda net, x: net.second(tg.relu(net.first(x) - 1000)),
         first=linear(3, 4), second=linear(4, 2),
     )  # fmt: skip
-    words = "receives exactly 0 from this batch: every route to it is switched off"
+    words = (
+        "receives exactly 0 from this batch, as behind a ReLU whose inputs are all "
+        "negative"
+    )
     assert str(tg.check_redundant(model, X)) == "\n".join(
         f"`{name}` {words}" for name in ("first.weight", "first.bias", "second.weight")
     )

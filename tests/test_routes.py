@@ -256,8 +256,29 @@ def test_an_unknown_gate_is_refused_with_the_names_that_are_there():
     with pytest.raises(ValueError) as error:
         tg.explain(*centered(), gates=("E[y]", "E[x]"))
     assert str(error.value) == (
-        "gates must be names of tensors between 'L'() and 'b'(3,), but ['E[y]'] is not "
-        "among ['E[x]', 'x', 'x_hat']. Name a tensor with .named()."
+        "gates must be names of tensors between 'L'() and 'b'(3,), but 'E[y]' is not "
+        "among them. The names are 'E[x]', 'x', 'x_hat'; x.named() names another."
+    )
+
+
+def test_the_error_about_unknown_gates_names_the_parameter_by_its_path():
+    model = mlp(1)
+    with pytest.raises(ValueError) as error:
+        explained(model, model[0].bias, gates=["E[x]", "x"])
+    assert str(error.value) == (
+        "gates must be names of tensors between tensor() and '0.bias'(8,), but 'E[x]' "
+        "and 'x' are not among them. The names are '1.E[x]', '1.Var[x]', '1.x_hat'; "
+        "x.named() names another."
+    )
+
+
+def test_the_error_about_unknown_gates_says_if_there_are_no_names():
+    b = Tensor([1.0, 2.0], requires_grad=True, name="b")
+    with pytest.raises(ValueError) as error:
+        tg.explain((b * 2).sum().named("L"), b, gates="h")
+    assert str(error.value) == (
+        "gates must be names of tensors between 'L'() and 'b'(2,), but 'h' is not "
+        "among them. No tensor there has a name; x.named() names one."
     )
 
 
@@ -516,11 +537,11 @@ def test_a_remark_names_gates_that_would_separate_what_was_summed():
     model = mlp(3)
     explanation = explained(model, model[0].bias)
     assert explanation.remarks()[0] == (
-        "rows are sums of routes; gates= separates them, for example by "
-        "4.E[x], 4.Var[x], 7.E[x], 7.Var[x]"
+        "a row may sum several routes; to separate them, pass gates such as "
+        "['4.E[x]', '4.Var[x]', '7.E[x]', '7.Var[x]']"
     )
     finer = explained(model, model[0].bias, gates=["1.E[x]", "1.Var[x]", "4.E[x]"])
-    assert len(finer) == 8 and finer.summed == ""
+    assert len(finer) == 8 and finer.hint == ""
     for route in explanation:
         parts = [
             r for r in finer if tuple(g for g in r.gates if g[0] == "1") == route.gates
@@ -560,9 +581,9 @@ def test_batch_norms_share_their_rows_if_these_would_be_too_many():
         "direct", "via E[x]", "via Var[x]", "via Var[x], then E[x]", "around"
     ]  # fmt: skip
     assert explanation.remarks()[0] == (
-        "E[x] and Var[x] are those of any batch norm; gates= separates them, for "
-        "example by blocks.0.1.E[x], blocks.0.1.Var[x], blocks.1.1.E[x], "
-        "blocks.1.1.Var[x]"
+        "a row may sum routes through several batch norms; to separate them, pass "
+        "gates such as ['blocks.0.1.E[x]', 'blocks.0.1.Var[x]', 'blocks.1.1.E[x]', "
+        "'blocks.1.1.Var[x]']"
     )
     np.testing.assert_allclose(
         explanation[0].gradient, -explanation[1].gradient, rtol=1e-3, atol=1e-4
@@ -723,7 +744,7 @@ def forks(n):
 def test_sixteen_routes_have_a_row_each():
     explanation = tg.explain(*forks(4))
     assert [len(route.gates) for route in explanation] == [4] * 16
-    assert explanation.summed == ""
+    assert explanation.hint == ""
 
 
 @pytest.mark.parametrize("n", [5, 9, 30])
@@ -738,9 +759,9 @@ def test_beyond_sixteen_rows_the_names_nearest_to_the_leaf_are_gates(n):
         route for route in explanation if route.gates == ("p3", "p2", "p1", "p0")
     ]
     np.testing.assert_allclose(nearest[0].gradient, above * 0.5**4, rtol=1e-12)
-    assert explanation.summed == (
-        "rows are sums of routes; gates= separates them, for example by "
-        + ", ".join(["p4", "q4", "p5", "q5"][: 2 * (n - 4)])
+    assert explanation.hint == (
+        "a row may sum several routes; to separate them, pass gates such as "
+        f"{['p4', 'q4', 'p5', 'q5'][: 2 * (n - 4)]}"
     )
 
 

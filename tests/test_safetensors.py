@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, layout, nn
+from tinygrad_bn import Tensor, nn
 
 safetensors = pytest.importorskip("safetensors.numpy")
 
@@ -195,7 +195,7 @@ def test_tensors_of_pytorch_are_transposed_and_renamed():
         entry.theirs: torch.tensor(
             np.asarray(entry.values).T if entry.transposed else np.asarray(entry.values)
         )
-        for entry in layout.entries(model)
+        for entry in model._entries()
     }
     other.load_state_dict(state)
     assert same_state(model, other)

@@ -201,6 +201,14 @@ def test_an_editor_completes_the_names_of_the_package(code, expected):
     assert expected <= {completion.name for completion in script.complete()}
 
 
+@pytest.mark.parametrize("module", [tg, tg.nn, tg.optim], ids=lambda m: m.__name__)
+def test_completion_in_a_notebook_offers_the_public_names_and_no_imports(module):
+    jedi = pytest.importorskip("jedi")
+    offered = jedi.Interpreter("module.", [{"module": module}]).complete()
+    names = {c.name for c in offered if not c.name.startswith("__")}
+    assert names == set(module.__all__)
+
+
 def test_help_of_a_function_shows_its_own_docstring():
     for name in ("relu", "exp", "matmul", "concatenate", "grad"):
         function = getattr(tg, name)

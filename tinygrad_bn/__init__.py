@@ -1,8 +1,26 @@
 """What batch normalization does to gradients: a small autodiff engine in NumPy.
 
-The files in reading order: ``tape.py``, ``backward.py``, ``ops.py``,
-``batchnorm.py``; then ``functional.py``, ``module.py``, ``nn.py``, ``optimizer.py``
-and ``optim.py``; then ``routes.py`` and ``draw/``.
+The files in reading order:
+
+1. ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``: the first reading.
+2. ``errors.py``, ``scopes.py``, ``clock.py``, ``axes.py``, ``kernels.py``, ``init.py``,
+   ``layout.py``: helpers, to look up when needed.
+3. ``compositions.py``, ``tensor.py``: functions composed of primitives; operators and
+   methods.
+4. ``functional.py``, ``module.py``, ``nn.py``: losses, modules, layers.
+5. ``optimizer.py``, ``schedules.py``, ``optim.py``: optimizers.
+6. ``graph.py``, ``gates.py``, ``explanation.py``, ``routes.py``: ``explain``.
+7. ``summary.py``, ``redundant.py``, ``nonfinite.py``: a table of a model, parameters
+   that cannot learn, the origin of NaN.
+8. ``draw/``: pictures.
+9. ``program.py``, ``pytorch.py``: the bridge to PyTorch.
+10. ``check.py``, ``checkpoint.py``: a numerical check of gradients, and checkpoints.
+
+A file imports only files that come before it in this list. (The exceptions are the
+first four: they use the helpers, and ``batchnorm.py`` uses operators of tensors.)
+
+Left out on purpose: GPUs, convolutions, and complex numbers. ``to_torch`` makes a
+PyTorch network, which has them.
 """
 
 from . import nn, optim
@@ -94,3 +112,8 @@ __all__ = [
     "where",
 ]
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    """What completion offers: no files and no imports."""
+    return [*__all__, "__version__"]

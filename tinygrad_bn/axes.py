@@ -1,6 +1,10 @@
 """Axes and shapes: what NumPy's ``axis`` means, and what is left of a shape without it.
 
 All functions accept arrays and tensors: they only read ``x.ndim`` and ``x.shape``.
+
+This file comes after ``errors.py`` in the order of imports; look here when needed.
+
+Left out on purpose: axes with names.
 """
 
 import functools

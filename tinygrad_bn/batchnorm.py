@@ -59,12 +59,13 @@ The last line holds because sum(x_hat) = 0. In it, ``g`` is the direct route,
 ``- mean(g)`` came through E[x], and the last term through Var[x].
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
-``ops.py``.
+``ops.py``. (It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()``
+and ``x * y`` to be what they are in NumPy.)
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 3, Algorithm 1
-and the backward pass after it, which keeps d_var and d_mean apart.
+and the backward pass after it, which does not combine d_var and d_mean.
 """
 
 import math
@@ -116,33 +117,28 @@ def batch_norm(
     x = as_tensor(x)
     axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps, constants)
-    gamma = _checked("gamma", gamma, x, axes)
-    beta = _checked("beta", beta, x, axes)
-    given_mean = _checked("mean", mean, x, axes)
-    given_var = _checked("var", var, x, axes)
-    if given_mean is None or given_var is None:
+    gamma = _broadcastable("gamma", gamma, x, axes)
+    beta = _broadcastable("beta", beta, x, axes)
+    mean = _broadcastable("mean", mean, x, axes)
+    var = _broadcastable("var", var, x, axes)
+    if mean is None or var is None:
         _check_batch(x, axes)
+    if mean is not None or var is not None:
+        running = None
 
-    if given_mean is None:
+    if mean is None:
         mean = x.mean(axes, keepdims=True).named("E[x]")
         mean = stop_gradient(mean) if "mean" in constants else mean
-    else:
-        mean = _broadcastable(given_mean, x, axes)
     x_c = x - mean
 
-    if given_var is None:
+    if var is None:
         var = (x_c**2).mean(axes, keepdims=True).named("Var[x]")
         var = stop_gradient(var) if "var" in constants else var
-    else:
-        var = _broadcastable(given_var, x, axes)
     x_hat = (x_c * (var + eps) ** -0.5).named("x_hat")
 
-    y = x_hat
-    if gamma is not None:
-        y = y * _broadcastable(gamma, x, axes)
-    if beta is not None:
-        y = y + _broadcastable(beta, x, axes)
-    if running is not None and given_mean is None and given_var is None:
+    y = x_hat if gamma is None else x_hat * gamma
+    y = y if beta is None else y + beta
+    if running is not None:
         running.update(mean.data.reshape(-1), var.data.reshape(-1), count(x, axes))
     return y
 
@@ -190,8 +186,8 @@ def fused_batch_norm(
 
 def _forward(x, gamma, beta, *, axes, eps):
     rows = as_floats(_as_rows(x, axes))
-    # The first row is subtracted before averaging. The numbers are then small, and the
-    # float32 mean of values near 1e4 is not off by up to 1e-3.
+    # The first row is subtracted before averaging, so that the numbers are small. The
+    # float32 mean of values near 1e4 could otherwise have an error of 1e-3.
     first = rows[0]
     x_c = rows - first
     shift = mean_of_rows(x_c)
@@ -301,11 +297,11 @@ def _checked(name, values, x, axes):
     return values
 
 
-def _broadcastable(values, x, axes):
-    """One value per channel, shaped so that it broadcasts along ``axes``."""
-    leading = axes == tuple(range(len(axes)))
+def _broadcastable(name, values, x, axes):
+    """``values``, checked, in a shape that broadcasts along ``axes``."""
+    values = _checked(name, values, x, axes)
     # With the axes of x, or with channels that are the last axes, it already does.
-    if values.ndim == x.ndim or leading:
+    if values is None or values.ndim == x.ndim or axes == tuple(range(len(axes))):
         return values
     return reshape(values, shape=shape_with_ones(x, axes))
 

@@ -10,7 +10,7 @@ executes nothing in it, and needs no more memory than its size.
 
 ``layout.py`` reads and writes files with the extension ``.safetensors``.
 
-This file comes after ``layout.py`` in the reading order.
+This file comes after ``check.py`` in the reading order.
 
 Left out on purpose: compression; lists and tuples, which JSON cannot distinguish; and
 several computers that save to one path of a shared disk at the same time.
@@ -31,6 +31,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .layout import from_safetensors, to_safetensors
+from .module import Module
 
 _CONTENTS = "tinygrad_bn.json"
 # Increase it with every change that older versions cannot read.
@@ -131,7 +132,14 @@ def _writer(
 ) -> Callable[[BinaryIO], Any]:
     """A function that writes the ``module`` or the ``state`` to a file."""
     if _is_safetensors(path):
-        content = to_safetensors(module, state)
+        if not isinstance(module, Module) or state:
+            received = [type(module).__name__] if module is not None else []
+            raise TypeError(
+                "save: a .safetensors file contains one module and nothing else: "
+                "tg.save('net.safetensors', model). Received: "
+                f"{', '.join(received + sorted(state)) or 'nothing'}. Use an .npz file."
+            )
+        content = to_safetensors(module._entries())
         return lambda file: file.write(content)
     if module is not None:
         raise TypeError(

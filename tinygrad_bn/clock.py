@@ -1,4 +1,9 @@
-"""Logical time: a counter that dates every operation and every change of a leaf."""
+"""Logical time: a counter that dates every operation and every change of a leaf.
+
+This file imports no other; look here when needed.
+
+Left out on purpose: the time of day, which may stand still between two operations.
+"""
 
 import itertools
 

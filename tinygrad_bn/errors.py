@@ -6,6 +6,9 @@ node)`` and the sentence stays out of its way. Inputs appear under the name that
 
 This file comes first in the order of imports, and last in the order of reading: look
 here when you want the wording of an error.
+
+Left out on purpose: the messages of modules, optimizers, checkpoints and drawings,
+which stand where they are raised.
 """
 
 from collections.abc import Iterable, Sequence

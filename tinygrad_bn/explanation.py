@@ -6,6 +6,10 @@
     residue   the largest entry that is shown as 0
 
 ``routes.py`` computes what is shown here.
+
+This file comes after ``gates.py`` in the reading order; ``routes.py`` is next.
+
+Left out on purpose: the small entries of a long vector. ``Route.gradient`` has them.
 """
 
 import html
@@ -65,7 +69,8 @@ class Explanation:
     """The routes from ``y`` to ``leaf``: iterate over them, or print the table.
 
     ``total`` is the sum of the routes, the gradient of the leaf, and ``shown_total``
-    the same with 0 in place of rounding. ``summed`` says which routes share a row.
+    the same with 0 in place of rounding. ``hint`` names gates that would separate
+    routes that share a row.
     """
 
     y: Tensor
@@ -74,7 +79,7 @@ class Explanation:
     routes: tuple[Route, ...]
     total: np.ndarray
     shown_total: np.ndarray
-    summed: str = ""
+    hint: str = ""
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self.routes)
@@ -140,7 +145,7 @@ class Explanation:
         if not self.routes:
             y, leaf = describe(self.y), describe(self.leaf)
             return [f"no route: {y} does not depend on {leaf}"]
-        found = [self.summed] if self.summed else []
+        found = [self.hint] if self.hint else []
         if self.residue > 1e-12 * self.scale:
             found.append(f"0 stands for rounding residue of up to {self.residue:.1g}")
         return found

@@ -9,7 +9,10 @@ By default, the gates are the statistics of each last batch norm, and the tensor
 the user named outside of batch norm. A cotangent that enters another call of batch norm
 forgets the statistics that it has passed so far.
 
-This file comes after ``graph.py`` in the reading order; ``routes.py`` is next.
+This file comes after ``graph.py`` in the reading order; ``explanation.py`` is next.
+
+Left out on purpose: gates chosen by the size of their gradients, because the rows of a
+table would then differ from batch to batch.
 """
 
 import bisect
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from .routes import Subgraph
 
 STATISTICS, X_HAT = ("E[x]", "Var[x]"), "x_hat"
-MAX_STATISTICS, MAX_ROWS, MAX_ROWS_BY_HAND = 6, 16, 1000
+MAX_STATISTICS, MAX_ROWS, MAX_REQUESTED_ROWS = 6, 16, 1000
 
 
 class Key(NamedTuple):
@@ -47,19 +50,20 @@ class Key(NamedTuple):
 class Gates:
     """The ``names`` of the gates, and where routes forget the statistics among them.
 
-    ``calls`` maps the tensors inside batch norm to its calls. From the tensors
-    ``above``, every route enters another call. ``summed`` is a remark on the rows.
+    ``calls`` maps the tensors inside batch norm to its calls. A route forgets when it
+    enters another call, or already at a tensor of ``forget_at``, from which every route
+    will enter another call. ``hint`` names gates that would separate summed routes.
     """
 
     names: dict[Tensor, str]
     calls: dict[Tensor, Scope] = field(default_factory=dict)
-    above: set[Tensor] = field(default_factory=set)
-    summed: str = ""
+    forget_at: set[Tensor] = field(default_factory=set)
+    hint: str = ""
 
     def onward(self, key: Key, node: Tensor, x: Tensor, cut: bool = False) -> Key:
         """The key of a cotangent after the step from ``node`` to ``x``."""
         gates, lasting = key.gates, key.lasting
-        if x in self.above or _enters(self.calls, node, x):
+        if x in self.forget_at or _enters(self.calls, node, x):
             gates = lasting
         if x in self.names:
             gates = (*gates, self.names[x])
@@ -80,18 +84,31 @@ def choose_gates(subgraph: "Subgraph", wanted: Iterable[str] | None = None) -> G
     wanted = {wanted} if isinstance(wanted, str) else set(wanted)
     names = {t: str(t.qualified_name()) for t in named}
     if missing := wanted - set(names.values()):
-        raise ValueError(
-            f"gates must be names of tensors between {describe(subgraph.y)} and "
-            f"{describe(next(iter(subgraph.targets)))}, but {sorted(missing)} is not "
-            f"among {sorted(set(names.values()))}. Name a tensor with .named()."
-        )
+        raise _unknown_gates(subgraph, sorted(missing), sorted(set(names.values())))
     gates = Gates({t: name for t, name in names.items() if name in wanted})
-    if _count_rows(subgraph, gates, MAX_ROWS_BY_HAND) > MAX_ROWS_BY_HAND:
+    if _count_rows(subgraph, gates, MAX_REQUESTED_ROWS) > MAX_REQUESTED_ROWS:
         raise ValueError(
-            f"gates must make at most {MAX_ROWS_BY_HAND} rows, but these {len(wanted)} "
-            "names make more. Name fewer of them."
+            f"gates must make at most {MAX_REQUESTED_ROWS} rows, but these "
+            f"{len(wanted)} names make more. Name fewer of them."
         )
     return gates
+
+
+def _unknown_gates(
+    subgraph: "Subgraph", missing: list[str], known: list[str]
+) -> ValueError:
+    (leaf,) = subgraph.targets
+    name = subgraph.graph.name(leaf)
+    arrives_at = describe(leaf) if name is None else f"{name!r}{leaf.shape}"
+    unknown = " and ".join(map(repr, missing))
+    verb = "is" if len(missing) == 1 else "are"
+    names = f"The names are {', '.join(map(repr, known))}; x.named() names another."
+    if not known:
+        names = "No tensor there has a name; x.named() names one."
+    return ValueError(
+        f"gates must be names of tensors between {describe(subgraph.y)} and "
+        f"{arrives_at}, but {unknown} {verb} not among them. {names}"
+    )
 
 
 def _default_gates(subgraph: "Subgraph", named: list[Tensor]) -> Gates:
@@ -103,20 +120,20 @@ def _default_gates(subgraph: "Subgraph", named: list[Tensor]) -> Gates:
     """
     inside = {t: call for t in subgraph.steps if (call := batch_norm_around(t))}
     calls = _normalizing(inside)
-    above = _leading_into(subgraph, calls)
+    forget_at = _leading_into(subgraph, calls)
     one_table = len(subgraph.targets) == 1
     statistics = [t for t in named if t in calls and t.name in STATISTICS]
     passed = subgraph.on_every_route()
     passed |= {t for t in inside if t.name in (*STATISTICS, X_HAT)}
     others = [t for t in reversed(named) if one_table and t not in passed]
-    names = {t: str(t.qualified_name()) for t in statistics if t not in above}
+    names = {t: str(t.qualified_name()) for t in statistics if t not in forget_at}
     shared = one_table and len(set(names.values())) > MAX_STATISTICS
     if shared:
         names = {t: str(t.name) for t in names}
 
     def with_nearest(k: int) -> Gates:
         chosen = names | {t: str(t.qualified_name()) for t in others[:k]}
-        return Gates({t: chosen[t] for t in named if t in chosen}, calls, above)
+        return Gates({t: chosen[t] for t in named if t in chosen}, calls, forget_at)
 
     def rows(k: int) -> int:
         return _count_rows(subgraph, with_nearest(k), MAX_ROWS)
@@ -124,7 +141,7 @@ def _default_gates(subgraph: "Subgraph", named: list[Tensor]) -> Gates:
     room = bisect.bisect_right(range(len(others) + 1), MAX_ROWS, key=rows) - 1
     gates = with_nearest(max(room, 0))
     separable = {*statistics, *others} - (set() if shared else gates.names.keys())
-    gates.summed = _summed([t for t in reversed(named) if t in separable], shared)
+    gates.hint = _hint([t for t in reversed(named) if t in separable], shared)
     return gates
 
 
@@ -176,14 +193,10 @@ def _leading_into(subgraph: "Subgraph", calls: dict[Tensor, Scope]) -> set[Tenso
     return subgraph.steps.keys() - free
 
 
-def _summed(separable: list[Tensor], shared: bool) -> str:
-    """The remark on routes that share a row, with names that would separate them."""
+def _hint(separable: list[Tensor], shared: bool) -> str:
+    """A remark on routes that share a row, with names that would separate them."""
     if not separable:
         return ""
-    names = dict.fromkeys(str(t.qualified_name()) for t in separable[:4])
-    what = (
-        "E[x] and Var[x] are those of any batch norm"
-        if shared
-        else "rows are sums of routes"
-    )
-    return f"{what}; gates= separates them, for example by {', '.join(names)}"
+    names = list(dict.fromkeys(str(t.qualified_name()) for t in separable[:4]))
+    what = "routes through several batch norms" if shared else "several routes"
+    return f"a row may sum {what}; to separate them, pass gates such as {names}"

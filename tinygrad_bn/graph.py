@@ -10,6 +10,9 @@ mean of 1e4, the route through Var[x] to a bias, which is exactly 0, comes out a
 the direct one.
 
 This file comes after ``batchnorm.py`` in the reading order; ``gates.py`` is next.
+
+Left out on purpose: exact arithmetic. A gradient that is not zero, but 1e-9 times as
+large as the others, counts as zero.
 """
 
 from collections.abc import Callable, Iterable, Iterator

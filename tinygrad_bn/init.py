@@ -2,7 +2,9 @@
 
 ``rng`` is a generator of random numbers, a seed, or None for a new seed at each call.
 
-This file comes after ``functional.py`` in the reading order.
+This file imports no other; look here when needed.
+
+Left out on purpose: uniform and orthogonal weights.
 """
 
 import math
@@ -20,7 +22,7 @@ def kaiming_normal(
 
     Source: He et al., arXiv 1502.01852, section 2.2, equation 10.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     return (rng.standard_normal(shape) * math.sqrt(2 / shape[0])).astype(dtype)
 
 
@@ -33,5 +35,19 @@ def xavier_normal(
 
     Source: Glorot & Bengio, AISTATS 2010, section 4.2.1, equation 12.
     """
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     return (rng.standard_normal(shape) * math.sqrt(2 / sum(shape))).astype(dtype)
+
+
+def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+    """The generator of random numbers that ``rng`` is or, as a seed, begins.
+
+    Raises: ``TypeError`` or ``ValueError`` for anything else.
+    """
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            "rng must be a NumPy generator of random numbers, a seed (an integer of at "
+            f"least 0) or None, but {rng!r:.60} was received."
+        ) from None

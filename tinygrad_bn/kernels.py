@@ -1,7 +1,12 @@
-"""NumPy code for speed and accuracy, kept out of the way of the mathematics.
+"""NumPy code for speed and accuracy, separate from the mathematics.
 
 A sum over the first axis is written as a product with a row of ones, because BLAS is
 several times faster at it than ``np.sum``.
+
+This file imports no other; look here when needed.
+
+Left out on purpose: compiled code, threads, and a choice of kernel by the size of the
+input.
 """
 
 import functools

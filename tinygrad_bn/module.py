@@ -16,12 +16,13 @@ This file comes after ``functional.py`` in the reading order; ``nn.py`` is next.
 Left out on purpose: hooks, devices, lazy shapes.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from .scopes import Scope, state
+from .layout import Entry, in_our_layout
+from .scopes import Scope, join, state
 from .tensor import Tensor
 
 Member = Any  # a Tensor, a Module or an array
@@ -38,6 +39,10 @@ class Module:
     """
 
     training: bool = True
+
+    # How PyTorch stores the members: which have other names, and which are transposed.
+    pytorch_names: ClassVar[Mapping[str, str]] = {}
+    pytorch_transposes: ClassVar[Collection[str]] = ()
 
     def forward(self, *inputs: Any, **params: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
@@ -122,6 +127,19 @@ class Module:
 
     # --- State ------------------------------------------------------------------------
 
+    def _entries(self) -> Iterator[Entry]:
+        """The tensors and arrays of this module, with PyTorch's names next to ours."""
+        for path, module in [("", self), *self._walk()]:
+            if isinstance(module, Module):
+                for name, member in module._members():
+                    if not isinstance(member, Module):
+                        yield Entry(
+                            join(path, name),
+                            join(path, module.pytorch_names.get(name, name)),
+                            name in module.pytorch_transposes,
+                            member,
+                        )
+
     def _state(self) -> dict[str, Tensor | np.ndarray]:
         return {
             name: member
@@ -145,10 +163,7 @@ class Module:
         shape or dtype; it lists them all, and nothing is changed. ``TypeError`` for a
         mixture of plain arrays and PyTorch's.
         """
-        # Not at the top: layout.py imports the layers, which import this file.
-        from .layout import in_our_layout
-
-        state = in_our_layout(self, state)
+        state = in_our_layout(state, self._entries())
         here = self._state()
         wrong = [f"missing: {name}" for name in here if name not in state]
         wrong += [f"unexpected: {name}" for name in state if name not in here]
@@ -210,7 +225,7 @@ def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
             yield from _members_in(f"{name}.{i}", inner)
 
 
-def called(module: Module) -> str:
+def describe_module(module: Module) -> str:
     """The class and qualified name of a module, for errors raised during its call."""
     scope = state.scopes[-1]
     name = scope.name if scope is not None and scope.owner is module else ""

@@ -25,7 +25,8 @@ from .compositions import flatten
 from .errors import describe
 from .functional import cross_entropy, fused_linear, layer_norm, mse_loss
 from .init import kaiming_normal
-from .module import Member, Module, called
+from .layout import PYTORCH_NAMES
+from .module import Member, Module, describe_module
 from .tensor import Tensor
 
 
@@ -40,6 +41,8 @@ class Linear(Module):
     Raises: ``ValueError`` for sizes that are not positive, and for x with the wrong
     number of features.
     """
+
+    pytorch_transposes = ("weight",)
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Linear(Module):
         x = as_tensor(x)
         if x.shape[-1:] != self.weight.shape[:1]:
             raise ValueError(
-                f"{called(self)}: the last axis must have {len(self.weight)} "
+                f"{describe_module(self)}: the last axis must have {len(self.weight)} "
                 f"features, but {describe(x)} was received. Check the layer before it."
             )
         return fused_linear(x, self.weight, self.bias)
@@ -98,6 +101,8 @@ class BatchNorm(Module):
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithms 1 and 2.
     """
+
+    pytorch_names = PYTORCH_NAMES
 
     def __init__(
         self,
@@ -160,9 +165,10 @@ class BatchNorm(Module):
         channels = shape_without(x, axes)
         if channels != (self.num_features,):
             raise ValueError(
-                f"{called(self)}: {self.num_features} features must be left when axes "
-                f"{axes} are averaged over, but {describe(x)} was received, which "
-                f"leaves {channels}. Check num_features, axes and the layer before it."
+                f"{describe_module(self)}: {self.num_features} features must be left "
+                f"when axes {axes} are averaged over, but {describe(x)} was received, "
+                f"which leaves {channels}. Check num_features, axes and the layer "
+                "before it."
             )
 
     def _members(self) -> Iterator[tuple[str, Member]]:
@@ -207,6 +213,8 @@ class LayerNorm(Module):
     Source: Ba, Kiros & Hinton, arXiv 1607.06450, section 3.
     """
 
+    pytorch_names = PYTORCH_NAMES
+
     def __init__(
         self,
         num_features: int,
@@ -225,7 +233,7 @@ class LayerNorm(Module):
         x = as_tensor(x)
         if x.shape[-1:] != (self.num_features,):
             raise ValueError(
-                f"{called(self)}: the last axis must have {self.num_features} "
+                f"{describe_module(self)}: the last axis must have {self.num_features} "
                 f"features, but {describe(x)} was received. Check the layer before it."
             )
         return layer_norm(x, self.gamma, self.beta, eps=self.eps)
@@ -399,3 +407,8 @@ __all__ = [
     "cross_entropy",
     "mse_loss",
 ]
+
+
+def __dir__() -> list[str]:
+    """What completion offers: no imports."""
+    return __all__

@@ -3,7 +3,7 @@
 Two schedules, ``cosine_lr`` and ``step_lr``, are functions of the step:
 ``optimizer.lr = optim.cosine_lr(step, steps, lr=0.1)``.
 
-This file comes after ``optimizer.py`` in the reading order; ``schedules.py`` is next.
+This file comes after ``optimizer.py`` and ``schedules.py`` in the reading order.
 
 Left out on purpose: second-order methods, and averages of parameters.
 """
@@ -182,3 +182,8 @@ __all__ = [
     "cosine_lr",
     "step_lr",
 ]
+
+
+def __dir__() -> list[str]:
+    """What completion offers: no imports."""
+    return __all__

@@ -16,7 +16,7 @@ An optimizer takes ``model.parameters()`` or ``model.named_parameters()``. When 
 a checkpoint, it matches the state by name if it has names, and otherwise by position,
 which depends on the order in which the layers were created.
 
-This file comes after ``nn.py`` in the reading order; ``optim.py`` is next.
+This file comes after ``nn.py`` in the reading order; ``schedules.py`` is next.
 
 Left out on purpose: parameter groups, and parameters of different dtypes in one
 optimizer.
@@ -127,8 +127,8 @@ class Optimizer:
                 if not p.uses_buffer(buffer):
                     raise RuntimeError(
                         f"{type(self).__name__}.step(): a parameter must belong to one "
-                        f"optimizer, but {self._called(p)} has since been attached to "
-                        "another one. Use only the newer optimizer, or make a new one."
+                        f"optimizer, but {self._describe(p)} has since been attached "
+                        "to another. Use only the newer optimizer, or make a new one."
                     )
                 buffer[...] = 0 if p.grad is None else p.grad
 
@@ -192,7 +192,7 @@ class Optimizer:
         for name, value in values.items():
             here[name][...] = value
 
-    def _called(self, p: Tensor) -> str:
+    def _describe(self, p: Tensor) -> str:
         """A parameter as errors describe it, by the name it was given with, if any."""
         if self.names is None or not isinstance(p, Tensor):
             return describe(p)
@@ -209,14 +209,15 @@ class Optimizer:
         for p in self.parameters:
             if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
                 raise TypeError(
-                    f"{type(self).__name__}: parameters must be leaves that require a "
-                    f"gradient, but {self._called(p)} is not. Pass module.parameters()."
+                    f"{type(self).__name__}: parameters must be leaves that require "
+                    f"a gradient, but {self._describe(p)} is not. Pass "
+                    "module.parameters()."
                 )
         for p, times in Counter(self.parameters).items():
             if times > 1:
                 raise ValueError(
                     f"{type(self).__name__}: each parameter must be given once, but "
-                    f"{self._called(p)} was given {times} times. Pass "
+                    f"{self._describe(p)} was given {times} times. Pass "
                     "module.parameters()."
                 )
         for name, times in Counter(self.names or ()).items():

@@ -11,7 +11,7 @@ The operations of this engine overwrite nothing and share no memory. So a progra
 reads a value after overwriting it in place would compute something else here;
 ``overwriting`` finds such programs.
 
-This file comes before ``pytorch.py`` in the reading order.
+This file comes after ``module.py`` in the reading order, and before ``pytorch.py``.
 
 Left out on purpose: programs that depend on the values of a tensor, and functions that
 are not in ``FUNCTIONS``.

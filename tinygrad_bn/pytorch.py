@@ -8,8 +8,9 @@ Two tables say which modules have a counterpart: ``FROM_TORCH`` by PyTorch's nam
 ``TO_TORCH`` by the classes of this engine. Any other PyTorch module is converted if its
 ``forward`` calls only modules and functions with counterparts; see ``program.py``.
 
-PyTorch is imported when ``from_torch`` or ``to_torch`` is called. This file comes last
-in the reading order.
+PyTorch is imported when ``from_torch`` or ``to_torch`` is called.
+
+This file comes after ``program.py`` in the reading order.
 
 Left out on purpose: modules that this engine lacks, such as convolutions, and gradients
 that flow from one engine into the other.
@@ -22,16 +23,8 @@ from typing import Any
 import numpy as np
 
 from . import nn
-from .layout import (
-    NAMES,
-    BatchNorm,
-    LayerNorm,
-    array_of,
-    entries,
-    is_transposed,
-    name_in_pytorch,
-)
-from .module import Module
+from .layout import PYTORCH_NAMES, array_of
+from .module import Member, Module
 from .program import (
     FUNCTIONS,
     Program,
@@ -116,9 +109,54 @@ def _listed(problems: list[str]) -> str:
 def _compare_names(conversion: "_Conversion", ours: Module, theirs: Any) -> None:
     """Refuse names on one side only, such as a parameter added to a linear layer."""
     if not conversion.problems:
-        names = {entry.theirs for entry in entries(ours)}
+        names = {entry.theirs for entry in ours._entries()}
         for name in sorted(names ^ theirs.state_dict().keys()):
             conversion.refuse(name, "exists on one side only")
+
+
+# --- Modules with PyTorch's names ----------------------------------------------------
+
+
+class _PyTorchNames(Module):
+    """A normalization with PyTorch's names: ``weight`` for gamma, ``bias`` for beta."""
+
+    gamma: Tensor | None
+    beta: Tensor | None
+
+    @property
+    def weight(self) -> Tensor | None:
+        return self.gamma
+
+    @weight.setter
+    def weight(self, weight: Tensor | None) -> None:
+        self.gamma = weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.beta
+
+    @bias.setter
+    def bias(self, bias: Tensor | None) -> None:
+        self.beta = bias
+
+    def _members(self) -> Iterator[tuple[str, Member]]:
+        return (
+            (PYTORCH_NAMES.get(name, name), member)
+            for name, member in super()._members()
+        )
+
+    def caption(self) -> str:
+        letters = {"weight = γ": self.gamma, "bias = β": self.beta}
+        shown = [text for text, member in letters.items() if member is not None]
+        return ", ".join([super().caption(), *shown])
+
+
+class BatchNorm(_PyTorchNames, nn.BatchNorm):
+    """Batch norm with PyTorch's names: ``weight`` for gamma, ``bias`` for beta."""
+
+
+class LayerNorm(_PyTorchNames, nn.LayerNorm):
+    """Layer norm with PyTorch's names: ``weight`` for gamma, ``bias`` for beta."""
 
 
 # --- The tables of counterparts -------------------------------------------------------
@@ -133,7 +171,11 @@ BATCH_NORMS = {
     (0, 2, 3, 4): "BatchNorm3d",
 }
 # The attributes of running statistics, by the names of PyTorch's buffers.
-RUNNING = {"running_mean": "mean", "running_var": "var", NAMES["updates"]: "updates"}
+RUNNING = {
+    "running_mean": "mean",
+    "running_var": "var",
+    PYTORCH_NAMES["updates"]: "updates",
+}
 
 
 def _batch_norm(axes: tuple[int, ...] | None, theirs: Any) -> Module:
@@ -328,7 +370,7 @@ class _FromTorch(_Conversion):
         if isinstance(member, torch.nn.Module):
             return self.module(member, place)
         if isinstance(member, torch.nn.Parameter):
-            return self.parameter(member, place, is_transposed(ours, name))
+            return self.parameter(member, place, name in ours.pytorch_transposes)
         return self.array(member, place)
 
     def array(self, theirs: Any, path: str) -> np.ndarray:
@@ -383,13 +425,15 @@ class _ToTorch(_Conversion):
         """Give ``theirs`` the members of ``ours``, in the same order."""
         unsaved = ours.unsaved_buffers() if isinstance(ours, Traced) else {}
         for name, member in (*ours._members(), *unsaved.items()):
-            there, place = name_in_pytorch(ours, name), join(path, name)
+            there, place = ours.pytorch_names.get(name, name), join(path, name)
             if "." in name:
                 self.refuse(place, "a member inside a list or a dictionary")
             elif isinstance(member, Module):
                 theirs.add_module(there, self.module(member, place))
             elif isinstance(member, Tensor):
-                parameter = self.parameter(member, place, is_transposed(ours, name))
+                parameter = self.parameter(
+                    member, place, name in ours.pytorch_transposes
+                )
                 theirs.register_parameter(there, parameter)
             else:
                 buffer = self.tensor(member, place)

@@ -5,7 +5,10 @@ of rounding. So the check replays one pass of the model in two precisions: a tru
 gradient is the same in both, but rounding is not. The routes of ``routes.py`` then show
 what cancels.
 
-This file comes after ``routes.py`` and ``nn.py`` in the reading order.
+This file comes after ``routes.py`` and ``summary.py`` in the reading order.
+
+Left out on purpose: parameters that do learn, but that another one could replace, such
+as those of two linear layers in a row.
 """
 
 import itertools
@@ -151,8 +154,8 @@ def _constant_input(graph: Unfolded) -> str:
         if mean is not None and (t.data <= (NEGLIGIBLE * mean.data) ** 2).all():
             norm = str(t.qualified_name()).rpartition(".")[0]
             return (
-                f"cannot be judged by this batch, which gives {_norms([norm])} the "
-                "same input in every row: pass another batch"
+                "cannot be checked with this batch, in which every row gives "
+                f"{_norms([norm])} the same input: pass a batch whose rows differ"
             )
     return ""
 
@@ -185,9 +188,9 @@ def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarr
         return {}
     nearest = list(gates.names)[-1]
     before = itertools.takewhile(lambda t: t is not nearest, subgraph.steps)
-    parting = [t for t in before if t in every][-1]
-    g = np.random.default_rng(0).standard_normal(parting.shape)
-    return _cancelling(by_row(carry(subgraph, gates, g, start=parting)[parameter]), g)
+    fork = [t for t in before if t in every][-1]
+    g = np.random.default_rng(0).standard_normal(fork.shape)
+    return _cancelling(by_row(carry(subgraph, gates, g, start=fork)[parameter]), g)
 
 
 def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
@@ -195,7 +198,10 @@ def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
         is_bias = name.rpartition(".")[2] == "bias"
         return f"{_in_words(shares)}; {'use bias=False' if is_bias else 'leave it out'}"
     if not d.any():
-        return "receives exactly 0 from this batch: every route to it is switched off"
+        return (
+            "receives exactly 0 from this batch, as behind a ReLU whose inputs are all "
+            "negative"
+        )
     return (
         f"receives only rounding noise (up to {largest_finite(d):.0e}): its gradient "
         "cancels along routes without named tensors"

@@ -15,7 +15,7 @@ and by the statistics, E[x] and Var[x], that it passes inside; everything nearer
 loss is summed. So a bias under twenty batch norms has the same four rows as a bias
 under one.
 
-This file comes after ``graph.py`` and ``gates.py`` in the reading order.
+This file comes after ``gates.py`` and ``explanation.py`` in the reading order.
 
 Left out on purpose: routes of second derivatives (differentiate first, then explain),
 and gates without names (name the tensors that a table should separate).
@@ -91,7 +91,7 @@ def explain(
     total = _sum((r.gradient for r in routes), leaf)
     shown_total = without_rounding(total, _sum(exact.values(), leaf), scale)
     name = subgraph.graph.name(leaf) or "leaf"
-    return Explanation(y, leaf, name, tuple(routes), total, shown_total, chosen.summed)
+    return Explanation(y, leaf, name, tuple(routes), total, shown_total, chosen.hint)
 
 
 def _with_last_row(

@@ -8,7 +8,7 @@ continues with the right one::
         ...
         optimizer.step()
 
-This file comes after ``optim.py`` in the reading order.
+This file comes after ``optimizer.py`` in the reading order; ``optim.py`` is next.
 
 Left out on purpose: warm-up and restarts, which are arithmetic on ``step``.
 """

@@ -5,6 +5,11 @@
     qualified name   a name with the path of its module in front, as in ``1.E[x]``
 
 ``tape.py`` records this for every operation. Errors and pictures read it.
+
+This file imports no other; look here when needed.
+
+Left out on purpose: a state per asynchronous task. Each thread has its own state, which
+the tasks of that thread share.
 """
 
 import functools

@@ -1,6 +1,8 @@
 """A model as a table: its modules, the shapes of their outputs, and their parameters.
 
 This file comes after ``nn.py`` in the reading order.
+
+Left out on purpose: counts of operations, and memory.
 """
 
 import copy

@@ -5,6 +5,10 @@ or ``compositions.py``. This file defines how a tensor is created, changed, read
 copied, and what happens when NumPy's own functions receive one.
 
 This file comes after ``compositions.py`` in the order of imports. Readers can skip it.
+
+Left out on purpose: memory shared with the user's arrays (``data`` is copied), and
+in-place operators on parameters and NumPy functions without a counterpart here, which
+raise and name what to use instead.
 """
 
 import operator

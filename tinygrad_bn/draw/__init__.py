@@ -1,7 +1,12 @@
 """Drawings: pictures that show why a gradient is what it is.
 
-The tape becomes data (``compose.py``: a ``Scene`` of boxes, arrows and streams), data
-becomes DOT text (``dot.py``), and Graphviz makes the picture (``render.py``).
+The files in reading order:
+
+1. ``scene.py``, ``flow.py``, ``formula.py``, ``places.py``, ``boxes.py``,
+   ``compose.py``, ``chains.py``: the tape becomes data, a ``Scene``.
+2. ``theme.py``, ``markup.py``, ``strips.py``, ``sheets.py``, ``labels.py``,
+   ``layout.py``, ``legend.py``, ``dot.py``: data becomes DOT text.
+3. ``web.py``, ``render.py``: DOT text becomes a picture, by Graphviz.
 
 This package comes after ``routes.py`` and ``nn.py`` in the reading order.
 
@@ -20,8 +25,8 @@ from ..tensor import Tensor
 from .chains import compose_chains
 from .compose import compose
 from .dot import to_dot
-from .layout import best_direction, drop_tiles_if_too_wide
-from .places import Wishes
+from .layout import best_direction, fit_to_page
+from .places import Options
 from .render import NoRenderer, render, show, svg, write
 from .scene import Scene
 from .theme import THEMES
@@ -162,9 +167,9 @@ def draw(
     names = frozenset([open] if isinstance(open, str) else open)
     if max_nodes is None:
         max_nodes = MANY_BOXES if leaf is None or names else FEW_BOXES
-    wishes = Wishes(leaf, names, depth, max_nodes)
-    scene = compose(y, gates, gradient, wishes, tiles, symbols)
-    drop_tiles_if_too_wide(scene, direction)
+    options = Options(leaf, names, depth, max_nodes)
+    scene = compose(y, gates, gradient, options, tiles, symbols)
+    fit_to_page(scene, direction)
     scene.title = title or ""
     return Drawing([scene], theme, direction, title)
 

@@ -1,4 +1,11 @@
-"""What the boxes of a scene say: names, formulas, values, ledgers and bars."""
+"""What the boxes of a scene say: names, formulas, values, ledgers and bars.
+
+This file comes after ``flow.py`` and ``places.py`` in the reading order; ``compose.py``
+is next.
+
+Left out on purpose: histograms. The mean and the standard deviation stand for a large
+tensor.
+"""
 
 from collections import defaultdict
 

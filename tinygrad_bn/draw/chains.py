@@ -1,4 +1,9 @@
-"""Routes as chains: each route from the loss to a leaf has its own lines."""
+"""Routes as chains: each route from the loss to a leaf has its own lines.
+
+This file comes after ``compose.py`` in the reading order.
+
+Left out on purpose: the values of the tensors on a route, which ``draw`` shows.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,7 +21,7 @@ from ..tensor import Tensor
 from .boxes import column_heads, frame_title, route_text
 from .compose import fitting_places
 from .flow import Flow, norm
-from .places import Place, Places, Rest, Wishes
+from .places import Options, Place, Places, Rest
 from .scene import AROUND, DIRECT, Box, Chain, Frame, Row, Scene, Sheet, typeset
 
 
@@ -28,7 +33,7 @@ def compose_chains(
     explanation = explain(y, leaf, gradient, names)
     flow = Flow(y, initial_cotangent(y, gradient))
     flow.find_routes_to(leaf, names)
-    places = fitting_places(flow, Wishes(leaf, max_nodes=20), names)
+    places = fitting_places(flow, Options(leaf, max_nodes=20), names)
     subgraph = Subgraph(flow.graph, leaf)
     chosen = subgraph.gates(names)
     columns = explanation.columns()

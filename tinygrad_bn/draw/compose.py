@@ -3,6 +3,10 @@
 With a leaf, a scene shows by which routes the gradient reaches that leaf: unnamed
 operations with one consumer are absorbed into its formula. Without one, every operation
 is a box, and calls of modules and composites are folded unless they are opened.
+
+This file comes after ``boxes.py`` in the reading order; ``chains.py`` is next.
+
+Left out on purpose: loops. A module that is called three times has three boxes.
 """
 
 from collections import defaultdict
@@ -21,7 +25,7 @@ from ..scopes import Scope, enclosing
 from ..tensor import Tensor
 from .boxes import Boxes, frame_title
 from .flow import Flow, Shares
-from .places import Place, Places, Rest, Wishes, call_name, is_container, scopes
+from .places import Options, Place, Places, Rest, call_name, is_container, scopes
 from .scene import COMMON, Arrow, Frame, Scene, Stream
 
 MANY_STREAMS = 4
@@ -31,18 +35,18 @@ def compose(
     y: Tensor,
     gates: Iterable[str] | None,
     gradient: Any,
-    wishes: Wishes,
+    options: Options,
     tiles: bool,
     symbols: dict[str, Any] | None,
 ) -> Scene:
     """The scene of the graph behind ``y``, with the routes to the leaf, if any."""
-    leaf = wishes.leaf
+    leaf = options.leaf
     wants_gradient = leaf is not None or gradient is not None or y.size == 1
     flow = Flow(y, initial_cotangent(y, gradient) if wants_gradient else None, symbols)
-    _refuse_unknown(wishes.opened, flow.graph)
+    _refuse_unknown(options.opened, flow.graph)
     if leaf is not None:
         flow.find_routes_to(leaf, gates)
-    return _Composer(fitting_places(flow, wishes, gates), flow, tiles).scene()
+    return _Composer(fitting_places(flow, options, gates), flow, tiles).scene()
 
 
 def _refuse_unknown(opened: frozenset[str], graph: Unfolded) -> None:
@@ -55,18 +59,18 @@ def _refuse_unknown(opened: frozenset[str], graph: Unfolded) -> None:
         )
 
 
-def fitting_places(flow: Flow, wishes: Wishes, gates: Iterable[str] | None) -> Places:
+def fitting_places(flow: Flow, options: Options, gates: Iterable[str] | None) -> Places:
     """The places of a graph, folded until the boxes are few enough."""
-    if wishes.leaf is not None:
-        return _places_toward(wishes.leaf, flow, wishes, gates)
-    places = Places(flow.graph, wishes)
-    if places.boxes() > wishes.max_nodes:
-        places.fold_all_but(places.newest(wishes.max_nodes, _opened(places)))
+    if options.leaf is not None:
+        return _places_toward(options.leaf, flow, options, gates)
+    places = Places(flow.graph, options)
+    if places.boxes() > options.max_nodes:
+        places.fold_all_but(places.newest(options.max_nodes, _opened(places)))
     return places
 
 
 def _places_toward(
-    leaf: Tensor, flow: Flow, wishes: Wishes, gates: Iterable[str] | None
+    leaf: Tensor, flow: Flow, options: Options, gates: Iterable[str] | None
 ) -> Places:
     """The places of a graph that show the routes to ``leaf``.
 
@@ -75,25 +79,25 @@ def _places_toward(
     """
     graph = flow.graph
     near = flow.near(leaf) if gates is None else []
-    parting = {t for t in flow.gates if gates or batch_norm_around(t) is None}
+    separating = {t for t in flow.gates if gates or batch_norm_around(t) is None}
     # The box of a fused operation explains what it does with the leaf. Open others.
-    users = {node for node, _ in Places(graph, wishes).users[leaf]}
-    named = parting | users - set(graph.within)
+    users = {node for node, _ in Places(graph, options).users[leaf]}
+    named = separating | users - set(graph.within)
     ends = {leaf, graph.y}
     for calls, opened in ((near, named), (near[:1], named), (near[:1], ()), ((), ())):
-        places = Places(graph, wishes, calls, opened)
-        if places.boxes() <= wishes.max_nodes or wishes.max_nodes == 1:
+        places = Places(graph, options, calls, opened)
+        if places.boxes() <= options.max_nodes or options.max_nodes == 1:
             return places
-        kept = {places.of[t] for t in {*ends, *users, *opened}} | _opened(places)
+        visible = {places.of[t] for t in {*ends, *users, *opened}} | _opened(places)
         for t in graph.order:
             if any(call in (calls or near) for call in scopes(t)):
-                kept.add(places.of[t])
-        places.fold_all_but(kept)
-        if places.boxes() <= wishes.max_nodes:
+                visible.add(places.of[t])
+        places.fold_all_but(visible)
+        if places.boxes() <= options.max_nodes:
             return places
-    places = Places(graph, wishes)
-    kept = {places.of[t] for t in ends}
-    places.fold_all_but(places.newest(wishes.max_nodes - 1, kept))
+    places = Places(graph, options)
+    visible = {places.of[t] for t in ends}
+    places.fold_all_but(places.newest(options.max_nodes - 1, visible))
     return places
 
 
@@ -138,7 +142,7 @@ class _Composer:
     def _numbered(self) -> dict[Place, int]:
         """The number of each place; arrows lead from lower to higher numbers."""
         of, y = self.places.of, self.graph.y
-        if self.places.wishes.max_nodes == 1:
+        if self.places.options.max_nodes == 1:
             return {of[y] if self.leaf is None else self.leaf: 0}
         leaves: dict[Place, dict[Place, None]] = defaultdict(dict)
         for t in reversed(self.graph.order):

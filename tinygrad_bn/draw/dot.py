@@ -1,4 +1,9 @@
-"""Scenes as DOT text: nodes, arrows, frames, title and legend."""
+"""Scenes as DOT text: nodes, arrows, frames, title and legend.
+
+This file comes after ``legend.py`` in the reading order.
+
+Left out on purpose: positions. Graphviz computes them when it draws the picture.
+"""
 
 from itertools import pairwise
 

@@ -4,6 +4,11 @@ A step leads from a tensor to one of its inputs. Each group of routes that takes
 has its own share of the gradient there, or None if the step is a cut. Everything is
 computed twice, as recorded and in float64: an entry that is zero in float64 is drawn as
 0.
+
+This file comes after ``scene.py`` and ``routes.py`` in the reading order.
+
+Left out on purpose: groups by more than the first gate. An arrow for every route would
+be unreadable; ``chains.py`` draws each route by itself.
 """
 
 from collections import Counter, defaultdict
@@ -108,7 +113,7 @@ class Flow:
             twin_gates = Gates(
                 {twins[t]: name for t, name in gates.names.items()},
                 {twins[t]: call for t, call in gates.calls.items()},
-                {twins[t] for t in gates.above},
+                {twins[t] for t in gates.forget_at},
             )
             # A target that the output does not depend on has no twin.
             subgraph = Subgraph(graph, *(twins.get(t, t) for t in targets))

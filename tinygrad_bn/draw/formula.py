@@ -1,4 +1,10 @@
-"""Tensors as formulas: what a box computes, and the local factors of its gradient."""
+"""Tensors as formulas: what a box computes, and the local factors of its gradient.
+
+This file comes after ``scene.py`` in the reading order; ``places.py`` is next.
+
+Left out on purpose: algebra. A formula repeats the operations that were recorded, and
+does not simplify them.
+"""
 
 from typing import Any, NamedTuple
 

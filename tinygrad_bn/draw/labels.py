@@ -1,4 +1,9 @@
-"""The text in the boxes and along the arrows, as HTML-like labels."""
+"""The text in the boxes and along the arrows, as HTML-like labels.
+
+This file comes after ``sheets.py`` in the reading order; ``layout.py`` is next.
+
+Left out on purpose: the choice of what to show, which is made in ``boxes.py``.
+"""
 
 import numpy as np
 

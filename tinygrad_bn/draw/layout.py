@@ -2,6 +2,11 @@
 
 Graphviz knows the exact size, but the DOT text must not depend on Graphviz, which may
 not be installed.
+
+This file comes after ``labels.py`` in the reading order; ``legend.py`` is next.
+
+Left out on purpose: positions, and the widths of letters in the fonts that are
+installed.
 """
 
 from collections import defaultdict
@@ -84,7 +89,7 @@ def best_direction(scene: Scene) -> str:
     return "LR" if width_of_scene(scene, "LR") <= PAGE else "TB"
 
 
-def drop_tiles_if_too_wide(scene: Scene, direction: str | None) -> None:
+def fit_to_page(scene: Scene, direction: str | None) -> None:
     """Remove the values from a picture if they make it too wide for a page."""
     if width_of_scene(scene, direction or best_direction(scene)) > 1.1 * PAGE:
         for box in scene.boxes:

@@ -1,4 +1,9 @@
-"""The legend of a drawing: a sign and its meaning for each thing that occurs in it."""
+"""The legend of a drawing: a sign and its meaning for each thing that occurs in it.
+
+This file comes after ``labels.py`` in the reading order; ``dot.py`` is next.
+
+Left out on purpose: signs that do not occur in the drawing.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,9 @@
-"""The elements of Graphviz's HTML-like labels: text, tables, colored blocks."""
+"""The elements of Graphviz's HTML-like labels: text, tables, colored blocks.
+
+This file imports no other; look here when needed.
+
+Left out on purpose: images, and sub- and superscripts, which not every renderer draws.
+"""
 
 import html
 import re

@@ -8,7 +8,11 @@
     container   a module with modules inside, which are drawn in its place
     rest        neighboring places, folded into one because the picture is too large
 
-This file comes after ``formula.py``; ``boxes.py`` fills the boxes.
+This file comes after ``formula.py`` in the reading order; ``boxes.py``, which fills the
+boxes, is next.
+
+Left out on purpose: folding by the size of gradients, because a picture would then
+change its form from batch to batch.
 """
 
 from collections import defaultdict
@@ -40,7 +44,7 @@ Place = Tensor | Scope | Rest
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Options:
     """The choices of the caller of ``draw``."""
 
     leaf: Tensor | None = None
@@ -59,11 +63,11 @@ class Places:
     def __init__(
         self,
         graph: Unfolded,
-        wishes: Wishes,
+        options: Options,
         near: Collection[Scope] = (),
         gates: Collection[Tensor] = (),
     ):
-        self.graph, self.wishes, self.leaf = graph, wishes, wishes.leaf
+        self.graph, self.options, self.leaf = graph, options, options.leaf
         self.near, self.gates = set(near), set(gates)
         self.formulas = Formulas(graph)
         self.of: dict[Tensor, Place] = {}
@@ -84,7 +88,7 @@ class Places:
         self.asked: set[Scope] = set()
         self.open: set[Scope] = set()
         self.open_fused: set[Tensor] = set()
-        opened = self.wishes.opened
+        opened = self.options.opened
         for t in reversed(self.graph.order):
             around = list(scopes(t))
             self.calls.update(dict.fromkeys(around))
@@ -106,7 +110,7 @@ class Places:
         if scope.owner is None:
             far = self.leaf is not None and scope in self.normalizing - self.near
             return self._in_formulas(scope) and not far
-        depth = self.wishes.depth
+        depth = self.options.depth
         return is_container(scope.owner) and (depth is None or level(scope) < depth)
 
     @cached_property
@@ -248,9 +252,9 @@ class Places:
         """The number of boxes."""
         return len(set(self.of.values()))
 
-    def newest(self, count: int, kept: set[Place]) -> set[Place]:
-        """The ``kept`` places, and those nearest to the output, ``count`` in all."""
-        kept = set(kept)
+    def newest(self, count: int, visible: set[Place]) -> set[Place]:
+        """The ``visible`` places, and those nearest to the output, ``count`` in all."""
+        visible = set(visible)
         leaves: dict[Place, set[Place]] = defaultdict(set)
         for x, uses in self.users.items():
             if x.op is None:
@@ -259,16 +263,16 @@ class Places:
         for place in reversed(self.order):
             near = {place} | leaves[place]
             # The rest needs one more box.
-            if len(kept | near) >= count:
+            if len(visible | near) >= count:
                 break
-            kept |= near
-        return kept
+            visible |= near
+        return visible
 
-    def fold_all_but(self, kept: set[Place]) -> None:
-        """Fold each run of neighboring places that are not kept into one."""
+    def fold_all_but(self, visible: set[Place]) -> None:
+        """Fold each run of neighboring places that are not ``visible`` into one."""
         runs: list[list[Place]] = [[]]
         for place in self.order:
-            if place not in kept:
+            if place not in visible:
                 runs[-1].append(place)
             elif runs[-1]:
                 runs.append([])
@@ -280,7 +284,7 @@ class Places:
         for t, place in self.of.items():
             self.of[t] = rests.get(place, place)
         inside = [x for x in self.users if x.op is None and self._is_inside_rest(x)]
-        inside = [x for x in inside if x not in kept]
+        inside = [x for x in inside if x not in visible]
         inputs = {x for x in inside if not x.requires_grad}
         for x in inside:
             if x not in inputs or len(inputs) > MOST_INPUTS:

@@ -3,6 +3,10 @@
 Graphviz runs in a separate process, so that its warnings and crashes stay there. It
 comes from the ``pygraphviz`` wheel, which needs no system package, or from the ``dot``
 program. If neither is installed, the error says how to get one.
+
+This file comes after ``web.py``, last in the reading order of this folder.
+
+Left out on purpose: rendering on a server. What is drawn stays on this computer.
 """
 
 import importlib.util

@@ -9,7 +9,10 @@
     alarm      where NaN or infinity first appears
     frame      a call of a composite or module that is drawn open, around its boxes
 
-This file knows nothing of Graphviz: ``dot.py`` turns a scene into DOT text.
+This file imports no other, and knows nothing of Graphviz: ``dot.py`` turns a scene
+into DOT text. ``flow.py`` is next in the reading order.
+
+Left out on purpose: positions and colors, which ``dot.py`` and Graphviz choose.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,10 @@
-"""The routes to a leaf as chains of boxes, broken into lines that fit on a page."""
+"""The routes to a leaf as chains of boxes, broken into lines that fit on a page.
+
+This file comes after ``strips.py`` in the reading order; ``labels.py`` is next.
+
+Left out on purpose: nodes of Graphviz. A sheet is one table, so that its lines are in
+order and aligned.
+"""
 
 from typing import Any
 

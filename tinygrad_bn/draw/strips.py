@@ -1,4 +1,9 @@
-"""Bars that show the size of a gradient, and strips that show how routes balance."""
+"""Bars that show the size of a gradient, and strips that show how routes balance.
+
+This file comes after ``markup.py`` in the reading order; ``sheets.py`` is next.
+
+Left out on purpose: numbers, which stand next to each bar and above each strip.
+"""
 
 from collections.abc import Sequence
 from itertools import groupby

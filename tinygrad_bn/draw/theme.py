@@ -4,6 +4,10 @@ Direct routes are blue, those through E[x] vermilion, those through Var[x] green
 all others purple. This is Okabe and Ito's palette, whose colors color-blind readers can
 distinguish. Color is never the only cue: routes are named, cuts are dotted and crossed,
 and gradients that cancel are dashed.
+
+This file comes after ``scene.py`` in the reading order; ``markup.py`` is next.
+
+Left out on purpose: colors chosen by the user, which may be hard to distinguish.
 """
 
 from dataclasses import dataclass

@@ -13,6 +13,10 @@ a ledger, row 0 holds the values, then comes a row per group with its ``data-gro
 then the total. Boxes and arrows also have a ``data-rule``, which says in words what
 they compute. No element has an id, which a second picture on the same page would
 repeat.
+
+This file comes after ``dot.py`` in the reading order; ``render.py`` is next.
+
+Left out on purpose: scripts in the SVG itself, which many pages would not run.
 """
 
 import base64
