@@ -107,9 +107,9 @@ def plot(measured, theme):
     plot_early(early, measured["early"], measured["theory"]["ReLU", True][0])
     accuracies = measured["accuracy"]
     plot_accuracies(depth, accuracies, "sigmoid", sigma=1, lr=0.5)
-    depth.set(title="Sigmoids at sigma 1 need batch norm", xlabel="hidden layers")
+    depth.set(title="Sigma 1: deep sigmoids need batch norm", xlabel="hidden layers")
     plot_accuracies(sigma, accuracies, "sigmoid", depth=5, lr=0.5)
-    sigma.set(title="At sigma 4 they learn without it, too")
+    sigma.set(title="Sigma 4: they learn without it, too")
     sigma.set_xlabel("sigma, of weights N(0, sigma² / inputs); depth 5")
     plot_accuracies(rate, accuracies, "ReLU", depth=20, sigma=HE)
     rate.set(
