@@ -7,7 +7,7 @@ from support.networks import HE
 SEEDS = (0, 1, 2)
 BOUNDS = {
     (BATCH, True): ("batch norm, skip", 170, 300),
-    (LAYER, True): ("layer norm, skip", 50, 85),
+    (LAYER, True): ("layer norm, skip", 45, 95),
     (BATCH, False): ("batch norm, no skip", 1e9, 1e11),
     (NONE, True): ("no norm, skip", 1e18, 1e20),
 }
