@@ -5,17 +5,17 @@ holds the last finished epoch, and --resume continues from it as if training had
 stopped. Without --resume, a checkpoint that is already there is renamed.
 """
 
-import argparse
-import math
-import sys
-from itertools import pairwise
-from pathlib import Path
-
 if __name__ == "__main__":
     # The imports below take a second, in which Ctrl-C needs no traceback.
     from support.interrupts import end_with
 
     end_with("Stopped before training began.")
+
+import argparse
+import math
+import sys
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -97,20 +97,28 @@ def predict(model, x):
 def resume(args, model, optimizer):
     """Load the checkpoint into the model and the optimizer; return its history."""
     state = tg.load(path := args.out / "checkpoint.npz")
-    if not {"options", "history", "model", "optimizer"} <= state.keys():
-        raise ValueError(
-            f"--resume must find a checkpoint of train_mlp.py, but {path} contains "
-            f"{sorted(state)}. Choose another folder with --out."
-        )
-    then = state["options"]
+    match state:
+        case {
+            "options": dict(then),
+            "history": np.ndarray(shape=(_, 3)) as history,
+            "model": dict(weights),
+            "optimizer": dict(averages),
+        } if history.dtype == float and {*map(type, then.values())} == {str}:
+            pass
+        case _:
+            kinds = [f"{k} ({type(v).__name__})" for k, v in sorted(state.items())]
+            raise ValueError(
+                f"--resume must find a checkpoint of train_mlp.py, but {path} contains "
+                f"{', '.join(kinds)}. Choose another folder with --out."
+            )
     if then != args.decisive:
         changed = dict(sorted(then.items() - args.decisive.items()))
         raise ValueError(
             f"--resume must use the options with which {path} began: {changed}."
         )
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["history"].tolist()
+    model.load_state_dict(weights)
+    optimizer.load_state_dict(averages)
+    return history.tolist()
 
 
 def keep_checkpoint(folder):
@@ -181,6 +189,8 @@ def main(arguments=None):
         draw_training(args.out, data, history, model, predict)
     except (OSError, ValueError) as error:
         sys.exit(f"train_mlp.py: error: {error}")
+    except MemoryError:
+        sys.exit("train_mlp.py: error: too little memory. Use fewer or smaller layers.")
     print("training accuracy {:.2%}, test accuracy {:.2%}".format(*history[-1][1:]))
 
 

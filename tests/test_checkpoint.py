@@ -245,6 +245,23 @@ def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe.npz"
+    os.mkfifo(pipe)
+    link = tmp_path / "link.npz"
+    link.symlink_to(pipe)
+    for path in pipe, link:
+        with pytest.raises(FileExistsError) as error:
+            tg.save(path, a=1)
+        assert str(error.value) == (
+            f"save: a checkpoint replaces the file at its path, but {pipe} is a "
+            "device or a pipe. Save to another path."
+        )
+    assert pipe.is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe.npz", "link.npz"}
+
+
 def test_the_next_save_removes_what_a_killed_one_left_behind(tmp_path):
     path = tmp_path / "a.npz"
     tg.save(path, **STATE)

@@ -231,6 +231,19 @@ def test_averages_of_float16_do_not_overflow():
     np.testing.assert_array_equal(d_x.data, np.float16(1e-3))
 
 
+def test_softmax_of_many_float16_values_does_not_overflow():
+    x = leaf(np.full(100_000, 3.0), dtype=np.float16)
+    total = tg.logsumexp(x)
+    assert (total.item(), total.dtype) == (np.float16(3 + np.log(100_000)), np.float16)
+    for y, expected in [
+        (tg.softmax(x), 1e-5),
+        (tg.log_softmax(x), -np.log(100_000)),
+        (tg.grad(total, x), 1e-5),
+    ]:
+        assert y.dtype == np.float16
+        np.testing.assert_array_equal(y.data, np.float16(expected))
+
+
 def test_losses_of_many_float16_values_are_accurate():
     logits = Tensor(np.zeros((100_000, 3)), dtype=np.float16)
     loss = nn.cross_entropy(logits, np.zeros(100_000, int))

@@ -61,6 +61,11 @@ def test_a_fused_backward_must_return_one_gradient_per_input(returned):
         y.backward()
 
 
+def test_the_documentation_of_an_operation_is_its_own_or_that_of_its_class():
+    assert tg.exp.__doc__ == "``e^x``, elementwise."
+    assert tg.Primitive("p", np.exp).__doc__ == tg.Primitive.__doc__
+
+
 def test_a_fused_operation_may_have_many_inputs():
     # Python has a single object for each number up to 256, and `is` compares objects.
     add = tg.Fused(
@@ -193,6 +198,7 @@ def test_the_state_of_an_optimizer_must_have_the_right_shapes(make, name):
         np.ones(3),
         np.ones((2, 3), np.float32),
         np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3)),
+        [*np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3))],
     ],
 )
 def test_the_state_of_a_module_must_have_the_right_shapes_and_dtypes(wrong):

@@ -1,5 +1,6 @@
 """The mutation run: its sample is fixed, and its report counts what survived."""
 
+import resource
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 pytest.importorskip("cosmic_ray")
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+from cosmic_ray import testing
+
 import mutate
 
 
@@ -30,6 +33,44 @@ def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(project):
     assert len(half) == round(len(everything) / 2)
     assert not any("BitOr_" in name for name in everything)
     assert sum("NumberReplacer" in name for name in everything) == 2
+
+
+def test_another_seed_draws_another_sample_of_the_same_size(project):
+    project.write_text("def f(x):\n    return x + 1 - 2 * x / 3\n")
+    first, again, second = (
+        [mutate.key(m) for m in mutate.sample("optim", 0.5, seed)] for seed in (1, 1, 2)
+    )
+    assert first == again != second
+    assert len(first) == len(second)
+
+
+def test_lines_that_send_signals_are_not_changed(project):
+    project.write_text("def f(p):\n    os.kill(p, 0)\n    return p + 1\n")
+    assert {m.start_pos[0] for m in mutate.sample("optim", 1)} == {3}
+
+
+def test_what_takes_too_much_memory_or_time_is_ended(tmp_path, monkeypatch):
+    found = []
+
+    def run(program, seconds):
+        command = f'{sys.executable} -c "{program}"'
+        found.append(testing.run_tests(command, seconds)[0].value)
+
+    def test(*_):
+        run("bytearray(2**29)", 60)
+        run("bytearray(2**33)", 60)
+        run("import time; time.sleep(60)", 0.1)
+
+    monkeypatch.setattr(mutate, "test", test)
+    monkeypatch.setattr(mutate, "work_in_a_copy", lambda _: None)
+    options = ["--share", "0", "--results", str(tmp_path / "none")]
+    monkeypatch.setattr(sys, "argv", ["mutate.py", *options])
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        mutate.main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert found == ["survived", "killed", "killed"]
 
 
 def test_a_result_counts_until_the_file_changes(project):

@@ -46,6 +46,7 @@ def test_the_module_and_the_route_from_the_loss_are_named():
     model[4].weight[1, 2] = np.nan
     found = tg.find_nonfinite((model(Tensor(X)) ** 2).mean())
     assert (found.direction, found.operation) == ("forward", "linear")
+    assert found.part == "matmul"
     assert found.module == "module `4` (Linear)"
     assert found.route == ("mean", "power", *map(str, range(15, 3, -1)))
     assert found.ranges[2] == ("input '4.weight'(4, 4)", found.ranges[2][1])
@@ -97,6 +98,65 @@ def test_what_stop_gradient_hides_from_the_gradient_is_searched_too():
     with np.errstate(divide="ignore"):
         y = (x + tg.stop_gradient(tg.log(x))).sum()
     assert tg.find_nonfinite(y).operation == "log"
+
+
+@np.errstate(all="ignore")
+def test_an_overflow_hidden_inside_a_fused_operation_is_found():
+    x = Tensor(X, requires_grad=True, name="x", dtype=float)
+    y = tg.fused_batch_norm(x * 1e200)
+    assert not y.data.any()
+    found = tg.find_nonfinite((y * y).sum())
+    assert (found.operation, found.part) == ("batch_norm", "power")
+    assert found.node is y
+    assert found.route == ("sum_to", "mul", "batch_norm")
+    assert str(found).startswith(
+        "forward: power inside batch_norm is the first whose output is not finite\n"
+        "  output              32 inf of 32\n"
+        "  input tensor(8, 4)  from -"
+    )
+
+
+@np.errstate(all="ignore")
+def test_a_gradient_that_overflows_inside_a_fused_operation_is_found():
+    model = nn.Sequential(nn.Linear(4, 4, rng=0), nn.BatchNorm(4))
+    g = np.zeros((8, 4), np.float32)
+    g[:2] = 3e38
+    found = tg.find_nonfinite(model(Tensor(X)), gradient=g)
+    assert (found.direction, found.operation) == ("backward", "batch_norm")
+    assert found.module == "module `1` (BatchNorm)"
+    assert (found.part, found.ranges[0]) == (
+        "broadcast_to",
+        ("gradient of '1.beta'(4,)", "4 inf of 4"),
+    )
+    assert "backward: broadcast_to inside batch_norm in module `1`" in str(found)
+
+
+def fused(forward, backward, definition):
+    return tg.Fused("twice", forward, backward, definition)
+
+
+def test_infinity_that_only_a_fused_operation_computes_is_its_own():
+    x = leaf([1.0, 2.0])
+    saves = fused(
+        lambda x: (x * 2, np.inf * x), lambda g, *_: (g * 2,), lambda x: x * 2
+    )
+    assert not tg.find_nonfinite(saves(x).sum())
+    forward = fused(lambda x: (x * np.inf, None), None, lambda x: x * 2)
+    found = tg.find_nonfinite(forward(x).sum())
+    assert (found.direction, found.operation, found.part) == ("forward", "twice", "")
+    back = fused(lambda x: (x * 2, None), lambda g, *_: (g * np.inf,), lambda x: x * 2)
+    found = tg.find_nonfinite(back(x).sum())
+    assert (found.direction, found.operation, found.part) == ("backward", "twice", "")
+
+
+def test_the_search_goes_into_fused_operations_inside_of_others():
+    inner = fused(lambda x: (x * np.inf, None), None, tg.log)
+    outer = fused(lambda x: (x * np.inf, None), None, lambda x: inner(x * 2) + 1)
+    with np.errstate(invalid="ignore"):
+        y = outer(leaf([0.0, 1.0]))
+    found = tg.find_nonfinite(y.sum())
+    assert found.node is y
+    assert (found.operation, found.part) == ("twice", "log")
 
 
 def test_it_changes_no_gradients():

@@ -342,6 +342,18 @@ def test_no_primitive_notices_that_its_params_change_later():
     }  # fmt: skip
 
 
+def test_a_set_among_the_params_is_copied_like_other_containers():
+    scale = tg.Primitive(
+        "scale",
+        lambda x, factors: x * sum(factors["all"]),
+        lambda g, y, x, factors: g * sum(factors["all"]),
+    )
+    x, factors = leaf([1.0, 2.0]), {"all": {2, 3}}
+    y = scale(x, factors=factors).sum()
+    factors["all"].add(5)
+    assert tg.grad(y, x).data.tolist() == [5, 5]
+
+
 def test_a_primitive_has_one_pullback_per_input_and_none_for_a_mask():
     assert ops.where.pullbacks[0] is None
     for f, _, *arrays in ALL.values():
@@ -892,12 +904,41 @@ def test_a_masked_array_is_refused_because_its_mask_would_get_lost():
     [
         ("Tensor[index]", lambda x, m: x[m.astype(int)]),
         ("Tensor[index]", lambda x, m: x[m > 0, None]),
+        ("Tensor[index]", lambda x, m: x[[m > 0]]),
+        ("Tensor[index]", lambda x, m: x.__setitem__(m > 0, 1)),
+        ("Tensor(data)", lambda x, m: Tensor([m, m])),
+        ("Tensor(data)", lambda x, m: Tensor([[1.0, np.ma.masked]])),
+        ("mul", lambda x, m: x * [m]),
+        ("mul", lambda x, m: [m] * x),
+        ("matmul", lambda x, m: x @ [m, m]),
+        ("softmax", lambda x, m: tg.softmax([m])),
+        ("where", lambda x, m: tg.where([m > 0], x, 0)),
+        ("comparison", lambda x, m: x < m),
+        ("comparison", lambda x, m: x >= [m]),
+        ("comparison", lambda x, m: x == m),
+        ("comparison", lambda x, m: x != m),
+        ("comparison", lambda x, m: x > m),
+        ("comparison", lambda x, m: x <= m),
+        ("axis", lambda x, m: x.sum(m.astype(int))),
+        ("axis", lambda x, m: x.mean(axis=[np.ma.masked])),
+        ("axis", lambda x, m: x.squeeze([m.astype(int)])),
+        ("axis", lambda x, m: tg.expand_dims(x, m.astype(int))),
+        ("axis", lambda x, m: tg.stack([x, x], m.astype(int)[:1])),
+        ("shape", lambda x, m: x.transpose(m.astype(int))),
+        ("shape", lambda x, m: x.reshape(m.astype(int))),
+        ("shape", lambda x, m: tg.broadcast_to(x, m.astype(int))),
+        ("Tensor.data", lambda x, m: setattr(x, "data", [*m])),
+        ("Tensor.data", lambda x, m: x.__setitem__(0, [m])),
         ("Tensor.data", lambda x, m: setattr(x, "data", m)),
         ("Tensor.data", lambda x, m: x.__setitem__(slice(None), m)),
         ("Tensor.grad", lambda x, m: setattr(x, "grad", m)),
+        ("Tensor.grad", lambda x, m: setattr(x, "grad", [*m])),
         ("gradient", lambda x, m: (x * 2).backward(m)),
+        ("gradient", lambda x, m: (x * 2).backward([*m])),
         ("gradient", lambda x, m: tg.grad(x * 2, x, m)),
         ("mean", lambda x, m: tg.batch_norm(Tensor([[1.0, 2.0]] * 2), mean=m)),
+        ("var", lambda x, m: tg.batch_norm(Tensor([[1.0, 2.0]] * 2), var=[*m])),
+        ("check_gradients", lambda x, m: tg.check_gradients(tg.exp, m)),
         ("gamma", lambda x, m: tg.fused_batch_norm(Tensor([[1.0, 2.0]] * 2), m)),
     ],
 )

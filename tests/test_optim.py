@@ -449,6 +449,16 @@ def test_the_state_of_another_optimizer_is_refused_and_nothing_is_loaded():
         {"lr": float("nan")},
         {"lr": "fast"},
         {"steps": 2.5},
+        {"steps": -1},
+        {"steps": True},
+        {"steps": np.uint64(2**63)},
+        {"steps": None},
+        {"steps": [1]},
+        {"steps": np.ma.masked_array(3, True)},
+        {"lr": True},
+        {"lr": np.ma.masked_array(3.0, True)},
+        {"sum_gg": np.ma.masked_array(np.ones(10), True)},
+        {"sum_gg": [*np.ma.masked_array(np.ones(10), [True] + 9 * [False])]},
         {"steps": np.zeros(2, int)},
         {"sum_gg": np.full(10, "x")},
         {"sum_gg": np.full(10, None)},
@@ -470,6 +480,16 @@ def test_a_state_that_is_refused_changes_nothing(change, named):
     with pytest.raises(ValueError):
         optimizer.load_state_dict(state)
     assert_same_state(optimizer.state_dict(), before)
+
+
+def test_a_negative_number_of_steps_is_refused_with_a_clear_text():
+    optimizer = optim.Adam(make_parameters())
+    with pytest.raises(ValueError) as error:
+        optimizer.load_state_dict({**optimizer.state_dict(), "steps": -1})
+    assert str(error.value) == (
+        "Adam.load_state_dict: the entries must be those of this optimizer. Nothing "
+        "was loaded. steps: expected a number from 0 on, received -1."
+    )
 
 
 # --- Names ----------------------------------------------------------------------------

@@ -168,6 +168,18 @@ def test_input_that_is_not_finite_is_refused(bad):
         tg.check_redundant(model, X)
 
 
+@pytest.mark.parametrize("scale", [1e25, 1e300])
+def test_a_variance_that_overflows_is_refused(scale):
+    model = nn.Sequential(nn.Linear(3, 4, rng=0, dtype=float), nn.BatchNorm(4))
+    with pytest.raises(ValueError) as error, np.errstate(all="ignore"):
+        tg.check_redundant(model, X * scale)
+    assert str(error.value) == (
+        "check_redundant(model, x): variances must be finite in float32, but "
+        "'1.Var[x]'(1, 4) is not. Scale x or the weights; tg.find_nonfinite(loss) "
+        "finds the source."
+    )
+
+
 def test_a_gradient_that_is_not_finite_is_a_finding():
     model = Net(
         lambda net, x: tg.sqrt(tg.relu(x * net.scale - 9)), scale=parameter(1, 1, 1)

@@ -140,6 +140,23 @@ def test_a_broken_renderer_does_not_break_a_notebook(stub):
     assert "libgvc.so: cannot open" in bundle["text/plain"]
 
 
+def test_a_picture_follows_a_symbolic_link(tmp_path):
+    target = tmp_path / "real.dot"
+    link = tmp_path / "link.dot"
+    link.symlink_to(target)
+    drawing().save(link)
+    assert link.is_symlink()
+    assert target.read_text(encoding="utf-8") == drawing().source
+
+
+def test_a_picture_does_not_replace_a_folder(tmp_path):
+    folder = tmp_path / "picture.dot"
+    folder.mkdir()
+    with pytest.raises(FileExistsError, match=r"picture\.dot is not a file"):
+        drawing().save(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_an_unknown_extension_is_refused(tmp_path):
     with pytest.raises(ValueError) as error:
         drawing().save(tmp_path / "picture.jpeg")
@@ -434,6 +451,7 @@ FAILURES = {
     "no picture": "echo hello",
     "half a picture": "printf '<?xml version=\"1.0\"?><svg>'",
     "a picture and an error": "printf '<?xml?><svg></svg>'; echo 'Error: bad' >&2",
+    "a picture and a crash": "printf '<?xml?><svg></svg>'; kill -SEGV $$",
 }
 
 

@@ -1193,6 +1193,38 @@ def test_a_gradient_of_another_shape_cannot_be_assigned():
     assert p.grad is None
 
 
+@pytest.mark.parametrize("attached", [False, True])
+def test_the_shape_and_dtype_of_a_gradient_cannot_be_changed_in_place(attached):
+    p = leaf([1.0, 2.0], "p")
+    optimizer = optim.SGD([p], lr=1.0) if attached else None
+    for expected in [3, 3], [6, 6]:
+        (p * 3).sum().backward()
+        p.grad.shape = (2, 1)
+        p.grad.dtype = int
+        p.grad.setflags(write=False)
+        assert p.grad.shape == (2,) and p.grad.tolist() == expected
+    p.grad[0] = 1
+    p.grad *= 2
+    assert p.grad.tolist() == [2, 12]
+    if attached:
+        optimizer.step()
+        assert p.data.tolist() == [-1, -10]
+        p.grad.shape = (2, 1)
+        optimizer.zero_grad()
+        (p * 3).sum().backward()
+        assert p.grad.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("wrong", [np.array([1j, 2]), np.array([None, 1]), ["1", "2"]])
+def test_a_gradient_must_be_real_numbers(wrong):
+    p = leaf([1.0, 2.0], "p")
+    with pytest.raises(TypeError, match="Cannot cast"):
+        p.grad = wrong
+    with pytest.raises(TypeError, match="Cannot cast"):
+        (p * 2).backward(wrong)
+    assert p.grad is None
+
+
 def test_complex_numbers_do_not_get_in_through_an_operation():
     with pytest.raises(TypeError) as error:
         Tensor([1.0]) * 1j
@@ -1320,4 +1352,18 @@ def test_contexts_that_end_out_of_order_leave_recording_as_it_was():
     first.close()
     assert (x * 2).op is None
     second.close()
+    assert (x * 2).op is ops.mul
+
+
+def test_a_context_that_another_thread_ends_leaves_recording_as_it_was():
+    def steps():
+        with tg.no_grad():
+            yield
+
+    x, first = leaf([1.0]), steps()
+    next(first)
+    assert (x * 2).op is None
+    thread = threading.Thread(target=first.close)
+    thread.start()
+    thread.join()
     assert (x * 2).op is ops.mul

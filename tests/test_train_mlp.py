@@ -252,9 +252,35 @@ def test_resuming_from_what_another_program_saved_says_so(tmp_path):
         run(tmp_path, *SMALL, "--resume")
     assert caught.value.code == (
         "train_mlp.py: error: --resume must find a checkpoint of train_mlp.py, but "
-        f"{tmp_path / 'checkpoint.npz'} contains ['weights']. Choose another folder "
+        f"{tmp_path / 'checkpoint.npz'} contains weights (dict). Choose another folder "
         "with --out."
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        3,
+        "text",
+        None,
+        {},
+        {"a": np.ones((2, 2))},
+        np.zeros((2, 2)),
+        np.array([["1"] * 3]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("entry", ["options", "history", "model", "optimizer"])
+def test_resuming_from_entries_of_another_kind_is_one_line(tmp_path, entry, value):
+    state = run(tmp_path, *SMALL, "--epochs", "1")
+    tg.save(tmp_path / "checkpoint.npz", **{**state, entry: value})
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL, "--resume")
+    assert caught.value.code.startswith("train_mlp.py: error: ")
+    assert "\n" not in caught.value.code
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        assert f"{entry} ({kind})" in caught.value.code
 
 
 def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path):
@@ -283,6 +309,18 @@ def test_a_network_that_does_not_fit_into_memory_is_refused_at_once(tmp_path):
     assert caught.value.code == (
         "train_mlp.py: error: --layers must make a network of at most 100,000,000 "
         "weights, but this one would have 4,000,000,000. Use fewer or smaller layers."
+    )
+
+
+def test_too_little_memory_is_one_line(tmp_path, monkeypatch):
+    def exhausted(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(train_mlp, "perceptron", exhausted)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, *SMALL)
+    assert caught.value.code == (
+        "train_mlp.py: error: too little memory. Use fewer or smaller layers."
     )
 
 

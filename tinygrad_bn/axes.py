@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import errors
+from .tape import refuse_masked
 
 
 def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
@@ -31,6 +32,7 @@ def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
     if isinstance(axis, int):
         axes = (axis,)
     elif not isinstance(axis, tuple):
+        refuse_masked(axis, "axis")
         axes = np.asarray(axis).ravel().tolist()
     try:
         numbers = tuple(map(operator.index, axes))
@@ -82,6 +84,7 @@ def _split(shape: tuple, axes: tuple) -> tuple[tuple[int, ...], tuple[int, ...],
 
 def one_shape(numbers: tuple) -> tuple:
     """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
+    refuse_masked(numbers, "shape")
     single = len(numbers) == 1 and not hasattr(numbers[0], "__index__")
     return tuple(numbers[0]) if single else numbers
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from . import errors
 from .scopes import recording, state
-from .tape import Node, Operation, values_of
+from .tape import Node, Operation, refuse_masked, values_of
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -118,9 +118,8 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
         if y.size != 1:
             raise errors.cotangent_missing(y)
         return np.ones(y.shape, y.dtype)
-    if isinstance(gradient, np.ma.MaskedArray):
-        raise errors.data_are_masked("gradient")
-    g = np.array(gradient, dtype=y.dtype)
+    refuse_masked(gradient, "gradient")
+    g = np.array(gradient).astype(y.dtype, casting="same_kind")
     if g.shape != y.shape:
         raise errors.cotangent_misshapen(y, g.shape)
     return g

@@ -80,6 +80,7 @@ from .compositions import in_single_precision
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
 from .scopes import composite
+from .tape import refuse_masked
 from .tensor import Tensor
 
 
@@ -287,9 +288,8 @@ def _checked(name, values, x, axes):
     """``values`` as a tensor or array. Raises unless it has one value per channel."""
     if values is None:
         return None
-    if isinstance(values, np.ma.MaskedArray):
-        raise errors.data_are_masked(name)
     if not isinstance(values, Tensor):
+        refuse_masked(values, name)
         values = np.asarray(values)
     channels = shape_without(x, axes)
     if values.shape != channels and values.shape != shape_with_ones(x, axes):

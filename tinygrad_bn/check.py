@@ -23,6 +23,7 @@ import numpy as np
 from .backward import grad
 from .errors import describe
 from .scopes import recording
+from .tape import refuse_masked
 from .tensor import Tensor
 
 SEED = list(b"check_gradients")
@@ -96,6 +97,7 @@ def check_gradients(
 
 def _leaves(f: Any, name: Any, inputs: Any) -> list[Tensor]:
     """Copies of the inputs, under their own names or those in f's signature."""
+    refuse_masked(inputs, "check_gradients")
     for i, x in enumerate(map(np.asarray, inputs)):
         if x.dtype.kind != "f":
             raise TypeError(

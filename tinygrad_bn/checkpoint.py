@@ -53,7 +53,8 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
 
     Raises: ``TypeError`` for anything but dictionaries, arrays and plain values;
     ``ValueError`` for a key that cannot be part of a place; ``FileNotFoundError`` for a
-    missing folder; ``IsADirectoryError`` for a folder at ``path``.
+    missing folder; ``IsADirectoryError`` for a folder at ``path``; ``FileExistsError``
+    for a device or a pipe.
     """
     write = _writer(path, module, state)
     target = Path(os.path.realpath(path))
@@ -65,6 +66,11 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
     if target.is_dir():
         raise IsADirectoryError(
             f"save: a file must be named, but {target} is a folder. Add a file name."
+        )
+    if target.exists() and not target.is_file():
+        raise FileExistsError(
+            f"save: a checkpoint replaces the file at its path, but {target} is a "
+            "device or a pipe. Save to another path."
         )
     _remove_leftovers(target)
     name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"

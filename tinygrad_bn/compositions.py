@@ -29,7 +29,7 @@ from .axes import (
 from .kernels import as_floats
 from .ops import astype, equal, exp, log, max_to, min_to, reshape, sqrt, sum_to
 from .scopes import composite
-from .tape import Node, contains_nodes
+from .tape import Node, contains, refuse_masked
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -42,10 +42,9 @@ def _tensor_or_array(x: Any, function: str) -> Any:
     """``x`` itself, or lists and numbers as an array."""
     if isinstance(x, Node) or type(x) is np.ndarray:
         return x
-    if contains_nodes(x):
+    if contains(Node, x):
         raise errors.sequence_of_tensors(function)
-    if isinstance(x, np.ma.MaskedArray):
-        raise errors.data_are_masked(function)
+    refuse_masked(x, function)
     return np.asarray(x)
 
 
@@ -114,14 +113,14 @@ def reduce_min(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 def in_single_precision(function: Function) -> Function:
-    """Decorate a function that averages ``x``, so that it averages float16 in float32.
+    """Decorate a function that adds up values, so that it adds float16 in float32.
 
-    NumPy does the same, because a sum of float16 overflows above 65,504. The dtype of
-    the result does not change.
+    NumPy does the same for means, because a sum of float16 overflows above 65,504. The
+    dtype of the result does not change.
     """
 
     @functools.wraps(function)
-    def averaged_in_float32(x, *others, **params):
+    def added_in_float32(x, *others, **params):
         if getattr(x, "dtype", None) != np.float16:
             return function(x, *others, **params)
         y = function(astype(x, dtype=np.dtype("float32")), *others, **params)
@@ -129,7 +128,7 @@ def in_single_precision(function: Function) -> Function:
         floats = [dtype for dtype in dtypes if dtype.kind == "f"]
         return astype(y, dtype=np.result_type(x.dtype, *floats))
 
-    return averaged_in_float32  # type: ignore[return-value]
+    return added_in_float32  # type: ignore[return-value]
 
 
 @composite
@@ -184,6 +183,7 @@ def std(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> 
 
 
 @composite
+@in_single_precision
 def softmax(x: Array, axis: Any = -1) -> Array:
     """``exp(x) / sum(exp(x))`` over ``axis``: a probability distribution."""
     x = _tensor_or_array(x, "softmax")
@@ -192,6 +192,7 @@ def softmax(x: Array, axis: Any = -1) -> Array:
 
 
 @composite
+@in_single_precision
 def log_softmax(x: Array, axis: Any = -1) -> Array:
     """``log(softmax(x))``, which stays finite where a probability rounds to 0."""
     x = _tensor_or_array(x, "log_softmax")
@@ -200,6 +201,7 @@ def log_softmax(x: Array, axis: Any = -1) -> Array:
 
 
 @composite
+@in_single_precision
 def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     """``log(sum(exp(x)))``, a smooth maximum, over ``axis`` (None: all)."""
     x = _tensor_or_array(x, "logsumexp")

@@ -23,6 +23,7 @@ import numpy as np
 
 from .layout import Entry, in_our_layout
 from .scopes import Scope, join, state
+from .tape import contains
 from .tensor import Tensor
 
 Member = Any  # a Tensor, a Module or an array
@@ -168,7 +169,7 @@ class Module:
         wrong = [f"missing: {name}" for name in here if name not in state]
         wrong += [f"unexpected: {name}" for name in state if name not in here]
         for name in here.keys() & state.keys():
-            if isinstance(state[name], np.ma.MaskedArray):
+            if contains(np.ma.MaskedArray, state[name]):
                 wrong.append(f"{name}: expected an array without a mask")
             expected, received = here[name], np.asarray(state[name])
             if (received.shape, received.dtype) != (expected.shape, expected.dtype):

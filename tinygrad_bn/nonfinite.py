@@ -1,17 +1,22 @@
 """Where nan and infinity come from: the first operation that produces one.
 
+A fused operation may hide them. If the variance of batch norm overflows, x_hat is 0 and
+so is its gradient: everything is finite, and nothing learns. So the search looks into
+what a fused operation saved, and names the operation of its definition.
+
 This file comes after ``routes.py`` in the reading order.
 
 Left out on purpose: an exception for intended infinities, such as those of a mask.
 """
 
 import itertools
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backward import initial_cotangent, refuse_changed_leaves, tape
+from .backward import Fused, initial_cotangent, refuse_changed_leaves, tape
 from .errors import describe
 from .routes import refuse_unrecorded
 from .scopes import Scope, enclosing
@@ -25,8 +30,9 @@ class NonFinite:
     """The first operation that produces nan or infinity; false if there is none.
 
     ``direction`` is ``"forward"`` if its output is not finite, ``"backward"`` if the
-    gradient of one of its inputs is not. ``ranges`` lists the arrays involved, each
-    with the range of its values. ``route`` leads from the loss to the operation, whose
+    gradient of one of its inputs is not. If it is fused, ``part`` is the operation of
+    its definition that is responsible. ``ranges`` lists the arrays involved, each with
+    the range of its values. ``route`` leads from the loss to the operation, whose
     output is ``node``.
     """
 
@@ -36,6 +42,7 @@ class NonFinite:
     ranges: tuple[tuple[str, str], ...] = ()
     route: tuple[str, ...] = ()
     node: Tensor | None = None
+    part: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.direction)
@@ -54,12 +61,21 @@ class NonFinite:
             route[half:-half] = ["..."]
         rows = [*self.ranges, ("route", " -> ".join(route))]
         width = max(len(label) for label, _ in rows)
-        lines = [f"{self.direction}: {self.operation}{where} is {what}"]
+        who = f"{self.part} inside {self.operation}" if self.part else self.operation
+        lines = [f"{self.direction}: {who}{where} is {what}"]
         return "\n".join(
             [*lines, *(f"  {label:<{width}}  {text}" for label, text in rows)]
         )
 
     __repr__ = __str__
+
+
+class _Found(NamedTuple):
+    """The ``node`` of the operation to blame, itself ``recorded`` or inside of that."""
+
+    recorded: Any
+    node: Any
+    arrays: list[tuple[str, np.ndarray]]
 
 
 @np.errstate(all="ignore")
@@ -74,30 +90,70 @@ def find_nonfinite(loss: Tensor, gradient: Any = None) -> NonFinite:
     ``gradient``; ``RuntimeError`` if a leaf has changed since it was used.
     """
     refuse_unrecorded("find_nonfinite", loss)
-    cotangents: dict[Any, np.ndarray] = {loss: initial_cotangent(loss, gradient)}
+    g = initial_cotangent(loss, gradient)
+    if found := _search_forward(loss):
+        return _report("forward", loss, found)
+    if found := _search_backward(loss, g):
+        return _report("backward", loss, found)
+    return NonFinite()
+
+
+def _search_forward(y: Any, boundary: Collection[Any] = frozenset()) -> _Found | None:
+    """The first operation after the ``boundary`` whose output is not finite."""
     node: Any
-    for node in reversed(tape(loss, through_cuts=True)):
+    for node in reversed(tape(y, boundary, through_cuts=True)):
         refuse_changed_leaves(node)
-        if not np.isfinite(node.data).all():
-            return _report("forward", loss, node, [("output", node.data)])
-    for node in tape(loss):
-        g = cotangents.pop(node, None)
-        if g is None:
+        if not _finite(node.data):
+            itself = _Found(node, node, [("output", node.data)])
+            return _inside(node, _search_forward) or itself
+        if not _finite(node.saved) and (found := _inside(node, _search_forward)):
+            return found
+    return None
+
+
+def _search_backward(
+    y: Any, g: np.ndarray, boundary: Collection[Any] = frozenset()
+) -> _Found | None:
+    """The first operation that passes on a gradient that is not finite."""
+    cotangents: dict[Any, np.ndarray] = {y: g}
+    node: Any
+    for node in tape(y, boundary):
+        if node not in cotangents:
             continue
+        g = cotangents.pop(node)
         needs = [isinstance(x, Tensor) and x.requires_grad for x in node.inputs]
         for x, d_x in node.op.apply_pullbacks(g, node, needs):
             cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
-            if not np.isfinite(cotangents[x]).all():
+            if not _finite(cotangents[x]):
                 gradients = [
                     (f"gradient of {describe(x, node.scope)}", cotangents[x]),
                     ("gradient of the output", g),
                     ("output", node.data),
                 ]
-                return _report("backward", loss, node, gradients)
-    return NonFinite()
+                itself = _Found(node, node, gradients)
+                return _inside(node, _search_backward, g) or itself
+    return None
 
 
-def _report(direction: str, loss: Tensor, node: Any, values: list) -> NonFinite:
+def _inside(node: Any, search: Callable[..., Any], *g: np.ndarray) -> _Found | None:
+    """What a search finds in the definition of ``node``, if it is fused."""
+    if not isinstance(node.op, Fused):
+        return None
+    inputs = {x for x in node.inputs if isinstance(x, Tensor)}
+    found = search(node.op.unfold(node), *g, inputs)
+    return found and found._replace(recorded=node)
+
+
+def _finite(values: Any) -> bool:
+    """Whether all numbers are finite in an array, or in the arrays of a tuple."""
+    if isinstance(values, tuple):
+        return all(map(_finite, values))
+    is_array = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return not is_array or bool(np.isfinite(values).all())
+
+
+def _report(direction: str, loss: Tensor, found: _Found) -> NonFinite:
+    recorded, node, arrays = found
     inputs = [
         (f"input {describe(x, node.scope)}", x.data)
         for x in node.inputs
@@ -108,11 +164,12 @@ def _report(direction: str, loss: Tensor, node: Any, values: list) -> NonFinite:
     )
     return NonFinite(
         direction,
-        node.op.name,
+        recorded.op.name,
         _called(module),
-        tuple((label, _range(data)) for label, data in [*values, *inputs]),
-        _route(loss, node),
-        node,
+        tuple((label, _range(data)) for label, data in [*arrays, *inputs]),
+        _route(loss, recorded),
+        recorded,
+        "" if node is recorded else node.op.name,
     )
 
 

@@ -32,6 +32,7 @@ import numpy as np
 
 from .clock import clock
 from .errors import describe
+from .tape import contains
 from .tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
@@ -123,14 +124,14 @@ class Optimizer:
     def _gather(self) -> None:
         """Copy gradients stored elsewhere into the flat array; missing ones are 0."""
         for p, buffer in zip(self.parameters, self._buffers):
-            if p.grad is not buffer:
+            if p._grad is not buffer:
                 if not p.uses_buffer(buffer):
                     raise RuntimeError(
                         f"{type(self).__name__}.step(): a parameter must belong to one "
                         f"optimizer, but {self._describe(p)} has since been attached "
                         "to another. Use only the newer optimizer, or make a new one."
                     )
-                buffer[...] = 0 if p.grad is None else p.grad
+                buffer[...] = 0 if p._grad is None else p._grad
 
     def _update(self, g: np.ndarray) -> None:
         raise NotImplementedError(f"{type(self).__name__} must define _update().")
@@ -182,13 +183,13 @@ class Optimizer:
                 f"optimizer from module.{source}. Nothing was loaded."
             )
         here = {"lr": np.array(self.lr), **_flattened(self._state_by_parameter())}
-        values = {name: np.asarray(v) for name, v in _flattened(state).items()}
+        values = _flattened(state)
         if wrong := _differences(here, values):
             raise ValueError(
                 f"{method}: the entries must be those of this optimizer. Nothing was "
                 f"loaded. {'; '.join(wrong)}."
             )
-        self.lr = values.pop("lr").item()
+        self.lr = np.asarray(values.pop("lr")).item()
         for name, value in values.items():
             here[name][...] = value
 
@@ -277,20 +278,23 @@ def _flattened(state: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _differences(
-    here: dict[str, np.ndarray], there: dict[str, np.ndarray]
-) -> list[str]:
+def _differences(here: dict[str, np.ndarray], there: dict[str, Any]) -> list[str]:
     """The reasons why the entries of one state cannot replace those of another."""
     wrong = [f"missing: {name}" for name in here if name not in there]
     wrong += [f"unexpected: {name}" for name in there if name not in here]
     for name in here.keys() & there.keys():
-        expected, received = here[name], there[name]
+        if contains(np.ma.MaskedArray, there[name]):
+            wrong.append(f"{name}: expected an array without a mask")
+            continue
+        expected, received = here[name], np.asarray(there[name])
         fits = np.can_cast(received.dtype, expected.dtype, "same_kind")
-        if received.shape != expected.shape or not fits:
+        if received.shape != expected.shape or not fits or received.dtype == bool:
             wrong.append(
                 f"{name}: expected {expected.shape} {expected.dtype}, "
                 f"received {received.shape} {received.dtype}"
             )
+        elif expected.dtype.kind == "i" and (received.astype(expected.dtype) < 0).any():
+            wrong.append(f"{name}: expected a number from 0 on, received {received}")
     return sorted(wrong)
 
 

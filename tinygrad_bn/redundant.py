@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .backward import backward_pass
+from .errors import describe
 from .explanation import Row
 from .graph import NEGLIGIBLE, Unfolded, largest_finite, replay
 from .nn import Module
@@ -75,8 +76,8 @@ def check_redundant(model: Module, x: Any) -> Findings:
     norm), parameters that the output does not depend on, and parameters that receive
     nothing from this batch. It runs a copy, so the model does not change.
 
-    Raises: ``ValueError`` for a model in evaluation mode, inputs or an output that are
-    not finite, and an output that requires no gradient.
+    Raises: ``ValueError`` for a model in evaluation mode; for inputs, an output, or a
+    variance in batch norm that are not finite; for an output that requires no gradient.
     """
     if not isinstance(model, Module):
         raise TypeError(
@@ -112,6 +113,7 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
     g = np.random.default_rng(0).standard_normal(y.shape)
     twins, exact = _gradients(y, g, np.float64)
     coarse_twins, coarse = _gradients(y, g, np.float32)
+    _refuse_overflow(coarse_twins[y])
     reasons, dead = {}, {}
     for name, parameter in parameters:
         twin = twins.get(parameter)
@@ -143,6 +145,17 @@ def _gradients(y: Tensor, g: np.ndarray, dtype: Any) -> tuple[dict, dict]:
     twins = replay(y, dtype)
     with np.errstate(all="ignore"):
         return twins, backward_pass(twins[y], g.astype(dtype))
+
+
+def _refuse_overflow(y: Tensor) -> None:
+    """Raise if a variance is not finite: x_hat is then 0, and so are all gradients."""
+    for t in Unfolded(y).order:
+        if t.name == "Var[x]" and not np.isfinite(t.data).all():
+            raise ValueError(
+                "check_redundant(model, x): variances must be finite in float32, but "
+                f"{describe(t)} is not. Scale x or the weights; "
+                "tg.find_nonfinite(loss) finds the source."
+            )
 
 
 def _constant_input(graph: Unfolded) -> str:

@@ -106,14 +106,15 @@ state = _State()
 @contextmanager
 def _recording(wanted: bool) -> Iterator[None]:
     # Generators may leave their contexts in another order than they entered them. Each
-    # context therefore withdraws its own request; it does not restore what it found.
-    request = object()
+    # context therefore withdraws its own request; it does not restore what it found. It
+    # does so in the thread that it began in, even if another thread ends it.
+    request, here = object(), vars(state)
     try:
-        state.requests[request] = state.recording = wanted
+        here["requests"][request] = here["recording"] = wanted
         yield
     finally:
-        state.requests.pop(request, None)
-        state.recording = next(reversed(state.requests.values()), True)
+        here["requests"].pop(request, None)
+        here["recording"] = next(reversed(here["requests"].values()), True)
 
 
 def no_grad() -> _GeneratorContextManager[None]:

@@ -187,10 +187,9 @@ class Operation:
         return y._fill(data, needs_grad, None, self, inputs, params, saved)
 
     def _as_array(self, x: Any) -> np.ndarray:
-        if contains_nodes(x):
+        if contains(Node, x):
             raise errors.sequence_of_tensors(self)
-        if isinstance(x, np.ma.MaskedArray):
-            raise errors.data_are_masked(self.name)
+        refuse_masked(x, self.name)
         try:
             return np.asarray(x)
         except ValueError as error:
@@ -275,11 +274,17 @@ def values_of(inputs: Iterable) -> list:
     return [x._data if isinstance(x, Node) else x for x in inputs]
 
 
-def contains_nodes(data: Any) -> bool:
-    """Whether there are nodes in this list or tuple, or in those inside."""
-    return isinstance(data, list | tuple) and any(
-        isinstance(x, Node) or contains_nodes(x) for x in data
-    )
+def contains(kind: type, data: Any) -> bool:
+    """Whether ``data`` is of this kind, or is a list or tuple with such data inside."""
+    if isinstance(data, list | tuple):
+        return any(contains(kind, x) for x in data)
+    return isinstance(data, kind)
+
+
+def refuse_masked(data: Any, function: str) -> None:
+    """Raise if ``data`` are masked: NumPy drops a mask where it makes a plain array."""
+    if contains(np.ma.MaskedArray, data):
+        raise errors.data_are_masked(function)
 
 
 def private_copy(value: Any) -> Any:
@@ -293,8 +298,7 @@ def private_copy(value: Any) -> Any:
     if isinstance(value, slice):
         bounds = (value.start, value.stop, value.step)
         return slice(*map(private_copy, bounds))
-    if isinstance(value, np.ma.MaskedArray):
-        raise errors.data_are_masked("Tensor[index]")
+    refuse_masked(value, "Tensor[index]")
     if isinstance(value, (np.ndarray, Node)):
         return np.array(value)
-    return value
+    return frozenset(value) if isinstance(value, set) else value

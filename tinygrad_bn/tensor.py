@@ -22,7 +22,7 @@ from .axes import one_axis_of, one_shape, order_of_axes, shape_with_blank_filled
 from .backward import backward
 from .clock import clock
 from .scopes import Scope, name_in, place_in
-from .tape import Node, contains_nodes
+from .tape import Node, contains, private_copy, refuse_masked
 
 # The other operand of an operator.
 Operand = Any
@@ -50,10 +50,9 @@ class Tensor(Node):
     ):
         if isinstance(data, Node):
             raise errors.data_is_a_tensor(data)
-        if contains_nodes(data):
+        if contains(Node, data):
             raise errors.data_contains_tensors()
-        if isinstance(data, np.ma.MaskedArray):
-            raise errors.data_are_masked("Tensor(data)")
+        refuse_masked(data, "Tensor(data)")
         array = np.array(data, dtype=dtype)
         if array.dtype.kind not in "biuf":
             raise errors.data_are_not_real(data, array.dtype)
@@ -76,6 +75,7 @@ class Tensor(Node):
 
     @data.setter
     def data(self, values: Any) -> None:
+        refuse_masked(values, "Tensor.data")
         if not isinstance(values, np.ndarray):
             values = np.asarray(values, self.dtype)
         if values.shape != self.shape or values.dtype != self.dtype:
@@ -87,8 +87,8 @@ class Tensor(Node):
             raise errors.not_a_leaf(self)
         if isinstance(values, Tensor) and values.requires_grad:
             raise errors.assigned_gradient_lost(values)
-        if isinstance(values, np.ma.MaskedArray):
-            raise errors.data_are_masked("Tensor.data")
+        refuse_masked(values, "Tensor.data")
+        index = private_copy(index)
         if not self._data.flags.writeable:
             # It comes from an operation that was not recorded, and others may share it.
             self._data = self._data.copy()
@@ -149,16 +149,17 @@ class Tensor(Node):
     def grad(self) -> np.ndarray | None:
         """The gradient collected by ``backward()``, shaped like the tensor, or None.
 
-        An assignment copies, so that two tensors never share a gradient.
+        An assignment copies, so that two tensors never share a gradient. The result
+        shares its values with the tensor, but not its shape and dtype, so that nobody
+        can change those.
         """
-        return self._grad
+        return None if self._grad is None else self._grad.view()
 
     @grad.setter
     def grad(self, values: Any) -> None:
-        if values is not None and values is not self._grad:
-            if isinstance(values, np.ma.MaskedArray):
-                raise errors.data_are_masked("Tensor.grad")
-            values = np.array(values, dtype=self.dtype)
+        if values is not None:
+            refuse_masked(values, "Tensor.grad")
+            values = np.array(values).astype(self.dtype, casting="same_kind")
             if values.shape != self.shape:
                 raise errors.gradient_misshapen(self, values.shape)
         self._grad = values
@@ -315,22 +316,22 @@ class Tensor(Node):
     # Comparisons return NumPy's booleans. Tensors stay hashable by identity.
 
     def __eq__(self, other: object) -> np.ndarray:  # type: ignore[override]
-        return self._data == np.asarray(other)
+        return self._data == _compared(other)
 
     def __ne__(self, other: object) -> np.ndarray:  # type: ignore[override]
-        return self._data != np.asarray(other)
+        return self._data != _compared(other)
 
     def __lt__(self, other: Operand) -> np.ndarray:
-        return self._data < np.asarray(other)
+        return self._data < _compared(other)
 
     def __le__(self, other: Operand) -> np.ndarray:
-        return self._data <= np.asarray(other)
+        return self._data <= _compared(other)
 
     def __gt__(self, other: Operand) -> np.ndarray:
-        return self._data > np.asarray(other)
+        return self._data > _compared(other)
 
     def __ge__(self, other: Operand) -> np.ndarray:
-        return self._data >= np.asarray(other)
+        return self._data >= _compared(other)
 
     __hash__ = object.__hash__
 
@@ -501,6 +502,12 @@ def _called_by_numpy(function, inputs, params):
     module = getattr(function, "__module__", None) or "numpy"
     name = f"{module}.{function.__name__}".replace("numpy", "np", 1)
     raise errors.unknown_to_numpy(name, remedy)
+
+
+def _compared(other):
+    """The other side of a comparison as an array."""
+    refuse_masked(other, "comparison")
+    return np.asarray(other)
 
 
 def _values(x):

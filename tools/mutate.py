@@ -3,6 +3,7 @@
     python tools/mutate.py                   a quarter of all mutants
     python tools/mutate.py --share 1         all of them, which takes hours
     python tools/mutate.py --sources optim   one file
+    python tools/mutate.py --seed 1          another sample
     python tools/mutate.py --survivors       only those that survived, after new tests
 
     mutant      a copy of the project with one small change, such as + in place of -
@@ -12,10 +13,13 @@
     score       the share of the mutants that were killed
 
 cosmic-ray makes the mutants, in a temporary copy of the project. The sample is random
-and always the same. A run can be interrupted: results are appended to a file, and the
-next run continues from there. A result counts as long as the code of the file has not
-changed; comments may. Changes in annotations are left out, because nothing depends on
-them.
+and always the same for one seed. A run can be interrupted: results are appended to a
+file, and the next run continues from there. A result counts as long as the code of the
+file has not changed; comments may. Changes in annotations are left out, because nothing
+depends on them.
+
+A mutant is a program that nobody has read. So the tests of each have a time limit and a
+memory limit, and lines that send signals to other processes are never changed.
 """
 
 import argparse
@@ -25,6 +29,8 @@ import hashlib
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -49,18 +55,25 @@ TESTS = {
     "optim": "details optim interrupts checkpoint",
     "checkpoint": "checkpoint",
 }
+# Memory that each process may map; the tests need a third of it.
+MEMORY = 4 * 2**30
+# A mutant of this line would send a signal, perhaps to all processes of the user.
+UNTOUCHED = re.compile(r"\bos\.(kill|killpg|abort)\(")
 
 
 def main() -> None:
     """Test the mutants of the sample that have no result yet, and print the score."""
     options = parse()
     results_path = options.results.resolve()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    # The processes that run the tests inherit it.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, most))
     with tempfile.TemporaryDirectory() as folder:
         work_in_a_copy(Path(folder) / "project")
         mutants = {
             key(mutant): (source, mutant)
             for source in options.sources
-            for mutant in sample(source, options.share)
+            for mutant in sample(source, options.share, options.seed)
         }
         results = read(results_path)
         left = [name for name in mutants if name not in results]
@@ -79,6 +92,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sources", nargs="+", choices=TESTS, default=list(TESTS))
     parser.add_argument(
         "--share", type=float, default=0.25, help="share of all mutants (default: 0.25)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="which sample to draw (default: 0)"
     )
     parser.add_argument(
         "--results",
@@ -100,21 +116,31 @@ def work_in_a_copy(copy: Path) -> None:
     os.environ["PYTHONPATH"] = str(copy)
 
 
-def sample(source: str, share: float) -> list[MutationSpec]:
+def sample(source: str, share: float, seed: int = 0) -> list[MutationSpec]:
     """A random share of the mutants of a file; a larger one contains a smaller one."""
     path = Path("tinygrad_bn") / f"{source}.py"
-    annotated = list(annotations(path))
+    untouched = [*annotations(path), *dangerous_lines(path)]
     mutants = [
         mutant
         for item in _all_work_items([path], {})
         for mutant in item.mutations
-        if not any(a <= mutant.start_pos and mutant.end_pos <= b for a, b in annotated)
+        if not any(a <= mutant.start_pos and mutant.end_pos <= b for a, b in untouched)
     ]
-    random.Random(source).shuffle(mutants)
+    random.Random(f"{source} {seed}").shuffle(mutants)
     return mutants[: round(share * len(mutants))]
 
 
-def annotations(path: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+Range = tuple[tuple[int, int], tuple[int, int]]
+
+
+def dangerous_lines(path: Path) -> Iterator[Range]:
+    """The lines that send signals, from their first column to the end."""
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if UNTOUCHED.search(line):
+            yield (number, 0), (number, len(line))
+
+
+def annotations(path: Path) -> Iterator[Range]:
     """Where the annotations of a file start and end, as line and column."""
     for node in ast.walk(ast.parse(path.read_text())):
         for field in ("annotation", "returns"):

@@ -123,7 +123,16 @@ def _warn_without_fonts(kind: str) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` in one step, so that it is never incomplete."""
+    """Replace the file ``path`` in one step, so that it is never incomplete.
+
+    A symbolic link is followed.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(
+            f"drawing.save(path): a picture replaces the file at its path, but {path} "
+            "is not a file. Save to another path."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
