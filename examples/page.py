@@ -35,7 +35,10 @@ CHAPTERS = {
     "depth": depth, "rates": rates,
 }  # fmt: skip
 
-
+INSTALL = (
+    "In a copy of the repository, <code>python -m pip install -e .</code> installs "
+    "what these lines import."
+)
 # Where the lines of Python compute less than the figure shows.
 SMALLER = {
     "cases": "Four of the cases in Python",
@@ -72,14 +75,14 @@ def python(chapter: str) -> str:
     title = SMALLER.get(chapter, "The same in Python")
     return (
         f'<details class="python"><summary>{title}</summary>'
-        f"<pre><code>{code}</code></pre>"
+        f"<p>{INSTALL}</p><pre><code>{code}</code></pre>"
         '<button type="button" class="copy">Copy</button></details>'
     )
 
 
 def page() -> str:
     """The whole page."""
-    style = read("page.css")
+    style = read("figures.css") + read("page.css")
     script = "\n".join(read(f"{name}.js") for name in ("frame", *CHAPTERS))
     numbers, parts = {}, {}
     for name, chapter in CHAPTERS.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMAND = "python -W error -m pdoc -d markdown -o site tinygrad_bn"
+COMMAND = "python -W error -m pdoc -d markdown -t tools/reference -o site tinygrad_bn"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,25 @@ def test_the_reference_renders_without_warnings_and_has_every_part(pages):
     assert {"tinygrad_bn.html", "nn.html", "optim.html", "draw.html"} <= {*pages}
     for name in ("Tensor", "batch_norm", "explain", "check_gradients", "relu"):
         assert name in pages["tinygrad_bn.html"]
+
+
+@pytest.mark.slow
+def test_the_reference_shows_the_docstrings_of_primitives(pages):
+    text = " ".join(pages["tinygrad_bn.html"].split())
+    assert "primitive relu max(x, 0), elementwise; slope 0 at 0." in text
+    assert "primitive tanh The hyperbolic tangent, elementwise." in text
+
+
+@pytest.mark.slow
+def test_the_reference_shows_no_attribute_that_no_docstring_describes(pages):
+    (index,) = re.findall(
+        r"API Documentation(.*?)built with", pages["optim.html"], re.DOTALL
+    )
+    assert index.split() == [
+        "SGD", "SGD", "Adam", "Adam", "AdamW", "AdamW", "Optimizer", "Optimizer", "lr",
+        "zero_grad", "step", "state_dict", "load_state_dict", "clip_grad_norm",
+        "cosine_lr", "step_lr",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

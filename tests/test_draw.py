@@ -17,7 +17,7 @@ import pytest
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
 from tinygrad_bn.draw.layout import PAGE
-from tinygrad_bn.draw.scene import number
+from tinygrad_bn.draw.scene import number, size_text
 
 SVG = "{http://www.w3.org/2000/svg}"
 U = np.array([[1, 0, 2], [3, 1, -1], [-2, 4, 0], [2, -1, 3]], float)
@@ -284,6 +284,23 @@ def test_formulas_have_the_parentheses_that_they_need(formula):
     drawing = tg.draw(y, a, gradient=np.ones(y.shape))
     (box,) = [b for b in scene_of(drawing).boxes if b.kind == "output"]
     assert box.title == formula
+
+
+def test_unnamed_constants_of_different_values_have_different_names():
+    b = Tensor([1.0, 2, 3], requires_grad=True, name="b")
+    p, q = np.arange(12.0).reshape(4, 3), np.ones((4, 3))
+
+    def formulas(function):
+        boxes = scene_of(tg.draw(function(b).sum().named("L"), b)).boxes
+        return [box.formula or box.title for box in boxes]
+
+    assert formulas(lambda b: b * p) == ["b", "Σ b·c"]
+    assert formulas(lambda b: b * p * p) == ["b", "Σ b·c·c"]
+    assert formulas(lambda b: (b * p).named("h") * q * p) == ["b", "b·c₁", "Σ h·c₂·c₁"]
+    shared = Tensor(q)
+    assert formulas(lambda b: (b * p * shared).named("h") * shared) == [
+        "b", "constant c₂", "b·c₁·c₂", "Σ h·c₂"
+    ]  # fmt: skip
 
 
 def test_a_number_in_front_of_an_operation_stays_there():
@@ -658,6 +675,7 @@ KINDS = {
         tg.draw(*centered()), tg.draw(*centered(tg.stop_gradient)), title="both"
     ),
     "dark": lambda: tg.draw(*centered(), theme="dark", direction="TB"),
+    "auto": lambda: tg.draw(*centered(), theme="auto"),
 }
 
 
@@ -729,6 +747,28 @@ def test_every_entry_of_a_ledger_can_be_addressed_by_its_line_and_group():
     }  # fmt: skip
     assert {row for row, _ in values_at(drawing, group="direct")} == {1}
     assert {row for row, _ in values_at(drawing, group="E[x]")} == {2}
+
+
+def test_every_entry_of_a_sheet_can_be_addressed_by_its_line_and_group():
+    drawing = tg.draw_routes(*centered())
+    assert values_at(drawing, box="0") == {
+        (1, 0): "+0.75", (1, 1): "+1.50", (1, 2): "+1.25",
+        (2, 0): "−0.75", (2, 1): "−1.50", (2, 2): "−1.25",
+        (3, 0): "0", (3, 1): "0", (3, 2): "0",
+    }  # fmt: skip
+    assert {row for row, _ in values_at(drawing, group="direct")} == {1}
+    assert {row for row, _ in values_at(drawing, group="E[x]")} == {2}
+
+
+def test_every_norm_of_a_folded_module_can_be_addressed_by_its_row():
+    drawing = tg.draw(network()[0])
+    bars = {str(box.key): box.bars for box in drawing.panels[0].boxes if box.bars}
+    assert bars
+    for key, shown in bars.items():
+        norms = {
+            (i, 0): size_text(b.norm) if b.norm else "0" for i, b in enumerate(shown)
+        }
+        assert values_at(drawing, box=key) == norms
 
 
 def test_values_of_panels_belong_to_their_panel():
@@ -820,6 +860,20 @@ def test_panels_that_are_too_wide_for_a_page_are_broken_into_rows(max_nodes):
     assert y[0] == y[1]
 
 
+def test_one_svg_serves_both_themes():
+    light, dark, auto = (
+        tg.draw(*centered(), theme=theme) for theme in ("light", "dark", "auto")
+    )
+    assert auto.source == light.source
+    style = re.search("<style>(.*?)</style>", auto.svg(), re.DOTALL).group(1)
+    for drawing, css in zip(
+        (light, dark), style.split("@media (prefers-color"), strict=True
+    ):
+        colors = dict(re.findall(r"(--tg-[\w-]+): (#\w+);", css))
+        text = re.sub(r"var\((.*?)\)", lambda m: colors[m[1]], auto.svg())  # noqa: B023
+        assert text.replace(f"<style>{style}</style>", "", 1) == drawing.svg()
+
+
 def test_panels_take_the_theme_of_the_whole_and_keep_their_data():
     light, dark = tg.draw(*centered()), tg.draw(*centered(), theme="dark")
     both = tg.side_by_side(light, dark, title="both")
@@ -843,7 +897,10 @@ def test_panels_of_panels_are_panels():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"theme": "blue"}, "theme must be one of ['dark', 'light'], but 'blue' was"),
+        (
+            {"theme": "blue"},
+            "theme must be one of ['auto', 'dark', 'light'], but 'blue' was",
+        ),
         (
             {"direction": "up"},
             "direction must be LR, TB, RL or BT, but 'up' was received",

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections import Counter
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from browser import accessibility_problems, browser, pale_texts, server, watch
 from conftest import EXAMPLES, ROOT
 
+import make_page_pictures
 import page as page_script
 import tinygrad_bn as tg
 from parts.page import bias, cases, depth, geometry, rates, routes, svg
@@ -138,6 +140,20 @@ def test_no_chapter_answers_its_question_before_its_figure(text, name):
     assert answers[name] not in re.sub("<[^>]*>", "", " ".join(before.split()))
 
 
+def test_the_picture_of_the_four_dots_is_chapter_1():
+    picture = (make_page_pictures.PICTURES / "four_dots.svg").read_text(
+        encoding="utf-8"
+    )
+    assert picture == make_page_pictures.four_dots(), "run tools/make_page_pictures.py"
+    root = ElementTree.fromstring(picture)
+    cx = {kind: [] for kind in ("sample before", "sample", "normalized")}
+    for circle in root.iter("{http://www.w3.org/2000/svg}circle"):
+        cx[circle.get("class")].append(float(circle.get("cx")))
+    values = (bias.U, bias.U + bias.B, bias.U - bias.U.mean())
+    for found, expected in zip(cx.values(), values, strict=True):
+        np.testing.assert_allclose(found, bias.ORIGIN + bias.SCALE * expected)
+
+
 # --- The ten lines of Python ----------------------------------------------------------
 
 
@@ -182,31 +198,48 @@ def test_the_lines_of_python_are_few_and_run(name, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
+def context():
+    with browser() as chromium:
+        yield chromium.new_context(permissions=["clipboard-read", "clipboard-write"])
+
+
+@pytest.fixture(scope="module")
+def idle(context):
+    """Windows that no test uses now, and what goes wrong in them.
+
+    A new one takes longer than most tests.
+    """
+    return []
 
 
 @pytest.fixture
-def open_page(chromium):
+def open_page(context, idle):
     """Open the page in a window of some size and scheme, and fail on problems."""
     opened = []
 
-    def show(width=830, scheme="light", fragment="", url=None, **options):
-        # Smooth scrolling would carry a control away from the mouse.
-        options = {"reduced_motion": "reduce", "color_scheme": scheme} | options
-        viewport = {"width": width, "height": 800}
-        context = chromium.new_context(viewport=viewport, **options)
-        shown = context.new_page()
-        opened.append((context, watch(shown)))
-        shown.goto((url or FILE.as_uri()) + fragment)
-        return shown
+    # Smooth scrolling would carry a control away from the mouse.
+    def show(width=830, scheme="light", motion="reduce", fragment="", url=None):
+        opened.append(idle.pop() if idle else watched_window(context))
+        window, _ = opened[-1]
+        window.bring_to_front()
+        window.set_viewport_size({"width": width, "height": 800})
+        window.emulate_media(color_scheme=scheme, reduced_motion=motion)
+        window.goto((url or FILE.as_uri()) + fragment)
+        return window
 
     yield show
     problems = [problem for _, found in opened for problem in found]
-    for context, _ in opened:
-        context.close()
+    for window, found in opened:
+        # With another fragment alone, the page would not start again.
+        window.goto("about:blank")
+        found.clear()
+    idle += opened
     assert problems == []
+
+
+def watched_window(context):
+    window = context.new_page()
+    return window, watch(window)
 
 
 def to_space(v, mean):
@@ -228,12 +261,15 @@ def attribute(page, selector, name):
 
 
 def wait_until(page, condition):
-    """Wait for a condition in JavaScript; the policy forbids playwright's own way."""
-    for _ in range(200):
-        if page.evaluate(condition):
+    """Wait for a condition in Python, or in JavaScript.
+
+    The page's policy forbids playwright's own way.
+    """
+    for _ in range(1000):
+        if condition() if callable(condition) else page.evaluate(condition):
             return
-        page.wait_for_timeout(25)
-    raise AssertionError(f"not within five seconds: {condition}")
+        page.wait_for_timeout(20)
+    raise AssertionError(f"not within twenty seconds: {condition}")
 
 
 def state(page, chapter):
@@ -361,7 +397,7 @@ def test_the_switch_answers_to_mouse_and_keyboard(open_page):
 @slow
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_training_moves_b_only_where_the_gradient_is_cut(open_page, motion):
-    page = open_page(reduced_motion=motion)
+    page = open_page(motion=motion)
     button = page.get_by_role("button", name="Train 30 steps")
     button.click()
     if motion == "no-preference":
@@ -403,7 +439,7 @@ def test_training_is_measured_from_where_it_began(open_page, b, moved):
 
 @slow
 def test_whoever_touches_a_control_ends_the_training(open_page):
-    page = open_page(reduced_motion="no-preference")
+    page = open_page(motion="no-preference")
     page.get_by_role("switch").click()
     page.get_by_role("button", name="Train 30 steps").click()
     page.locator("#bias").get_by_role("button", name="Reset").click()
@@ -468,24 +504,41 @@ def test_chapter_2_gives_nothing_away(open_page):
 @slow
 def test_the_numbers_of_chapter_2_are_those_of_the_engine(open_page):
     page = open_page(fragment=f"#routes&routes.step={routes.LAST}")
-    expected = bias_by_the_engine(bias.B, flow=True)
-    shown = Counter(visible_texts(page, "#routes"))
-    values = [*bias.U, bias.B, *expected.x, *expected.x_hat, expected.mean]
-    assert not Counter(plain(v) for v in values) - shown
     u, b = tg.Tensor(bias.U), tg.Tensor(bias.B, requires_grad=True)
     x = u + b
     mean = x.mean()
     x_hat = x - mean
     loss = (x_hat * bias.C).sum()
-    gradients = [g.data for g in tg.grad(loss, [mean, x_hat])]
     constant = ((x - tg.stop_gradient(mean)) * bias.C).sum()
-    direct = tg.grad(constant, x).data
-    gradients += [direct, tg.grad(loss, x).data - direct]
-    flat = np.concatenate([np.ravel(g) for g in gradients])
-    assert not Counter(plain(v, 3) for v in flat) - shown
-    # What x shows is never a row whose sum is 0, except the sum itself, at b.
-    assert flat.all()
-    assert "∂L/∂b = 0" in shown
+    direct, whole = (tg.grad(y, x).data for y in (constant, loss))
+    d_mean, d_x_hat, d_b = (g.data for g in tg.grad(loss, [mean, x_hat, b]))
+    values = {
+        "u": [u],
+        "b": [b],
+        "x": [x],
+        "mean": [mean],
+        "hat": [x_hat],
+        "loss": [loss],
+    }
+    gradients = {
+        "b": [d_b], "x": [direct, whole - direct], "mean": [d_mean], "hat": [d_x_hat]
+    }  # fmt: skip
+    for name, (value,) in values.items():
+        assert row_of(page, name, 0) == [plain(v) for v in np.ravel(value.data)]
+        for row, g in enumerate(gradients.get(name, []), 1):
+            shown = [signed(g)] if name == "b" else [plain(v, 3) for v in np.ravel(g)]
+            assert row_of(page, name, row) == shown
+            # No number on the way is 0, except the sum at its end.
+            assert (name == "b") == (not g.all())
+
+
+def row_of(page, box, row):
+    """The visible values of a row of a box in chapter 2."""
+    texts = page.locator(f'#routes [data-box="{box}"][data-row="{row}"]')
+    columns = {
+        int(t.get_attribute("data-col")): t for t in texts.all() if t.is_visible()
+    }
+    return [columns[i].text_content() for i in range(len(columns))]
 
 
 @slow
@@ -993,7 +1046,7 @@ def test_a_link_within_the_page_keeps_what_the_reader_has_set(open_page):
 
 @slow
 def test_the_lines_of_python_are_one_click_away_and_can_be_copied(open_page):
-    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    page = open_page()
     for name in CHAPTERS:
         page.locator(f"#{name} .python summary").click()
         page.locator(f"#{name} .copy").click()
@@ -1003,7 +1056,7 @@ def test_the_lines_of_python_are_one_click_away_and_can_be_copied(open_page):
 
 
 @slow
-def test_the_page_requests_nothing_but_itself(open_page, chromium):
+def test_the_page_requests_nothing_but_itself(open_page):
     with server(FILE.parent) as (address, log):
         page = open_page(url=f"{address}/index.html")
         page.locator("#cases select").select_option("relu")
@@ -1011,44 +1064,101 @@ def test_the_page_requests_nothing_but_itself(open_page, chromium):
         assert log == ["GET /index.html HTTP/1.1"]
 
 
-@slow
-@pytest.mark.parametrize("width", [360, 400, 600, 830, 1000, 1400])
-def test_nothing_is_too_wide_and_text_in_figures_has_a_good_size(open_page, width):
-    page = open_page(width=width)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def too_wide(page):
+    """What makes the whole page scroll sideways."""
+    width = page.evaluate("document.documentElement.scrollWidth")
+    return [width] if width > page.viewport_size["width"] else []
+
+
+def texts_of_a_bad_size(page):
+    found = []
     for name in CHAPTERS:
         svg_width = page.locator(f"#{name}-figure").bounding_box()["width"]
         sizes = page.eval_on_selector_all(
             f"#{name}-figure text",
             "e => e.map(t => parseFloat(getComputedStyle(t).fontSize))",
         )
-        for size in {*sizes}:
-            assert 11 <= size * svg_width / svg.WIDTH <= 18
+        pixels = {size * svg_width / svg.WIDTH for size in sizes}
+        found += [(name, size) for size in pixels if not 11 <= size <= 18]
+    return found
 
 
-@slow
-def test_controls_are_large_enough_to_touch(open_page):
-    page = open_page(width=400)
+def small_targets(page):
+    """Controls that a finger may miss."""
     targets = page.locator(
         "button:visible, select, label, summary, nav a, input[type=range]"
     )
-    small = [
+    return [
         (target.inner_text(), box)
         for target in targets.all()
         if (box := target.bounding_box())["height"] < 44 or box["width"] < 44
     ]
-    assert small == []
 
 
-@slow
-def test_control_figure_and_result_fit_together_on_a_phone(open_page):
-    page = open_page(width=400)
+def chapters_that_do_not_fit(page):
+    """Chapters whose controls, figure and table are not in sight together."""
+    found, bar = [], page.locator("nav").bounding_box()["height"]
     for name in CHAPTERS:
         top = page.locator(f"#{name} .controls").bounding_box()["y"]
         figure = page.locator(f"#{name} figure").bounding_box()
         table = page.locator(f"#{name} table").bounding_box()
-        assert figure["y"] < table["y"]
-        assert table["y"] + table["height"] - top <= 800, name
+        height = table["y"] + table["height"] - top
+        if figure["y"] > table["y"] or bar + height > page.viewport_size["height"]:
+            found.append((name, height))
+    return found
+
+
+def elements_that_hide_their_focus(page):
+    found, seen = [], 0
+    while True:
+        page.keyboard.press("Tab")
+        # The tips of chapter 3 are round, and so is what shows their focus.
+        focused = page.evaluate(
+            "(([e]) => e === document.body ? null : [e.outerHTML.slice(0, 80),"
+            " getComputedStyle(e).outlineStyle,"
+            " getComputedStyle(e.querySelector('.ring') ?? e).strokeWidth,"
+            " e.matches('.handle')])([document.activeElement])"
+        )
+        if focused is None:
+            break
+        element, outline, ring, is_handle = focused
+        if outline != "solid" or is_handle and ring != "5px":
+            found.append(element)
+        seen += 1
+    # Links, ranges, switch, buttons, tips, boxes, choices, a cell, and six summaries.
+    assert seen > 30
+    return found
+
+
+@slow
+@pytest.mark.parametrize("width", [360, 400, 600, 830, 1000, 1400])
+def test_nothing_is_too_wide_and_text_in_figures_has_a_good_size(open_page, width):
+    page = open_page(width=width)
+    assert too_wide(page) == []
+    assert texts_of_a_bad_size(page) == []
+
+
+PHONE = (small_targets, chapters_that_do_not_fit, elements_that_hide_their_focus)
+
+
+@slow
+@pytest.mark.parametrize("check", PHONE, ids=lambda check: check.__name__)
+def test_the_page_is_good_to_use_on_a_phone(open_page, check):
+    assert check(open_page(width=400)) == []
+
+
+@slow
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_bar_names_the_chapter_that_is_in_sight(open_page, width):
+    page = open_page(width=width)
+    for i, name in enumerate(CHAPTERS):
+        page.get_by_role("link", name=str(i + 1)).click()
+        wait_until(page, f"$('nav [aria-current]')?.hash === '#{name}'")
+        if width == 400:
+            assert page.locator("nav .name:visible").all_inner_texts() == [name]
+        bar = page.locator("nav").bounding_box()
+        title = page.locator(f"#{name} h2").bounding_box()
+        assert 0 <= bar["y"] < 20 and title["y"] >= bar["y"] + bar["height"]
 
 
 @slow
@@ -1061,31 +1171,6 @@ def test_the_page_is_accessible(open_page, scheme, width):
     for key in cases.CASES:
         page.locator("#cases select").select_option(key)
         assert pale_texts(page) == []
-
-
-@slow
-def test_every_element_with_the_focus_shows_it(open_page):
-    page = open_page()
-    seen = 0
-    while True:
-        page.keyboard.press("Tab")
-        style = page.evaluate(
-            "document.activeElement === document.body ? null"
-            " : getComputedStyle(document.activeElement).outlineStyle"
-        )
-        if style is None:
-            break
-        assert style == "solid"
-        # The tips of chapter 3 are round, and so is what shows their focus.
-        ring = page.evaluate(
-            "(([e]) => e.matches('.handle') ? [getComputedStyle(e).outlineColor,"
-            " getComputedStyle(e.querySelector('.ring')).strokeWidth] : null)"
-            "([document.activeElement])"
-        )
-        assert ring in (None, ["rgba(0, 0, 0, 0)", "5px"])
-        seen += 1
-    # Links, ranges, switch, buttons, tips, boxes, choices, a cell, and six summaries.
-    assert seen > 30
 
 
 CONTROLS = {
@@ -1132,11 +1217,11 @@ def changed(tmp_path, text, old, new):
 
 
 @pytest.fixture
-def watched(chromium):
+def watched(context):
     """A page that may go wrong, and what did."""
-    with chromium.new_context() as context:
-        page = context.new_page()
-        yield page, watch(page)
+    page, problems = watched_window(context)
+    yield page, problems
+    page.close()
 
 
 @slow
@@ -1153,6 +1238,24 @@ def test_a_pale_color_is_found(watched, tmp_path, text):
 
 @slow
 @pytest.mark.parametrize(
+    "check, damage",
+    [
+        (too_wide, "$('main').style.minWidth = '900px'"),
+        (texts_of_a_bad_size, "$('svg text').style.fontSize = '9px'"),
+        (small_targets, "$('select').style.minHeight = '30px'"),
+        (chapters_that_do_not_fit, "$('figure').style.paddingTop = '400px'"),
+        (elements_that_hide_their_focus, "$('nav a').style.outline = 'none'"),
+        (elements_that_hide_their_focus, "$('.ring').style.strokeWidth = '2px'"),
+    ],
+)
+def test_what_is_bad_to_use_is_found(open_page, check, damage):
+    page = open_page(width=400)
+    page.evaluate(damage)
+    assert len(check(page)) == 1
+
+
+@slow
+@pytest.mark.parametrize(
     "injected",
     ['<img src="http://127.0.0.1:9/a.png" alt="">', '<p onclick="a()">x</p>'],
 )
@@ -1161,7 +1264,7 @@ def test_an_injected_image_or_handler_is_refused_and_found(
 ):
     page, problems = watched
     page.goto(changed(tmp_path, text, "<main>", f"<main>{injected}"))
-    page.wait_for_timeout(200)
+    wait_until(page, lambda: problems)
     assert any("Content Security Policy" in problem for problem in problems)
 
 
@@ -1170,8 +1273,7 @@ def test_a_request_is_found_where_no_policy_refuses_it(watched, tmp_path, text):
     page, problems = watched
     page.goto(changed(tmp_path, text, "img-src data:;", "img-src *;").replace("?", ""))
     page.evaluate("new Image().src = 'http://127.0.0.1:9/a.png'")
-    page.wait_for_timeout(200)
-    assert any(problem == "request: http://127.0.0.1:9/a.png" for problem in problems)
+    wait_until(page, lambda: "request: http://127.0.0.1:9/a.png" in problems)
 
 
 @slow
@@ -1187,5 +1289,5 @@ def test_an_error_in_a_script_is_found(watched):
     page, problems = watched
     page.goto(FILE.as_uri())
     page.evaluate("setTimeout(() => { throw new Error('on purpose'); })")
-    page.wait_for_timeout(100)
+    wait_until(page, lambda: problems)
     assert problems == ["error: on purpose"]

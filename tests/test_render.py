@@ -1,5 +1,7 @@
 """Rendering: by pygraphviz, by ``dot``, and by neither."""
 
+import base64
+import hashlib
 import os
 import re
 import shutil
@@ -215,7 +217,18 @@ def test_a_page_has_the_background_of_its_picture(theme, tmp_path):
     pytest.importorskip("pygraphviz")
     text = drawing(theme=theme).save(tmp_path / "page.html").read_text(encoding="utf-8")
     color = {"light": "#ffffff", "dark": "#0f151c"}[theme]
-    assert f"--background: {color};" in text
+    assert f"--tg-background: {color};" in text
+    assert "prefers-color-scheme" not in text
+
+
+def test_the_policy_of_a_page_allows_the_styles_of_both_themes(tmp_path):
+    pytest.importorskip("pygraphviz")
+    text = drawing(theme="auto").save(tmp_path / "page.html").read_text("utf-8")
+    styles = re.findall("<style>(.*?)</style>", text, re.DOTALL)
+    assert len(styles) == 2 and "prefers-color-scheme: dark" in styles[0]
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in styles]
+    allowed = " ".join(f"'sha256-{each.decode()}'" for each in hashes)
+    assert f"style-src {allowed};" in text
 
 
 # --- The page in a browser ------------------------------------------------------------
@@ -251,6 +264,22 @@ def centering(name="b"):
     x = (u + b).named("x")
     L = ((x - x.mean(0, keepdims=True).named("E[x]")) ** 3).named("y").sum().named("L")
     return tg.draw(L, b, title="t")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_for_both_themes_looks_like_the_one_for_each(chromium, tmp_path, scheme):
+    pytest.importorskip("pygraphviz")
+    seen = []
+    with chromium.new_context(color_scheme=scheme) as context:
+        page = context.new_page()
+        problems = watch(page)
+        for theme in (scheme, "auto"):
+            path = drawing(theme=theme).save(tmp_path / f"{theme}.html")
+            page.goto(path.as_uri())
+            seen.append(page.screenshot())
+        assert problems == []
+    assert seen[0] == seen[1]
 
 
 HIGHLIGHTED = """() => [...document.querySelectorAll("svg.choice .on")].map(

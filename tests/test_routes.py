@@ -537,8 +537,8 @@ def test_a_remark_names_gates_that_would_separate_what_was_summed():
     model = mlp(3)
     explanation = explained(model, model[0].bias)
     assert explanation.remarks()[0] == (
-        "a row may sum several routes; to separate them, pass gates such as "
-        "['4.E[x]', '4.Var[x]', '7.E[x]', '7.Var[x]']"
+        "a row may sum several routes; to separate them, pass, for example, "
+        "gates=['4.E[x]', '4.Var[x]', '7.E[x]', '7.Var[x]']"
     )
     finer = explained(model, model[0].bias, gates=["1.E[x]", "1.Var[x]", "4.E[x]"])
     assert len(finer) == 8 and finer.hint == ""
@@ -581,9 +581,9 @@ def test_batch_norms_share_their_rows_if_these_would_be_too_many():
         "direct", "via E[x]", "via Var[x]", "via Var[x], then E[x]", "around"
     ]  # fmt: skip
     assert explanation.remarks()[0] == (
-        "a row may sum routes through several batch norms; to separate them, pass "
-        "gates such as ['blocks.0.1.E[x]', 'blocks.0.1.Var[x]', 'blocks.1.1.E[x]', "
-        "'blocks.1.1.Var[x]']"
+        "a row may sum routes through several batch norms; to separate them, pass, "
+        "for example, gates=['blocks.0.1.E[x]', 'blocks.0.1.Var[x]', "
+        "'blocks.1.1.E[x]', 'blocks.1.1.Var[x]']"
     )
     np.testing.assert_allclose(
         explanation[0].gradient, -explanation[1].gradient, rtol=1e-3, atol=1e-4
@@ -760,8 +760,8 @@ def test_beyond_sixteen_rows_the_names_nearest_to_the_leaf_are_gates(n):
     ]
     np.testing.assert_allclose(nearest[0].gradient, above * 0.5**4, rtol=1e-12)
     assert explanation.hint == (
-        "a row may sum several routes; to separate them, pass gates such as "
-        f"{['p4', 'q4', 'p5', 'q5'][: 2 * (n - 4)]}"
+        "a row may sum several routes; to separate them, pass, for example, "
+        f"gates={['p4', 'q4', 'p5', 'q5'][: 2 * (n - 4)]}"
     )
 
 

@@ -97,7 +97,7 @@ def test_modules_of_ones_own_and_shared_ones_have_all_their_names(path):
 def test_memory_in_another_order_is_saved_by_value(path):
     model = nn.Sequential(nn.Linear(3, 3, rng=0))
     by_columns = np.asfortranarray(model[0].weight.data)
-    model[0].weight.move_to(by_columns, np.empty_like(by_columns))
+    model[0].weight._move_to(by_columns, np.empty_like(by_columns))
     model.swapped = Tensor(np.arange(3.0).astype(">f8"), requires_grad=True)
     tg.save(path, model)
     arrays = safetensors.load_file(path)

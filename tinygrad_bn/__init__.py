@@ -1,5 +1,17 @@
 """What batch normalization does to gradients: a small autodiff engine in NumPy.
 
+The names, by purpose:
+
+- tensors and gradients: ``Tensor``, ``grad``, ``tape``, ``no_grad``, ``stop_gradient``;
+- batch norm, defined twice: ``batch_norm``, ``fused_batch_norm``;
+- why a gradient is what it is: ``explain``, ``draw``, ``draw_routes``,
+  ``side_by_side``, ``check_redundant``, ``find_nonfinite``;
+- networks: ``nn``, ``optim``, ``summary``, ``save``, ``load``, ``from_torch``,
+  ``to_torch``;
+- operations of your own: ``Primitive``, ``Fused``, ``composite``, ``check_gradients``.
+
+All other functions of tensors have the names that they have in NumPy and PyTorch.
+
 The files in reading order:
 
 1. ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``: the first reading.

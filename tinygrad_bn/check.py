@@ -52,10 +52,10 @@ def check_gradients(
     ``order`` counts differentiations: with 2, the gradient is checked as a function of
     the inputs and of its cotangent. ``step`` has the unit of the inputs; it should be
     small compared with the length over which ``f`` bends, and no input should be within
-    two steps of a kink. ``tolerance`` is relative to the scale (a result that is 0 but
-    for rounding has none: check what it is a sum of). ``directions`` is the number of
-    random projections. Each gradient is computed with and without ``create_graph``, and
-    both must agree.
+    two steps of a kink. ``tolerance`` is relative to the scale. (If a result is 0 apart
+    from rounding, it has no scale: check the terms of the sum instead.) ``directions``
+    is the number of random projections. Each gradient is computed with and without
+    ``create_graph``, and both must agree.
 
     Raises: ``AssertionError`` that names f, the input, the order and the sizes of both
     sides; ``TypeError`` for inputs that are not floating-point and results that are not
@@ -75,24 +75,37 @@ def check_gradients(
     # A seed that nobody draws data with: for a cotangent g = x, batch norm's d_x is 0.
     rng = np.random.default_rng(SEED)
     for _ in range(directions):
-        function, xs, scale = _checked(f, name), leaves, 0.0
-        for k in range(1, order + 1):
-            outputs = function(*xs)
-            cotangents = [
-                Tensor(rng.standard_normal(y.shape), True, f"cotangent of order {k}")
-                for y in outputs
-            ]
-            total = _weighted_sum(outputs, cotangents)
-            scale += sum(_size(y.data * g.data) for y, g in zip(outputs, cotangents))
-            gradients, recorded = grad(total, xs), grad(total, xs, create_graph=True)
-            for i, (x, d_x, twin) in enumerate(zip(xs, gradients, recorded)):
-                v = rng.uniform(0.5, 1, x.shape) * rng.choice([-1, 1], x.shape)
-                slopes = _differences(function, xs, cotangents, i, step * v) / step
-                where = f"check_gradients({name}), order {k}, input {i} {describe(x)}"
-                _compare_slopes(where, d_x.data * v, slopes, scale, tolerance)
-                _compare_algebras(where, d_x.data, twin.data, scale, tolerance)
-            # A pullback depends on its cotangent, too. From now on, that is an input.
-            function, xs = _gradients_of(function, len(xs)), [*xs, *cotangents]
+        _check_once(f, name, leaves, order, step, tolerance, rng)
+
+
+def _check_once(
+    f: Callable,
+    name: Any,
+    leaves: list[Tensor],
+    order: int,
+    step: float,
+    tolerance: float,
+    rng: np.random.Generator,
+) -> None:
+    """One random projection of every gradient, up to the given order."""
+    function, xs, scale = _checked(f, name), leaves, 0.0
+    for k in range(1, order + 1):
+        outputs = function(*xs)
+        cotangents = [
+            Tensor(rng.standard_normal(y.shape), True, f"cotangent of order {k}")
+            for y in outputs
+        ]
+        total = _weighted_sum(outputs, cotangents)
+        scale += sum(_size(y.data * g.data) for y, g in zip(outputs, cotangents))
+        gradients, recorded = grad(total, xs), grad(total, xs, create_graph=True)
+        for i, (x, d_x, twin) in enumerate(zip(xs, gradients, recorded)):
+            v = rng.uniform(0.5, 1, x.shape) * rng.choice([-1, 1], x.shape)
+            slopes = _differences(function, xs, cotangents, i, step * v) / step
+            where = f"check_gradients({name}), order {k}, input {i} {describe(x)}"
+            _compare_slopes(where, d_x.data * v, slopes, scale, tolerance)
+            _compare_algebras(where, d_x.data, twin.data, scale, tolerance)
+        # A pullback depends on its cotangent, too. From now on, that is an input.
+        function, xs = _gradients_of(function, len(xs)), [*xs, *cotangents]
 
 
 def _leaves(f: Any, name: Any, inputs: Any) -> list[Tensor]:

@@ -57,21 +57,7 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
     for a device or a pipe.
     """
     write = _writer(path, module, state)
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"save: {target} must be in a folder that exists. Make it with "
-            "os.makedirs()."
-        )
-    if target.is_dir():
-        raise IsADirectoryError(
-            f"save: a file must be named, but {target} is a folder. Add a file name."
-        )
-    if target.exists() and not target.is_file():
-        raise FileExistsError(
-            f"save: a checkpoint replaces the file at its path, but {target} is a "
-            "device or a pipe. Save to another path."
-        )
+    target = _file_at(path)
     _remove_leftovers(target)
     name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
     unfinished = target.with_name(name)
@@ -127,6 +113,26 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 # --- Kinds of files -------------------------------------------------------------------
+
+
+def _file_at(path: str | os.PathLike[str]) -> Path:
+    """The file that ``save`` replaces or creates; a symbolic link is followed."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"save: {target} must be in a folder that exists. Make it with "
+            "os.makedirs()."
+        )
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"save: a file must be named, but {target} is a folder. Add a file name."
+        )
+    if target.exists() and not target.is_file():
+        raise FileExistsError(
+            f"save: a checkpoint replaces the file at its path, but {target} is a "
+            "device or a pipe. Save to another path."
+        )
+    return target
 
 
 def _is_safetensors(path: str | os.PathLike[str]) -> bool:

@@ -364,13 +364,6 @@ def momentum_refused(momentum: Any) -> ValueError:
     )
 
 
-def linear_refused(x: Any, weight: Any, bias: Any) -> ValueError:
-    return ValueError(
-        "linear: x (..., in_features), weight (in_features, out_features) and bias "
-        f"(out_features,) must fit together. Received: {_list((x, weight, bias))}."
-    )
-
-
 def labels_are_not_integers(dtype: Any) -> TypeError:
     return TypeError(
         "cross_entropy: labels must be integers, the index of the correct class for "

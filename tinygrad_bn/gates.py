@@ -199,4 +199,4 @@ def _hint(separable: list[Tensor], shared: bool) -> str:
         return ""
     names = list(dict.fromkeys(str(t.qualified_name()) for t in separable[:4]))
     what = "routes through several batch norms" if shared else "several routes"
-    return f"a row may sum {what}; to separate them, pass gates such as {names}"
+    return f"a row may sum {what}; to separate them, pass, for example, gates={names}"

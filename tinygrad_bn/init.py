@@ -1,10 +1,11 @@
-"""Initial weights: random arrays whose variance keeps the scale of activations.
+"""Initial weights: a random array whose variance keeps the scale of activations.
 
 ``rng`` is a generator of random numbers, a seed, or None for a new seed at each call.
 
 This file imports no other; look here when needed.
 
-Left out on purpose: uniform and orthogonal weights.
+Left out on purpose: other distributions. A network may start with any weights, which
+``layer.weight.data = ...`` sets.
 """
 
 import math
@@ -26,21 +27,8 @@ def kaiming_normal(
     return (rng.standard_normal(shape) * math.sqrt(2 / shape[0])).astype(dtype)
 
 
-def xavier_normal(
-    shape: tuple[int, int],
-    rng: np.random.Generator | int | None,
-    dtype: Any = np.float32,
-) -> np.ndarray:
-    """Weights (fan_in, fan_out), variance 2 / (fan_in + fan_out): for tanh and sigmoid.
-
-    Source: Glorot & Bengio, AISTATS 2010, section 4.2.1, equation 12.
-    """
-    rng = generator(rng)
-    return (rng.standard_normal(shape) * math.sqrt(2 / sum(shape))).astype(dtype)
-
-
 def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
-    """The generator of random numbers that ``rng`` is or, as a seed, begins.
+    """``rng`` itself if it is a generator, or a new generator for a seed or None.
 
     Raises: ``TypeError`` or ``ValueError`` for anything else.
     """

@@ -24,7 +24,7 @@ from .batchnorm import (
 from .compositions import flatten
 from .errors import describe
 from .functional import cross_entropy, fused_linear, layer_norm, mse_loss
-from .init import kaiming_normal
+from .init import generator, kaiming_normal
 from .layout import PYTORCH_NAMES
 from .module import Member, Module, describe_module
 from .tensor import Tensor
@@ -128,10 +128,12 @@ class BatchNorm(Module):
 
     @property
     def running_mean(self) -> np.ndarray | None:
+        """The exponential average of the batch means, (C,)."""
         return None if self.running is None else self.running.mean
 
     @property
     def running_var(self) -> np.ndarray | None:
+        """The exponential average of the unbiased batch variances, (C,)."""
         return None if self.running is None else self.running.var
 
     def forward(self, x: Any) -> Tensor:
@@ -279,7 +281,7 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None):
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: p must be in [0, 1], but {p!r} was received.")
-        self.p, self.rng = p, np.random.default_rng(rng)
+        self.p, self.rng = p, generator(rng)
 
     def forward(self, x: Any) -> Tensor:
         x = as_tensor(x)

@@ -72,7 +72,7 @@ class Optimizer:
         for p, data, grad in zip(
             self.parameters, self._slices(self.data), self._buffers
         ):
-            p.move_to(data, grad)
+            p._move_to(data, grad)
 
     def _slices(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of a flat array that belongs to each parameter, in its shape."""
@@ -125,7 +125,7 @@ class Optimizer:
         """Copy gradients stored elsewhere into the flat array; missing ones are 0."""
         for p, buffer in zip(self.parameters, self._buffers):
             if p._grad is not buffer:
-                if not p.uses_buffer(buffer):
+                if not p._uses_buffer(buffer):
                     raise RuntimeError(
                         f"{type(self).__name__}.step(): a parameter must belong to one "
                         f"optimizer, but {self._describe(p)} has since been attached "

@@ -175,7 +175,7 @@ class Tensor(Node):
         """
         backward(self, gradient)
 
-    def move_to(self, data: np.ndarray, grad_buffer: np.ndarray) -> None:
+    def _move_to(self, data: np.ndarray, grad_buffer: np.ndarray) -> None:
         """Store values and gradient in these arrays, slices of an optimizer's buffers.
 
         The values stay the same, so no graph becomes stale.
@@ -186,7 +186,7 @@ class Tensor(Node):
             grad_buffer[...] = self._grad
             self._grad = grad_buffer
 
-    def uses_buffer(self, grad_buffer: np.ndarray) -> bool:
+    def _uses_buffer(self, grad_buffer: np.ndarray) -> bool:
         """Whether ``grad_buffer`` is the gradient buffer of this tensor."""
         return self._grad_buffer is grad_buffer
 

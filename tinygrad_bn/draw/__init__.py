@@ -29,8 +29,8 @@ from .layout import best_direction, fit_to_page
 from .places import Options
 from .render import NoRenderer, render, show, svg, write
 from .scene import Scene
-from .theme import THEMES
-from .web import page
+from .theme import PAIRS
+from .web import for_both_themes, page
 
 KINDS = ("svg", "png", "pdf", "dot", "html")
 DIRECTIONS = ("LR", "TB", "RL", "BT")
@@ -52,7 +52,7 @@ class Drawing:
         if direction is None:
             direction = best_direction(panels[0]) if len(panels) == 1 else "TB"
         self.direction: str = direction
-        self.dot: graphviz.Digraph = to_dot(panels, THEMES[theme], title, direction)
+        self.dot: graphviz.Digraph = to_dot(panels, PAIRS[theme][0], title, direction)
 
     @property
     def source(self) -> str:
@@ -61,7 +61,11 @@ class Drawing:
 
     def svg(self) -> str:
         """The picture as SVG text. Raises ``NoRenderer`` without Graphviz."""
-        return svg(self.source, self.panels)
+        picture, (light, dark) = svg(self.source, self.panels), PAIRS[self.theme]
+        if light is dark:
+            return picture
+        twin = to_dot(self.panels, dark, self.title, self.direction)
+        return for_both_themes(picture, svg(twin.source, self.panels), (light, dark))
 
     def show(self) -> Path:
         """Open the picture with the system's viewer; return the file that it opens.
@@ -104,7 +108,7 @@ class Drawing:
             return self.svg().encode()
         if kind == "html":
             title = (self.title or "tinygrad_bn").split("\n")[0]
-            return page(self.svg(), title, THEMES[self.theme]).encode()
+            return page(self.svg(), title, PAIRS[self.theme]).encode()
         return render(self.source, kind, scale)
 
     def _repr_mimebundle_(
@@ -146,10 +150,11 @@ def draw(
     ``open`` names the modules, composites and fused operations whose insides are drawn.
 
     ``gates`` and ``gradient`` are those of ``explain``. ``direction`` is LR, TB, RL or
-    BT; by default, the shape of the graph decides. ``theme`` is light or dark.
-    ``title`` may have several lines. ``tiles`` shows the values of small tensors where
-    the page has room. ``symbols`` maps names to arrays: a gradient that equals one of
-    them is labeled with its name.
+    BT; by default, the shape of the graph decides. ``theme`` is light, dark or auto: in
+    a browser, an SVG or a page in auto follows the reader's color scheme, as its colors
+    are CSS variables; everywhere else, auto is light. ``title`` may have several lines.
+    ``tiles`` shows the values of small tensors where the page has room. ``symbols``
+    maps names to arrays: a gradient that equals one of them is labeled with its name.
 
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
     or a misshapen ``gradient``; ``RuntimeError`` if a leaf has changed since it was
@@ -223,9 +228,9 @@ def side_by_side(
 
 
 def _check(theme: str, direction: str | None) -> None:
-    if theme not in THEMES:
+    if theme not in PAIRS:
         raise ValueError(
-            f"theme must be one of {sorted(THEMES)}, but {theme!r} was received."
+            f"theme must be one of {sorted(PAIRS)}, but {theme!r} was received."
         )
     if direction is not None and direction not in DIRECTIONS:
         raise ValueError(

@@ -92,10 +92,14 @@ class Boxes:
 
     def _unnamed(self, t: Tensor) -> str:
         """The label of unnamed data: the input of a module, or a constant."""
-        modules = (self.places.of[node] for node, _ in self.places.users[t])
-        return (
-            "input" if any(isinstance(p, Scope | Rest) for p in modules) else "constant"
+        users = [self.places.of[node] for node, _ in self.places.users[t]]
+        if any(isinstance(place, Scope | Rest) for place in users):
+            return "input"
+        name = self.places.formulas.constants.get(t, "")
+        in_formulas = all(
+            isinstance(p, Tensor) and self.places.as_formula(p) for p in users
         )
+        return f"constant {name}" if name and in_formulas else "constant"
 
     def _operation(self, t: Tensor, key: int) -> Box:
         box = Box(key, "output" if t is self.graph.y else "op", "")

@@ -6,6 +6,8 @@ Left out on purpose: algebra. A formula repeats the operations that were recorde
 does not simplify them.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ _INFIX = {
 }
 _SILENT = {"broadcast_to", "reshape", "astype", "stop_gradient"}
 _SHORT_NAMES = {"max_to": "max"}
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 class Formula(NamedTuple):
@@ -51,7 +54,22 @@ class Formulas:
         self.shown: set[Tensor] = set()
         # The unnamed inputs of batch norm, which its formulas call x.
         self.normalized: set[Tensor] = set()
+        self.constants: dict[Tensor, str] = {}
         self._call: Scope | None = None
+
+    def name_constants(self, nodes: Iterable[Tensor]) -> None:
+        """Call the unnamed data among the inputs of ``nodes`` c, or c₁, c₂, ...
+
+        Data of the same values have the same name.
+        """
+        values: dict[Any, list[Tensor]] = defaultdict(list)
+        for x in (x for t in nodes for x in self.graph.inputs(t)):
+            data = isinstance(x, Tensor) and x.op is None and not x.requires_grad
+            if data and x.size != 1 and self.graph.name(x) is None:
+                values[x.shape, x.data.tobytes()].append(x)
+        for i, equal in enumerate(values.values(), 1):
+            name = "c" + str(i).translate(_SUBSCRIPTS) if len(values) > 1 else "c"
+            self.constants |= dict.fromkeys(equal, name)
 
     def visit(self, t: Tensor) -> str:
         """Work out the formula of ``t``, whose inputs must have been visited."""
@@ -78,7 +96,8 @@ class Formulas:
         if x.op is None and x.requires_grad:
             return Formula("leaf", ATOM)
         if x.op is None:
-            return _number(x.item()) if x.size == 1 else Formula("c", ATOM)
+            words = self.constants.get(x, "c")
+            return _number(x.item()) if x.size == 1 else Formula(words, ATOM)
         formula = self.texts[x]
         if x not in self.shown:
             return formula

@@ -7,7 +7,7 @@ Left out on purpose: the choice of what to show, which is made in ``boxes.py``.
 
 import numpy as np
 
-from .markup import RULE, block, cell, label, rounded, table, text, width_of
+from .markup import RULE, address, block, cell, label, rounded, table, text, width_of
 from .scene import Bar, Box, Ledger, Row, Stream, Tiles, number, size_text
 from .sheets import Sheets
 from .strips import DIAMOND, HALF, balance_of_bar, balances, bar
@@ -40,7 +40,7 @@ class Labels:
         Each value has an id that begins with the ``name`` of the box.
         """
         if box.sheet is not None:
-            return Sheets(self.theme).sheet(box.sheet)
+            return Sheets(self.theme).sheet(box.sheet, name)
         rows = [self.title(box)]
         rows += [text(line, self.theme.alarm, 12, bold=True) for line in box.alarms]
         if box.ledger is not None:
@@ -52,7 +52,7 @@ class Labels:
         else:
             rows += [self.quiet(line) for line in box.text]
         if box.bars:
-            rows.append(self.bars(box.bars))
+            rows.append(self.bars(box.bars, name))
         border, fill, width = self._frame(box)
         cells = (cell(row, LEFT) for row in rows)
         return rounded(cells, border, fill, width, spacing=1, padding=4)
@@ -113,7 +113,7 @@ class Labels:
         return "".join(
             cell(
                 self.ink(number(v), 11), width=tile_width(v), height=20,
-                bgcolor=self.theme.tile(v, largest), **_id(row, k),
+                bgcolor=self.theme.tile(v, largest), **address(row, k),
             )
             for k, v in enumerate(values)
         )  # fmt: skip
@@ -124,14 +124,14 @@ class Labels:
                 self.quiet("Σ" if tiles else ""), RIGHT, colspan=tiles.values.shape[1]
             )
         return "".join(
-            cell(self.ink(number(v, sign=True), 11, bold=True), **_id(row, k))
+            cell(self.ink(number(v, sign=True), 11, bold=True), **address(row, k))
             for k, v in enumerate(tiles.sums)
         )
 
-    def bars(self, bars: list[Bar]) -> str:
+    def bars(self, bars: list[Bar], name: str) -> str:
         """A row per parameter: the norm of its gradient, or the parts that cancel."""
         rows = []
-        for each in bars:
+        for i, each in enumerate(bars):
             picture = (
                 balance_of_bar(each, self.largest, self.theme)
                 if each.parts
@@ -139,11 +139,12 @@ class Labels:
             )
             size = size_text(each.norm) if each.norm else "0"
             color = self.theme.ink if np.isfinite(each.norm) else self.theme.alarm
+            norm = text(size, color, bold=not each.norm)
             rows.append(
                 cell(self.ink(each.name, bold=True), LEFT)
                 + cell(self.quiet(each.shape), LEFT)
                 + cell(picture, LEFT)
-                + cell(text(size, color, bold=not each.norm), RIGHT, width=36)
+                + cell(norm, RIGHT, width=36, **address(f"{name}_row{i}", 0))
             )
         return table(rows, spacing=2)
 
@@ -180,7 +181,7 @@ class Labels:
 
     def _line(self, head: str, entries: list[str], row: str, width: int = 1) -> str:
         return cell(head, LEFT) + "".join(
-            cell(e, RIGHT, width=width, **_id(row, k) if row and e else {})
+            cell(e, RIGHT, width=width, **address(row, k) if row and e else {})
             for k, e in enumerate(entries)
         )
 
@@ -212,11 +213,6 @@ class Labels:
     def gap(self) -> str:
         """An empty label, which keeps an arrow's lane as wide as the others."""
         return label(table([block(None, 8, 1)], padding=0))
-
-
-def _id(row: str, column: int) -> dict[str, str]:
-    """The id of a value, which Graphviz drops unless the cell has a tooltip, too."""
-    return {"id": f"{row}_col{column}", "tooltip": " "}
 
 
 def entry_width(ledger: Ledger) -> int:

@@ -67,6 +67,11 @@ def cell(content: str = "", align: str = "CENTER", **attributes: Any) -> str:
     return f'<TD ALIGN="{align}"{more}>{content}</TD>'
 
 
+def address(row: str, column: int) -> dict[str, str]:
+    """The id of a value, which Graphviz drops unless the cell has a tooltip, too."""
+    return {"id": f"{row}_col{column}", "tooltip": " "}
+
+
 def block(color: str | None, width: float, height: int = 12) -> str:
     """A cell that is only a colored rectangle, or empty space."""
     size: dict[str, Any] = {"width": max(round(width), 1), "height": height}

@@ -139,6 +139,7 @@ class Places:
         defined = set(self.graph.definitions.values())
         for t in self.graph.order:
             self.of[t] = self._place_of(t)
+        self.formulas.name_constants(filter(self.shows, reversed(self.graph.order)))
         absorbed = set()
         for t in reversed(self.graph.order):
             words = self.formulas.visit(t)

@@ -8,7 +8,7 @@ order and aligned.
 
 from typing import Any
 
-from .markup import RULE, block, cell, rounded, table, text, width_of
+from .markup import RULE, address, block, cell, rounded, table, text, width_of
 from .scene import Chain, Row, Sheet, number, size_text
 from .theme import Theme
 
@@ -23,45 +23,46 @@ class Sheets:
     def __init__(self, theme: Theme):
         self.theme = theme
 
-    def sheet(self, sheet: Sheet) -> str:
-        """A header and the boxes of each route, then the total."""
+    def sheet(self, sheet: Sheet, name: str) -> str:
+        """A header and the boxes of each route, then the total.
+
+        Each value has an id that begins with the ``name`` of the box.
+        """
         rows: list[str] = []
         if sheet.columns:
-            heads = [*sheet.columns, "norm"]
-            rows.append(
-                self._header("", [(h, self.theme.quiet, 11) for h in heads], "")
-            )
-        for chain in sheet.chains:
+            heads = [
+                cell(text(h, self.theme.quiet, 11), RIGHT, width=ENTRY)
+                for h in [*sheet.columns, "norm"]
+            ]
+            rows.append(self._header(self.theme.ink, "", heads))
+        for i, chain in enumerate(sheet.chains, 1):
             color = self.theme.text_of(chain.row.group)
-            rows.append(
-                self._header(chain.row.label, self._entries(chain.row, color), color)
-            )
+            rows.append(self._numbers(chain.row, color, f"{name}_row{i}"))
             broken = not any(chain.row.entries or [])
             rows += [self._line(x, chain.row.group, broken) for x in _lines(chain)]
             rows.append(RULE)
-        ink = self.theme.ink
-        rows.append(
-            self._header(sheet.total.label, self._entries(sheet.total, ink), ink)
-        )
+        last = f"{name}_row{len(sheet.chains) + 1}"
+        rows.append(self._numbers(sheet.total, self.theme.ink, last))
         cells = (row if row == RULE else cell(row, LEFT) for row in rows)
         return table(cells, padding=6, color=self.theme.border)
 
-    def _entries(self, row: Row, color: str) -> list[tuple[str, str, int]]:
-        words = ["✕  cut"]
-        if row.entries is not None:
-            words = [number(v, sign=True) for v in row.entries]
-            words += [] if row.norm is None else [size_text(row.norm)]
-        return [(w, color, 14) for w in words]
+    def _numbers(self, row: Row, color: str, name: str) -> str:
+        """The label of a route or of the total, and its entries."""
+        entries = [number(v, sign=True) for v in row.entries or []]
+        entries += [] if row.norm is None else [size_text(row.norm)]
+        cells = [
+            cell(text(e, color, 14, bold=True), RIGHT, width=ENTRY, **address(name, k))
+            for k, e in enumerate(entries)
+        ]
+        if row.entries is None:
+            cells = [cell(text("✕  cut", color, 14, bold=True), RIGHT, width=ENTRY)]
+        return self._header(color, row.label, cells)
 
-    def _header(self, label: str, entries: list, color: str) -> str:
-        """A label on the left and entries on the right, as wide as the page."""
-        name = text(label, color or self.theme.ink, 14, bold=True)
-        left = cell(name, LEFT, width=PAGE - ENTRY * len(entries))
-        right = (
-            cell(text(w, c, size, bold=size > 11), RIGHT, width=ENTRY)
-            for w, c, size in entries
-        )
-        return table([left + "".join(right)], padding=0)
+    def _header(self, color: str, label: str, cells: list[str]) -> str:
+        """A label on the left and cells on the right, as wide as the page."""
+        name = text(label, color, 14, bold=True)
+        left = cell(name, LEFT, width=PAGE - ENTRY * len(cells))
+        return table([left + "".join(cells)], padding=0)
 
     def _line(self, links: list, group: str, broken: bool) -> str:
         """Boxes joined by arrows, with the factors in a row above the arrows."""

@@ -10,7 +10,7 @@ This file comes after ``scene.py`` in the reading order; ``markup.py`` is next.
 Left out on purpose: colors chosen by the user, which may be hard to distinguish.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -94,6 +94,26 @@ _OPERATIONS = {
     "relu": "#bbcc33", "sigmoid": "#bbcc33", "tanh": "#bbcc33", "mean": "#228833",
 }  # fmt: skip
 THEMES = {"light": LIGHT, "dark": DARK}
+# The themes of a picture for a reader who prefers light, and for one who prefers dark.
+PAIRS = {name: (theme, theme) for name, theme in THEMES.items()}
+PAIRS["auto"] = LIGHT, DARK
+Colors = dict[str, tuple[str, str]]
+
+
+def colors_of(pair: tuple[Theme, Theme]) -> Colors:
+    """The light and the dark color of everything, by the name of a CSS variable."""
+    light, dark = map(asdict, pair)
+    return {f"--tg-{name}": (light[name], dark[name]) for name in light}
+
+
+def stylesheet(colors: Colors) -> str:
+    """CSS variables that follow the color scheme of the reader."""
+    light, dark = (
+        " ".join(f"{name}: {pair[i]};" for name, pair in colors.items()) for i in (0, 1)
+    )
+    scheme = "@media (prefers-color-scheme: dark)"
+    both = f"{scheme} {{ :root {{ {dark} }} }}" if light != dark else ""
+    return f":root {{ {light} }}\n{both}"
 
 
 def _mix(a: str, b: str, share: float) -> str:

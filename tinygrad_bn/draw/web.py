@@ -1,4 +1,4 @@
-"""An SVG whose parts can be addressed, and the page on which they can be clicked.
+"""An SVG whose parts can be addressed, its colors, and the page to click on them.
 
 Every box, arrow and value says what it shows, in attributes:
 
@@ -8,11 +8,12 @@ Every box, arrow and value says what it shows, in attributes:
     value     data-panel, data-box, data-row, data-col
 
 The numbers are indices in ``Drawing.panels``, in its boxes and in its arrows. In tiles,
-``data-tiles`` tells values (0) from gradients (1), and the sums follow the last row. In
-a ledger, row 0 holds the values, then comes a row per group with its ``data-group``,
-then the total. Boxes and arrows also have a ``data-rule``, which says in words what
-they compute. No element has an id, which a second picture on the same page would
-repeat.
+``data-tiles`` distinguishes values (0) from gradients (1), and the sums follow the last
+row. In a ledger, row 0 holds the values, then comes a row per group with its ``data-
+group``, then the total; the routes of ``draw_routes`` have the same numbers. The norms
+of a folded module are column 0, with a row per parameter. Boxes and arrows also have a
+``data-rule``, which says in words what they compute. No element has an id, which a
+second picture on the same page would repeat.
 
 This file comes after ``dot.py`` in the reading order; ``render.py`` is next.
 
@@ -28,7 +29,7 @@ from xml.etree import ElementTree
 
 from .markup import clean
 from .scene import Arrow, Box, Scene, Stream
-from .theme import Theme
+from .theme import Theme, colors_of, stylesheet
 
 _HERE = Path(__file__).parent
 
@@ -61,14 +62,11 @@ def _facts(scene: Scene, found: dict[str, str]) -> dict[str, str]:
     box = scene.boxes[int(found["box"])]
     if "row" not in found:
         return {"rule": _rule_of_box(box)}
+    rows = [chain.row for chain in box.sheet.chains] if box.sheet else []
+    rows = box.ledger.rows if box.ledger else rows
     i = int(found["row"]) - 1
-    if (
-        box.ledger is not None
-        and "tiles" not in found
-        and 0 <= i < len(box.ledger.rows)
-    ):
-        return {"group": box.ledger.rows[i].group}
-    return {}
+    is_route = "tiles" not in found and 0 <= i < len(rows)
+    return {"group": rows[i].group} if is_route else {}
 
 
 def _ends(scene: Scene, arrow: Arrow) -> str:
@@ -92,23 +90,45 @@ def _rule_of_stream(scene: Scene, arrow: Arrow, stream: Stream) -> str:
     return f"gradient {back}" + (f": {words}" if words else "")
 
 
-def page(picture: str, title: str, theme: Theme) -> str:
+def for_both_themes(light: str, dark: str, pair: tuple[Theme, Theme]) -> str:
+    """One SVG from two that differ in colors only, which become CSS variables.
+
+    A color that a theme mixes is named after its two values. So variables of the same
+    name agree between the pictures of a page.
+    """
+    root, other = map(ElementTree.fromstring, (light, dark))
+    colors = colors_of(pair)
+    names = {values: name for name, values in colors.items()}
+    for element, twin in zip(root.iter(), other.iter(), strict=True):
+        for key, value in element.attrib.items():
+            values = value, twin.attrib[key]
+            if value != values[1]:
+                own = "--tg-" + "-".join(values).replace("#", "")
+                name = names.setdefault(values, own)
+                colors[name] = values
+                element.set(key, f"var({name})")
+    style = ElementTree.Element(root.tag.replace("}svg", "}style"))
+    style.text = stylesheet(colors)
+    root.insert(0, style)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def page(picture: str, title: str, pair: tuple[Theme, Theme]) -> str:
     """One HTML file around an SVG, which loads nothing and shows it without scripts.
 
     The policy forbids whatever is not in the file from the start.
     """
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    colors = "".join(
-        f"--{name}: {getattr(theme, name)}; "
-        for name in ("background", "ink", "border", "direct")
-    )
-    style = f":root {{ {colors}}}\n" + (_HERE / "page.css").read_text(encoding="utf-8")
-    policy = (
-        f"default-src 'none'; script-src {_digest(script)}; style-src "
-        f"{_digest(style)}; img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    style = stylesheet(colors_of(pair)) + style
     # The policy forbids style attributes, and the style of the page says the same.
     picture = re.sub(' style="[^"]*"', "", picture, count=1)
+    styles = [style, *re.findall("<style>(.*?)</style>", picture, re.DOTALL)]
+    policy = (
+        f"default-src 'none'; script-src {_digest(script)}; style-src "
+        f"{' '.join(map(_digest, styles))}; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -26,6 +26,7 @@ function centered({ u, c }, b, flow) {
     x.forEach((value, i) => put(`#bias-x${i}`, { cx: position(value) }));
     xHat.forEach((value, i) => put(`#bias-hat${i}`, { cx: position(value) }));
     put("#bias-mean", { transform: `translate(${position(mean)} 0)` });
+    write("#bias-mean text", flow ? "E[x]" : "E[x], gradient cut");
     put("#bias-trail", { x1: position(average(u) + from), x2: position(mean) });
     write("#bias-loss", `loss L = ${plain(loss)}`);
     write("#bias-direct", signed(direct));

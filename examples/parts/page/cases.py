@@ -198,7 +198,7 @@ def elements(case: Case) -> Iterator[str]:
         (4, 4, 204, "b", "leaf"), (220, 4, 124, "u", ""), (4, 82, 280, case.x, ""),
         (4, 148, 104, case.mean, "of-mean"), (146, 148, 84, "x − mean", ""),
         (262, 148, 84, case.var, "of-var"),
-        (92, 214, 192, "x̂ = (x − mean) / √(var + ε)", ""),
+        (72, 214, 232, "x̂ = (x − mean) / √(var + ε)", ""),
         (92, 278, 192, case.loss, ""),
     ):  # fmt: skip
         color = {"leaf": "bias", "of-mean": "mean", "of-var": "var"}.get(class_, "")
@@ -248,9 +248,10 @@ def _backward(case):
 
 
 def _stream(route, points, label=None, class_=""):
-    line = arrow(points, 12, f"stream {route} {class_}")
+    line = arrow(points, 12, f"stream {route} {class_}", data_group=route)
     return line + (pill(ROUTES[route], *label, route) if label else "")
 
 
 def _cut(route, points, at):
-    return arrow(points, 12, f"stream {route} cut") + pill("✕", *at, route)
+    line = arrow(points, 12, f"stream {route} cut", data_group=route)
+    return line + pill("✕", *at, route)

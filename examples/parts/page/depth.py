@@ -47,13 +47,18 @@ FIRST = {"activation": "ReLU", "norm": "batch", "sigma": "√2"}
 LEFT, RIGHT, TOP, BOTTOM, LIMIT, TICK = 52, 358, 34, 266, 16, 8
 
 
-def profile(activation: str, norm: str, sigma: float, seed: int = 0) -> np.ndarray:
-    """The profile, measured for random data and a random cotangent."""
+@cache
+def _drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     x, g = rng.standard_normal((2, BATCH, UNITS))
-    weights = sigma / math.sqrt(UNITS) * rng.standard_normal((DEPTH, UNITS, UNITS))
+    return x, g, rng.standard_normal((DEPTH, UNITS, UNITS))
+
+
+def profile(activation: str, norm: str, sigma: float, seed: int = 0) -> np.ndarray:
+    """The profile, measured for random data and a random cotangent."""
+    x, g, weights = _drawn(seed)
     h = [Tensor(x, requires_grad=True)]
-    for weight in weights:
+    for weight in sigma / math.sqrt(UNITS) * weights:
         branch = ACTIVATIONS[activation](NORMS[norm](h[-1])) @ weight
         h.append(h[-1] + branch if norm == "skip" else branch)
     gradients = tg.grad((h[-1] * g).sum(), h[1:])
@@ -120,7 +125,7 @@ def drawing() -> str:
     for power in range(-LIMIT, LIMIT + 1, TICK):
         y = (TOP + BOTTOM) / 2 - power * (BOTTOM - TOP) / (2 * LIMIT)
         grid.append(line(LEFT, y, RIGHT, y, "axis"))
-        grid.append(words(power_of_ten(power), LEFT - 6, y + 4, "end quiet"))
+        grid.append(words(power_of_ten(power), LEFT - 6, y + 5, "end quiet"))
     for layer in (1, 10, 20, 30):
         x = LEFT + (layer - 1) * (RIGHT - LEFT) / (DEPTH - 1)
         grid.append(words(str(layer), x, BOTTOM + 18, "middle quiet"))
@@ -135,25 +140,25 @@ def drawing() -> str:
         element("clipPath", window, id="depth-window"),
         words("|∂L/∂h|², compared with layer 30", 4, 14, "bold"),
         *grid,
-        words("layer (the data come before 1)", LEFT, BOTTOM + 36, "quiet"),
+        words("layer (the data come before 1)", LEFT, BOTTOM + 37, "quiet"),
         element("g", *curves, id="depth-curves", clip_path="url(#depth-window)"),
         element("g", id="depth-theory", clip_path="url(#depth-window)"),
         *(
             words("", 0, 0, "quiet halo", id=f"depth-scale-{i}")
             for i in range(len(SIGMAS))
         ),
-        _key(LEFT, "this scale", "chosen-sigma"),
-        _key(LEFT + 92, "others", "other"),
-        _key(LEFT + 162, "no norm", "without"),
-        circle(LEFT + 256, BOTTOM + 54, 3.5, "theory"),
-        words("theory", LEFT + 266, BOTTOM + 58),
+        _key(4, "this scale", "chosen-sigma"),
+        _key(112, "others", "other"),
+        _key(194, "no norm", "without"),
+        circle(302, BOTTOM + 57, 3.5, "theory"),
+        words("theory", 312, BOTTOM + 62),
     )
 
 
 def _key(x, text, class_):
-    y = BOTTOM + 54
+    y = BOTTOM + 57
     swatch = line(x, y, x + 18, y, f"curve {class_}")
-    return element("g", swatch, words(text, x + 24, y + 4), id=f"depth-key-{class_}")
+    return element("g", swatch, words(text, x + 24, y + 5), id=f"depth-key-{class_}")
 
 
 def power_of_ten(power: int) -> str:

@@ -40,7 +40,6 @@ function refresh(id) {
   for (const control of section.querySelectorAll("[data-state]")) {
     const value = state[control.dataset.state];
     if (control.type === "checkbox") control.checked = value;
-    else if (control.type === "radio") control.checked = control.value === value;
     else control.value = value;
   }
   show(state);
@@ -164,7 +163,7 @@ function draggable(element, begin) {
 }
 
 async function copy(button) {
-  const code = button.parentElement.querySelector("code");
+  const code = button.parentElement.querySelector("pre code");
   getSelection().selectAllChildren(code);
   try {
     await navigator.clipboard.writeText(code.textContent);
@@ -181,6 +180,15 @@ addEventListener("DOMContentLoaded", () => {
   for (const button of document.querySelectorAll(".copy")) {
     button.addEventListener("click", () => copy(button));
   }
+  // The bar marks the chapter that crosses a line in the upper part of the window.
+  const passing = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const link = $(`nav a[href="#${target.id}"]`);
+      if (isIntersecting) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }, { rootMargin: "-30% 0px -70% 0px" });
+  document.querySelectorAll(".chapter").forEach((e) => passing.observe(e));
   // A figure that is too wide for the screen scrolls, by keyboard too.
   const scrolling = new ResizeObserver((entries) => {
     for (const { target } of entries) {

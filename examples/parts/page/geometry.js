@@ -124,7 +124,7 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
       element.classList.toggle("later", shown[name] < 0.15);
       if (shown[name] < 0.15) continue;
       const place = freePlace(onScreen(anchors[name]), element, taken, crossed);
-      put(`#geometry-label-${name}`, { x: place.x, y: place.y + 12 });
+      put(`#geometry-label-${name}`, { x: place.x, y: place.y + 14 });
       taken.push(place);
     }
   }
@@ -135,7 +135,7 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
 
   // Of the places around a point: one that is free, near, and not on an arrow.
   function freePlace([x, y], element, taken, crossed) {
-    const [w, h] = [element.getComputedTextLength() + 4, 16];
+    const [w, h] = [element.getComputedTextLength() + 4, 18];
     let best = null;
     for (let distance = 16; distance < 140; distance += 10) {
       for (let k = 0; k < 16; k += 1) {

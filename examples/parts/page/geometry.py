@@ -8,7 +8,7 @@ import math
 from parts.page.svg import WIDTH, circle, element, figure, line, words
 
 # Where the plane is in the figure, and the view from the side above it.
-HEIGHT, SCALE, CENTER, SIDE_SCALE, SIDE = 430, 30, (184, 268), 22, (16, 48)
+HEIGHT, SCALE, CENTER, SIDE_SCALE, SIDE = 420, 30, (184, 259), 22, (16, 44)
 # x - E[x] and g - mean(g) in the plane, and the mean of g. x can become twice as long.
 X, GRADIENT, MEAN = (2.36, -0.86), (-0.65, 2.05), 0.8
 LONGEST = {"x": 3 * math.sqrt(3), "g": 2.3}  # the first is a sigma of 3
@@ -31,7 +31,7 @@ def numbers() -> dict:
     """Where the arrows start, and how the figure is scaled."""
     return {
         "x": X, "g": GRADIENT, "mean": MEAN, "scale": SCALE, "center": CENTER,
-        "sideScale": SIDE_SCALE, "side": SIDE, "width": WIDTH, "top": 98,
+        "sideScale": SIDE_SCALE, "side": SIDE, "width": WIDTH, "top": 90,
         "bottom": HEIGHT, "longest": LONGEST,
     }  # fmt: skip
 
@@ -45,12 +45,12 @@ def drawing() -> str:
     x, y = CENTER
     radius = round(SCALE * math.sqrt(3), 1)
     fixed = [
-        words("From the side", 176, 16, "bold"),
-        *_key(35, "g", "ink"),
-        *_key(53, "along (1, 1, 1): removed", "mean"),
-        *_key(71, "g − mean(g), in the plane", "direct"),
-        words("From above", 4, 114, "bold"),
-        words("means removed", 4, 130, "quiet"),
+        words("From the side", 120, 18, "bold"),
+        *_key(38, "g", "ink"),
+        *_key(57, "along (1, 1, 1): removed", "mean"),
+        *_key(76, "g − mean(g), in the plane", "direct"),
+        words("From above", 4, 106, "bold"),
+        words("means removed", 4, 124, "quiet"),
         words("circle: all x̂", 4, HEIGHT - 8, "quiet"),
         words("limit: σ = 3", WIDTH - 4, HEIGHT - 8, "end quiet"),
     ]
@@ -60,9 +60,9 @@ def drawing() -> str:
     return figure(
         "geometry",
         HEIGHT,
-        line(4, SIDE[1], 160, SIDE[1], "axis"),
+        line(4, SIDE[1], 104, SIDE[1], "axis"),
         *(_arrow(f"side-{name}", name) for name in ("ones", "plane", "g")),
-        line(0, 94, WIDTH, 94, "axis"),
+        line(0, 87, WIDTH, 87, "axis"),
         circle(x, y, round(SCALE * LONGEST["x"], 1), "limit"),
         circle(x, y, radius, "orbit"),
         line(x, y, x, y, "ray", id="geometry-ray"),
@@ -76,8 +76,8 @@ def drawing() -> str:
 
 
 def _key(y, text, class_):
-    yield line(176, y - 4, 194, y - 4, f"swatch {class_}")
-    yield words(text, 202, y)
+    yield line(120, y - 5, 138, y - 5, f"swatch {class_}")
+    yield words(text, 146, y)
 
 
 def _arrow(name, class_):

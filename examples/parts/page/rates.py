@@ -71,14 +71,14 @@ def drawing() -> str:
     rates, scales = values("lr"), values("weights")
     bottom = TOP + HIGH * len(scales)
     content = [
-        words("Test accuracy in %.", 4, 14, "bold"),
-        words("Left half:", 150, 14), words("without", 214, 14, "bold mean"),
-        words("right:", 276, 14), words("with", 316, 14, "bold direct"),
+        words("Test accuracy in %:", 4, 14, "bold"),
+        words("without", 170, 14, "bold mean"), words("|", 240, 14, "bold"),
+        words("with", 254, 14, "bold direct"),
         words("initial weights, as a multiple of He’s", 4, 32, "quiet"),
         words("learning rate", LEFT, bottom + 34, "quiet"),
     ]  # fmt: skip
     for i, scale in enumerate(reversed(scales)):
-        middle = TOP + HIGH * i + HIGH / 2 + 4
+        middle = TOP + HIGH * i + HIGH / 2 + 5
         content.append(words(f"{scale:g}", LEFT - 6, middle, "end quiet"))
     for j, rate in enumerate(rates):
         middle = LEFT + WIDE * j + WIDE / 2
@@ -105,7 +105,7 @@ def _cell(rate, scale, x, y):
             )
         )  # fmt: skip
         text = f"{100 * accuracy:.0f}"
-        parts.append(words(text, x + (k + 0.5) * half, y + HIGH / 2 + 4, "middle"))
+        parts.append(words(text, x + (k + 0.5) * half, y + HIGH / 2 + 5, "middle"))
         spoken += f", {side} batch norm {percent(accuracy)}"
     inside = {"x": x + 1, "y": y + 1, "width": WIDE - 2, "height": HIGH - 2}
     frame = element("rect", class_="frame", **inside)
@@ -122,14 +122,14 @@ def _panel_top() -> int:
 def _panel():
     top, steps = _panel_top(), max(measured()["steps"]) + 1
     bottom = top + PANEL_HEIGHT
-    yield words("training loss", 4, top - 10, "quiet")
-    for side, x, class_ in (("with", 98, "direct"), ("without", 164, "mean")):
-        yield line(x, top - 14, x + 18, top - 14, f"curve {side}-norm")
+    yield words("loss", 4, top - 10, "quiet")
+    for side, x, class_ in (("with", 54, "direct"), ("without", 126, "mean")):
+        yield line(x, top - 15, x + 18, top - 15, f"curve {side}-norm")
         yield words(side, x + 24, top - 10, class_, id=f"rates-key-{side}")
     for value in range(LARGEST + 1):
         y = bottom - PANEL_HEIGHT * value / LARGEST
         yield line(PANEL_LEFT, y, PANEL_RIGHT, y, "axis")
-        yield words(str(value), PANEL_LEFT - 6, y + 4, "end quiet")
+        yield words(str(value), PANEL_LEFT - 6, y + 5, "end quiet")
     yield words("step 1", PANEL_LEFT, bottom + 18, "quiet")
     yield words(f"step {steps}", PANEL_RIGHT, bottom + 18, "end quiet")
     wide, high = PANEL_RIGHT - PANEL_LEFT, PANEL_HEIGHT + 8

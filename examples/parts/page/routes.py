@@ -109,53 +109,50 @@ def parts() -> dict[str, object]:
 
 
 def drawing() -> str:
-    return figure("routes", 430, *_forward(), *_backward(), *_boxes(), role="group")
+    return figure("routes", 468, *_forward(), *_backward(), *_boxes(), role="group")
 
 
 def _boxes():
-    yield _box("b", 4, 4, 156, 30, "b", [], "leaf", *_bias())
-    yield _box("u", 168, 4, 196, 30, "u", [(None, bias.U, 0)], "data")
+    b_rows = [("value", [bias.B], 0), ("∂L/∂b", [G.total], LAST, "total")]
+    yield _box("b", 4, 4, 156, "b", b_rows, "leaf")
+    yield _box("u", 168, 4, 196, "u", [("", bias.U, 0)], "data")
     # Two rows, not their sum: neither of them sums to 0.
     x_rows = [
         ("value", G.x, 1),
         ("directly", G.x_direct, 6, "direct"),
         ("through E[x]", G.x_through, 8, "mean"),
     ]
-    yield _box("x", 12, 96, 304, 72, "x = u + b", x_rows)
+    yield _box("x", 4, 118, 344, "x = u + b", x_rows)
     mean_rows = [("value", [G.mean], 2), ("∂L/∂E[x]", [G.d_mean], 7)]
-    yield _box("mean", 4, 208, 128, 56, "E[x] = mean(x)", mean_rows, "of-mean")
+    yield _box("mean", 4, 236, 144, "E[x] = mean(x)", mean_rows, "of-mean")
     hat_rows = [("value", G.x_hat, 3), ("∂L/∂x̂", G.d_x_hat, 5)]
-    yield _box("hat", 56, 304, 260, 56, "x̂ = x − E[x]", hat_rows)
-    yield _box("loss", 104, 398, 160, 30, "L = Σ c·x̂", [(None, [G.loss], 4)], "data")
+    yield _box("hat", 56, 336, 292, "x̂ = x − E[x]", hat_rows)
+    yield _box("loss", 104, 434, 160, "L = Σ c·x̂", [(None, [G.loss], 4)], "data")
 
 
-def _bias():
-    yield words(plain(bias.B), 62, 23, "end")
-    text = f"∂L/∂b = {signed(G.total)}"
-    yield words(text, 152, 23, "end bold", data_since=LAST)
+def _box(key, x, y, width, title, rows, class_=""):
+    """A box with a title and rows of values, aligned at the right.
 
-
-def _box(key, x, y, width, height, title, rows, class_="", *more):
-    """A box with a title and rows of values, aligned at the right."""
+    A row without a label stands beside the title.
+    """
     color = {"leaf": "bias", "of-mean": "mean"}.get(class_, "")
-    content = [
-        box(x, y, width, height, class_),
-        words(title, x + 8, y + (19 if height < 40 else 16), f"bold {color}"),
-    ]
+    below = y + (20 if rows[0][0] is None else 18)
+    content = [words(title, x + 8, below, f"bold {color}")]
     for i, (label, values, since, *route) in enumerate(rows):
-        below = y + (19 if label is None else 33 + 16 * i)
-        decimals = 2 if label in (None, "value") else 3
         shown = route[0] if route else ""
         if label is not None:
+            below += 18
             color = shown or "quiet"
             content.append(words(label, x + 8, below, color, data_since=since))
+        decimals = 3 if label and label != "value" else 2
         for j, v in enumerate(reversed(values)):
-            at = x + width - 8 - (44 if label is None else 52) * j
-            text = plain(v, decimals)
-            content.append(
-                words(text, at, below, f"end {shown}".strip(), data_since=since)
-            )
-    return _part(key, *content, *more)
+            at = x + width - 8 - (56 if label else 48) * j
+            text = signed(v) if shown == "total" else plain(v, decimals)
+            place = f"end {shown}".strip()
+            column = len(values) - 1 - j
+            address = {"data_box": key, "data_row": i, "data_col": column}
+            content.append(words(text, at, below, place, data_since=since, **address))
+    return _part(key, box(x, y, width, below + 8 - y, class_), *content)
 
 
 def _part(key, *content):
@@ -166,32 +163,36 @@ def _part(key, *content):
 
 
 def _forward():
-    for points in (
-        [(150, 34), (150, 96)], [(270, 34), (270, 96)], [(50, 168), (32, 208)],
-        [(284, 168), (284, 304)], [(32, 264), (70, 304)], [(216, 360), (216, 398)],
+    for tail, head, *points in (
+        ("b", "x", (152, 66), (152, 118)), ("u", "x", (266, 48), (266, 118)),
+        ("x", "mean", (50, 198), (32, 236)), ("x", "hat", (304, 198), (304, 336)),
+        ("mean", "hat", (32, 298), (70, 336)), ("hat", "loss", (216, 398), (216, 434)),
     ):  # fmt: skip
-        yield arrow(points, 8, "forward")
+        yield arrow(points, 8, "forward", data_tail=tail, data_head=head)
 
 
 def _backward():
-    yield _stream("loss-hat", [(168, 398), (168, 360)], "all", "c", 168, 380)
-    yield _stream("hat-x", [(232, 304), (232, 168)], "direct", "c", 232, 238)
+    yield _stream("loss-hat", [(168, 434), (168, 398)], "all", "c", 168, 417)
+    yield _stream("hat-x", [(256, 336), (256, 198)], "direct", "c", 256, 268)
     yield _stream(
-        "hat-mean", [(116, 304), (96, 264)], "mean", signed(G.d_mean, 3), 140, 285
+        "hat-mean", [(116, 336), (96, 298)], "mean", signed(G.d_mean, 3), 148, 317
     )
     each = f"{signed(G.x_through[0], 3)} each"
-    yield _stream("mean-x", [(96, 208), (116, 168)], "mean", each, 152, 189)
+    yield _stream("mean-x", [(96, 236), (116, 198)], "mean", each, 172, 217)
     through, direct = signed(G.through, 3), signed(G.direct, 3)
-    yield _stream("x-b-through", [(60, 96), (60, 34)], "mean", through, 46, 66)
-    yield _stream("x-b-direct", [(108, 96), (108, 34)], "direct", direct, 108, 66)
+    yield _stream("x-b-through", [(40, 118), (40, 66)], "mean", through, 40, 93)
+    yield _stream("x-b-direct", [(112, 118), (112, 66)], "direct", direct, 112, 93)
 
 
 def _stream(key, points, route, text, x, y):
     """A gradient on its way: faint until its step, then with what it carries."""
     (x0, y0), (x1, y1) = points
+    # As in the drawings of the engine, a gradient has the ends of its data.
+    head, tail, *_ = key.split("-")
+    ends = {"data_tail": tail, "data_head": head, "data_group": route}
     target = element("line", x1=x0, y1=y0, x2=x1, y2=y1, class_="target")
     label = pill(text, x, y, route, data_since=PARTS[key].since)
-    return _part(key, target, arrow(points, 14, f"stream {route}"), label)
+    return _part(key, target, arrow(points, 14, f"stream {route}", **ends), label)
 
 
 def ledger() -> str:

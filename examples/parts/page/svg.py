@@ -1,7 +1,7 @@
 """The few SVG elements that the figures of the page are made of, with text escaped.
 
-Colors and sizes are in ``page.css``: an element has a class, never a style, so that one
-figure serves both themes.
+Colors and sizes are in ``figures.css``: an element has a class, never a style, so that
+one figure serves both themes.
 """
 
 import html
@@ -26,6 +26,14 @@ def figure(name: str, height: float, *content: str, role: str = "img") -> str:
     return element(
         "svg", *content, id=f"{name}-figure", viewBox=box, role=role, aria_label=name
     )
+
+
+def standalone(figure: str, style: str, height: float) -> str:
+    """A figure as the text of an SVG file, a half larger than in its own units."""
+    names = f'xmlns="http://www.w3.org/2000/svg" width="{1.5 * WIDTH:g}"'
+    style = f"<style>\n{style}:root {{ background: var(--ground); }}\n</style>"
+    start, _, content = figure.partition(">")
+    return f'{start} {names} height="{1.5 * height:g}">\n{style}\n{content}\n'
 
 
 def words(text: str, x: float, y: float, class_: str | None = None, **rest) -> str:
@@ -69,12 +77,12 @@ def box(
 
 def pill(text: str, x: float, y: float, class_: str, **rest) -> str:
     """A short label with a border, centered at a point."""
-    width = 14 + 7.2 * len(text)
+    width = 13 + 8.8 * len(text)
     ground = element(
-        "rect", x=round(x - width / 2, 1), y=y - 10, width=round(width, 1), height=20,
-        rx=10, class_="pill",
+        "rect", x=round(x - width / 2, 1), y=y - 11, width=round(width, 1), height=22,
+        rx=11, class_="pill",
     )  # fmt: skip
-    label = words(text, x, y + 4, f"middle bold {class_}")
+    label = words(text, x, y + 5, f"middle bold {class_}")
     return element("g", ground, label, class_=class_, **rest)
 
 
