@@ -14,11 +14,6 @@ pytestmark = pytest.mark.slow  # importing PyTorch and JAX takes seconds
 
 
 @pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module")
 def jax():
     jax = pytest.importorskip("jax")
     jax.config.update("jax_enable_x64", True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import draw, leaf
+from conftest import leaf, nodes_behind, randn
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, ops
@@ -18,26 +18,26 @@ def with_constant_channel(x):
 
 # x, axes, gamma
 CASES = {
-    "N, C": (draw(16, 3), (0,), draw(3, seed=1)),
-    "N, C, H, W": (draw(4, 3, 5, 2), (0, 2, 3), draw(3, seed=1)),
-    "channels last": (draw(4, 5, 3), (0, 1), draw(3, seed=1)),
-    "two axes of channels": (draw(8, 2, 3), (0,), draw(2, 3, seed=1)),
-    "axes from the end": (draw(4, 3, 6), (-1, 0), draw(3, seed=1)),
-    "gamma with zeros": (draw(16, 3), (0,), np.array([0.0, 1.5, 0.0])),
-    "gamma all zero": (draw(16, 3), (0,), np.zeros(3)),
-    "m = 2": (draw(2, 3), (0,), draw(3, seed=1)),
+    "N, C": (randn(16, 3), (0,), randn(3, seed=1)),
+    "N, C, H, W": (randn(4, 3, 5, 2), (0, 2, 3), randn(3, seed=1)),
+    "channels last": (randn(4, 5, 3), (0, 1), randn(3, seed=1)),
+    "two axes of channels": (randn(8, 2, 3), (0,), randn(2, 3, seed=1)),
+    "axes from the end": (randn(4, 3, 6), (-1, 0), randn(3, seed=1)),
+    "gamma with zeros": (randn(16, 3), (0,), np.array([0.0, 1.5, 0.0])),
+    "gamma all zero": (randn(16, 3), (0,), np.zeros(3)),
+    "m = 2": (randn(2, 3), (0,), randn(3, seed=1)),
     "a constant channel": (
-        with_constant_channel(draw(16, 3)),
+        with_constant_channel(randn(16, 3)),
         (0,),
-        draw(3, seed=1),
+        randn(3, seed=1),
     ),
 }
 
 
 def to_second_order(bn, x, axes, gamma):
     """The values, the gradients, and the gradients of a random sum of those."""
-    leaves = [leaf(x), leaf(gamma), leaf(draw(*gamma.shape, seed=2))]
-    g, weights = draw(*x.shape, seed=3), [draw(*t.shape, seed=4) for t in leaves]
+    leaves = [leaf(x), leaf(gamma), leaf(randn(*gamma.shape, seed=2))]
+    g, weights = randn(*x.shape, seed=3), [randn(*t.shape, seed=4) for t in leaves]
     y = bn(*leaves, axes=axes)
     first = tg.grad(y, leaves, gradient=g)
     recorded = tg.grad(y, leaves, gradient=g, create_graph=True)
@@ -55,9 +55,35 @@ def test_graph_and_fused_agree_in_value_and_in_first_and_second_order(case):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
-def test_graph_and_fused_agree_in_float64_as_far_as_a_mean_of_10_000_lets_them():
-    """The mean is rounded to 2e-12 there, which only the fused one takes out again."""
-    case = 1e4 + draw(256, 3), (0,), draw(3, seed=1)
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((5,), (0,)),
+        ((4, 3), (0,)),
+        ((4, 3), (1,)),
+        ((4, 3), (0, 1)),
+        ((3, 4, 2), (0, 2)),
+    ],
+)
+def test_the_fused_operation_agrees_with_its_definition_for_any_axes(shape, axes):
+    rng = np.random.default_rng(0)
+    channels = tuple(n for i, n in enumerate(shape) if i not in axes)
+    values = rng.standard_normal(shape), rng.standard_normal((2, *channels))
+    g = rng.standard_normal(shape)
+    found = []
+    for function in tg.batch_norm, tg.fused_batch_norm:
+        x, gamma, beta = leaf(values[0]), leaf(values[1][0]), leaf(values[1][1])
+        y = function(x, gamma, beta, axes=axes)
+        y.backward(g)
+        assert y.shape == shape
+        found.append([y.data, x.grad, gamma.grad, beta.grad])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_graph_and_fused_agree_in_float64_within_the_rounding_of_a_mean_of_10_000():
+    """There the mean is rounded to 2e-12, which only the fused operation corrects."""
+    case = 1e4 + randn(256, 3), (0,), randn(3, seed=1)
     graph, fused = (to_second_order(bn, *case) for bn in BOTH)
     for a, b in zip(graph, fused):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-10)
@@ -69,23 +95,23 @@ def test_gradients_are_right_to_second_order(bn, case):
     x, axes, gamma = CASES[case]
     tg.check_gradients(
         lambda x, gamma, beta: bn(x, gamma, beta, axes=axes, eps=0.1),
-        *(x, gamma, draw(*gamma.shape, seed=2)),
+        *(x, gamma, randn(*gamma.shape, seed=2)),
     )
 
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_gradients_are_right_to_third_order(bn):
-    tg.check_gradients(bn, draw(8, 2), draw(2, seed=1), draw(2, seed=2), order=3)
+    tg.check_gradients(bn, randn(8, 2), randn(2, seed=1), randn(2, seed=2), order=3)
 
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_the_value_is_the_textbook_formula(bn):
-    x, gamma, beta = draw(16, 3), draw(3, seed=1), draw(3, seed=2)
+    x, gamma, beta = randn(16, 3), randn(3, seed=1), randn(3, seed=2)
     expected = gamma * (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) + beta
     y = bn(x, gamma, beta)
     assert isinstance(y, Tensor)
     np.testing.assert_allclose(y.data, expected, rtol=0, atol=1e-14)
-    images = draw(4, 3, 5, 2)
+    images = randn(4, 3, 5, 2)
     means = images.mean((0, 2, 3), keepdims=True)
     expected = (images - means) / np.sqrt(images.var((0, 2, 3), keepdims=True) + 0.5)
     y = bn(images, axes=(0, 2, 3), eps=0.5)
@@ -95,10 +121,10 @@ def test_the_value_is_the_textbook_formula(bn):
 @pytest.mark.parametrize("bn", BOTH)
 def test_the_gradients_are_those_derived_by_hand(bn):
     x, gamma, beta, g = (
-        leaf(draw(16, 3)),
-        leaf(draw(3, seed=1)),
-        leaf(draw(3, seed=2)),
-        draw(16, 3, seed=3),
+        leaf(randn(16, 3)),
+        leaf(randn(3, seed=1)),
+        leaf(randn(3, seed=2)),
+        randn(16, 3, seed=3),
     )
     d_x, d_gamma, d_beta = tg.grad(bn(x, gamma, beta), [x, gamma, beta], gradient=g)
     inv_std = 1 / np.sqrt(x.data.var(0) + 1e-5)
@@ -112,8 +138,8 @@ def test_the_gradients_are_those_derived_by_hand(bn):
 @pytest.mark.parametrize("bn", BOTH)
 @pytest.mark.parametrize("given", [(), ("gamma",), ("beta",)])
 def test_gamma_and_beta_may_be_left_out(bn, given):
-    values = {name: draw(3, seed=1) for name in given}
-    x = leaf(draw(16, 3))
+    values = {name: randn(3, seed=1) for name in given}
+    x = leaf(randn(16, 3))
     y = bn(x, **{name: leaf(v) for name, v in values.items()})
     x_hat = bn(x.data).data
     expected = x_hat * values.get("gamma", 1) + values.get("beta", 0)
@@ -126,8 +152,8 @@ def test_gamma_and_beta_may_be_left_out(bn, given):
 @pytest.mark.parametrize(
     "bn, tolerance", [(tg.batch_norm, 8e-3), (tg.fused_batch_norm, 1e-5)]
 )
-def test_float32_data_with_a_large_mean_are_normalized_well(bn, tolerance):
-    x = (1e4 + draw(256, 64)).astype(np.float32)
+def test_float32_data_with_a_large_mean_are_normalized_accurately(bn, tolerance):
+    x = (1e4 + randn(256, 64)).astype(np.float32)
     exact = tg.batch_norm(x.astype(np.float64)).data
     x_hat = bn(Tensor(x)).data
     assert x_hat.dtype == np.float32
@@ -137,7 +163,7 @@ def test_float32_data_with_a_large_mean_are_normalized_well(bn, tolerance):
 @pytest.mark.parametrize("bn", BOTH)
 def test_float32_stays_float32_to_second_order(bn):
     x, gamma, beta = (
-        leaf(v.astype(np.float32)) for v in (draw(8, 3), draw(3), draw(3))
+        leaf(v.astype(np.float32)) for v in (randn(8, 3), randn(3), randn(3))
     )
     y = bn(x, gamma, beta)
     d_x = tg.grad((y * y).sum(), x, create_graph=True)
@@ -146,7 +172,7 @@ def test_float32_stays_float32_to_second_order(bn):
 
 
 def test_the_statistics_are_named_tensors_on_the_tape_of_the_definition():
-    x = leaf(draw(4, 3, 2), name="x")
+    x = leaf(randn(4, 3, 2), name="x")
     named = {t.name: t for t in tg.tape(tg.batch_norm(x, axes=(0, 2))) if t.name}
     assert {"E[x]", "Var[x]"} <= named.keys()
     mean, var = x.data.mean((0, 2), keepdims=True), x.data.var((0, 2), keepdims=True)
@@ -154,8 +180,8 @@ def test_the_statistics_are_named_tensors_on_the_tape_of_the_definition():
     np.testing.assert_allclose(named["Var[x]"].data, var, rtol=1e-14)
 
 
-def test_the_fused_operation_is_one_operation_with_the_definition_as_its_definition():
-    x = leaf(draw(4, 3))
+def test_fused_batch_norm_is_one_operation_that_refers_to_its_definition():
+    x = leaf(randn(4, 3))
     y = tg.fused_batch_norm(x)
     assert isinstance(y.op, tg.Fused) and tg.tape(y) == [y]
     assert y.op.definition is tg.batch_norm
@@ -164,13 +190,13 @@ def test_the_fused_operation_is_one_operation_with_the_definition_as_its_definit
     assert "E[x]" in {t.name for t in tg.tape(again)}
 
 
-def test_only_needed_gradients_are_computed_by_the_fused_operation():
-    x, gamma = draw(8, 3), leaf(draw(3))
-    y = tg.fused_batch_norm(x, gamma, draw(3))
+def test_the_fused_operation_computes_only_the_gradients_that_are_needed():
+    x, gamma = randn(8, 3), leaf(randn(3))
+    y = tg.fused_batch_norm(x, gamma, randn(3))
     assert y.requires_grad
     needs = [False, True, False]
     arrays = [t.data for t in y.inputs]
-    g = draw(8, 3, seed=1)
+    g = randn(8, 3, seed=1)
     d_x, d_gamma, d_beta = y.op.backward(g, y.saved, needs, *arrays, **y.params)
     assert d_x is None and d_beta is None and d_gamma.shape == (3,)
 
@@ -179,25 +205,18 @@ def test_only_needed_gradients_are_computed_by_the_fused_operation():
 
 
 def operations_behind(*tensors):
-    found, seen, waiting = set(), set(), list(tensors)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Tensor) and node.op is not None and node not in seen:
-            seen.add(node)
-            found.add(node.op)
-            waiting.extend(node.inputs)
-    return found
+    return {node.op for node in nodes_behind(*tensors)}
 
 
-def test_the_derivatives_of_every_order_use_the_primitives_of_batch_norm_only():
-    leaves = [leaf(draw(8, 3)), leaf(draw(3, seed=1)), leaf(draw(3, seed=2))]
+def test_derivatives_of_every_order_use_only_the_primitives_of_batch_norm():
+    leaves = [leaf(randn(8, 3)), leaf(randn(3, seed=1)), leaf(randn(3, seed=2))]
     outputs = [tg.batch_norm(*leaves)]
     of_batch_norm = operations_behind(*outputs)
     assert of_batch_norm == {
         *(ops.add, ops.sub, ops.mul, ops.power, ops.sum_to, ops.broadcast_to)
     }
     for order in (1, 2, 3):
-        cotangents = [draw(*y.shape, seed=order) for y in outputs]
+        cotangents = [randn(*y.shape, seed=order) for y in outputs]
         gradients = [
             tg.grad(y, leaves, gradient=g, create_graph=True)
             for y, g in zip(outputs, cotangents)
@@ -215,7 +234,7 @@ def test_the_gradient_of_x_is_not_zero_but_sums_to_zero_over_the_batch(bn, case)
     x, axes, gamma = CASES[case]
     gamma = np.where(gamma == 0, 1.0, gamma)
     x = leaf(x)
-    d_x = tg.grad(bn(x, gamma, axes=axes), x, gradient=draw(*x.shape, seed=1)).data
+    d_x = tg.grad(bn(x, gamma, axes=axes), x, gradient=randn(*x.shape, seed=1)).data
     sizes = np.abs(d_x).sum(tuple(axes))
     if case != "m = 2":
         assert (sizes > 0.1).all()
@@ -224,8 +243,8 @@ def test_the_gradient_of_x_is_not_zero_but_sums_to_zero_over_the_batch(bn, case)
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_the_gradient_of_x_is_orthogonal_to_x_hat_as_eps_goes_to_zero(bn):
-    """What is left along x_hat is the share eps / (var + eps) of what came."""
-    x, gamma, g = leaf(draw(16, 3)), draw(3, seed=1), draw(16, 3, seed=2)
+    """Of the component along x_hat, the share eps / (var + eps) remains."""
+    x, gamma, g = leaf(randn(16, 3)), randn(3, seed=1), randn(16, 3, seed=2)
     var = x.data.var(0)
     for eps in (0.0, 1e-5, 0.1, 10.0):
         d_x = tg.grad(bn(x, gamma, eps=eps), x, gradient=g).data
@@ -237,7 +256,7 @@ def test_the_gradient_of_x_is_orthogonal_to_x_hat_as_eps_goes_to_zero(bn):
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_without_eps_the_backward_pass_is_a_projection_and_a_scale(bn):
-    x, g = leaf(draw(16, 1)), draw(16, 1, seed=2)
+    x, g = leaf(randn(16, 1)), randn(16, 1, seed=2)
     d_x = tg.grad(bn(x, eps=0.0), x, gradient=g).data
     removed, _ = np.linalg.qr(np.hstack([np.ones((16, 1)), x.data]))
     expected = (g - removed @ (removed.T @ g)) / x.data.std()
@@ -246,7 +265,7 @@ def test_without_eps_the_backward_pass_is_a_projection_and_a_scale(bn):
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_neither_shifting_nor_stretching_x_changes_the_output(bn):
-    x = draw(16, 3)
+    x = randn(16, 3)
     y = bn(x, eps=0.0).data
     np.testing.assert_allclose(bn(x + [1.0, -2.0, 3.0], eps=0.0).data, y, atol=1e-13)
     np.testing.assert_allclose(bn(x * [2.0, 0.5, 9.0], eps=0.0).data, y, atol=1e-13)
@@ -254,15 +273,15 @@ def test_neither_shifting_nor_stretching_x_changes_the_output(bn):
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_a_batch_of_two_becomes_its_signs_as_eps_goes_to_zero(bn):
-    x = draw(2, 5)
+    x = randn(2, 5)
     y = bn(x, eps=1e-14).data
     np.testing.assert_allclose(y, np.sign(x - x.mean(0)), rtol=0, atol=1e-10)
 
 
 # --- A bias in front of batch norm ----------------------------------------------------
 
-U, GAMMA, G = draw(32, 3), draw(3, seed=1), draw(32, 3, seed=2)
-B = 0.3 * draw(3, seed=3)
+U, GAMMA, G = randn(32, 3), randn(3, seed=1), randn(32, 3, seed=2)
+B = 0.3 * randn(3, seed=3)
 INV_STD = 1 / np.sqrt((U + B).var(0) + 1e-5)
 DIRECT = np.abs(GAMMA * INV_STD * G).sum(0)
 
@@ -288,7 +307,7 @@ def test_a_bias_gets_no_gradient_of_second_order_either(bn):
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_a_bias_in_evaluation_mode_gets_its_direct_gradient(bn):
-    mean, var = draw(3, seed=4), np.array([0.5, 1.0, 2.0])
+    mean, var = randn(3, seed=4), np.array([0.5, 1.0, 2.0])
     d_b = bias_gradient(bn, mean=mean, var=var)
     expected = (GAMMA / np.sqrt(var + 1e-5) * G).sum(0)
     np.testing.assert_allclose(d_b, expected, rtol=1e-13)
@@ -296,7 +315,9 @@ def test_a_bias_in_evaluation_mode_gets_its_direct_gradient(bn):
 
 
 @pytest.mark.parametrize("bn", BOTH)
-def test_a_bias_with_relu_between_gets_the_gradient_of_the_active_rows(bn):
+def test_a_bias_separated_from_batch_norm_by_relu_gets_the_gradient_of_the_active_rows(
+    bn,
+):
     b, x = leaf(B), leaf(np.maximum(U + B, 0))
     d_b = tg.grad(bn(tg.relu(U + b), GAMMA), b, gradient=G).data
     d_x = tg.grad(bn(x, GAMMA), x, gradient=G).data
@@ -304,7 +325,7 @@ def test_a_bias_with_relu_between_gets_the_gradient_of_the_active_rows(bn):
     assert (np.abs(d_b) > 1e-3 * DIRECT).all()
 
 
-def test_a_bias_gets_its_direct_gradient_if_the_mean_is_taken_for_a_constant():
+def test_a_bias_gets_its_direct_gradient_if_the_mean_is_treated_as_a_constant():
     expected = (GAMMA * INV_STD * G).sum(0)
     for constants in (("mean",), ("mean", "var")):
         d_b = bias_gradient(tg.batch_norm, constants=constants)
@@ -312,20 +333,20 @@ def test_a_bias_gets_its_direct_gradient_if_the_mean_is_taken_for_a_constant():
     assert (np.abs(expected) > 0.01 * DIRECT).all()
 
 
-def test_a_bias_gets_no_gradient_if_only_the_variance_is_taken_for_a_constant():
+def test_a_bias_gets_no_gradient_if_only_the_variance_is_treated_as_a_constant():
     d_b = bias_gradient(tg.batch_norm, constants=("var",))
     assert (np.abs(d_b) < 1e-15 * DIRECT).all()
 
 
-# --- Statistics taken for constants: the mistake on purpose ---------------------------
+# --- Statistics treated as constants: the mistake on purpose --------------------------
 
 
 @pytest.mark.parametrize("constants", [("mean",), ("var",), ("mean", "var"), ()])
-def test_constants_change_gradients_and_not_values(constants):
-    x = leaf(draw(16, 3))
+def test_constants_change_gradients_but_not_values(constants):
+    x = leaf(randn(16, 3))
     y = tg.batch_norm(x, constants=constants)
     np.testing.assert_array_equal(y.data, tg.batch_norm(x).data)
-    g = draw(16, 3, seed=1)
+    g = randn(16, 3, seed=1)
     inv_std = 1 / np.sqrt(x.data.var(0) + 1e-5)
     expected = g * inv_std
     if "mean" not in constants:
@@ -338,19 +359,19 @@ def test_constants_change_gradients_and_not_values(constants):
 
 
 @pytest.mark.parametrize("constants", [("mean",), ("var",), ("mean", "var")])
-def test_gradients_that_take_statistics_for_constants_are_wrong(constants):
+def test_treating_statistics_as_constants_gives_wrong_gradients(constants):
     with pytest.raises(AssertionError, match="order 1, input 0 'x'"):
-        tg.check_gradients(lambda x: tg.batch_norm(x, constants=constants), draw(8, 3))
+        tg.check_gradients(lambda x: tg.batch_norm(x, constants=constants), randn(8, 3))
 
 
 def test_a_constant_statistic_is_a_visible_cut():
-    x = leaf(draw(8, 3))
+    x = leaf(randn(8, 3))
     assert tg.stop_gradient in operations_behind(tg.batch_norm(x, constants=("mean",)))
 
 
 def test_a_module_with_constants_runs_the_definition():
     module = nn.BatchNorm(3, constants=("mean",), dtype=np.float64)
-    x = leaf(draw(8, 3))
+    x = leaf(randn(8, 3))
     y = module(x)
     assert tg.stop_gradient in operations_behind(y)
     expected = tg.batch_norm(x, constants=("mean",))
@@ -362,11 +383,11 @@ def test_a_module_with_constants_runs_the_definition():
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_given_statistics_replace_those_of_the_batch(bn):
-    x, mean, var = draw(16, 3), draw(3, seed=1), np.array([0.5, 1.0, 2.0])
+    x, mean, var = randn(16, 3), randn(3, seed=1), np.array([0.5, 1.0, 2.0])
     y = bn(x, GAMMA, B, mean=mean, var=var, eps=0.1).data
     expected = GAMMA * (x - mean) / np.sqrt(var + 0.1) + B
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
-    images = draw(2, 3, 4, 5)
+    images = randn(2, 3, 4, 5)
     y = bn(images, mean=mean, var=var, axes=(0, 2, 3)).data
     mean, var = mean[:, None, None], var[:, None, None]
     np.testing.assert_allclose(y, (images - mean) / np.sqrt(var + 1e-5), atol=1e-13)
@@ -374,7 +395,7 @@ def test_given_statistics_replace_those_of_the_batch(bn):
 
 @pytest.mark.parametrize("bn", BOTH)
 def test_one_given_statistic_leaves_the_other_to_the_batch(bn):
-    x, mean, var = draw(16, 3), draw(3, seed=1), np.array([0.5, 1.0, 2.0])
+    x, mean, var = randn(16, 3), randn(3, seed=1), np.array([0.5, 1.0, 2.0])
     y = bn(x, mean=mean, eps=0.0).data
     expected = (x - mean) / np.sqrt(((x - mean) ** 2).mean(0))
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-13)
@@ -384,20 +405,20 @@ def test_one_given_statistic_leaves_the_other_to_the_batch(bn):
 
 
 @pytest.mark.parametrize("bn", BOTH)
-def test_evaluation_mode_has_gradients_and_takes_single_rows(bn):
-    statistics = {"mean": draw(3, seed=1), "var": np.array([0.5, 1.0, 2.0])}
+def test_evaluation_mode_has_gradients_and_accepts_single_rows(bn):
+    statistics = {"mean": randn(3, seed=1), "var": np.array([0.5, 1.0, 2.0])}
     for n in (1, 5):
         tg.check_gradients(
             lambda x, gamma, beta: bn(x, gamma, beta, **statistics),
-            *(draw(n, 3), GAMMA, B),
+            *(randn(n, 3), GAMMA, B),
         )
 
 
 def test_evaluation_mode_is_affine_in_x():
     module = nn.BatchNorm(3, dtype=np.float64)
-    module(draw(16, 3, seed=5) * 2 + 1)
+    module(randn(16, 3, seed=5) * 2 + 1)
     module.eval()
-    a, b = draw(4, 3, seed=1), draw(4, 3, seed=2)
+    a, b = randn(4, 3, seed=1), randn(4, 3, seed=2)
     between = module(Tensor(0.3 * a + 0.7 * b)).data
     expected = 0.3 * module(Tensor(a)).data + 0.7 * module(Tensor(b)).data
     np.testing.assert_allclose(between, expected, rtol=0, atol=1e-14)
@@ -419,7 +440,7 @@ def test_running_statistics_start_at_mean_zero_and_variance_one():
 
 @pytest.mark.parametrize("momentum", [0.1, 0.75, 0, 1])
 def test_momentum_is_the_weight_of_the_new_batch(momentum):
-    first, second = draw(8, 3) + 2, draw(6, 3, seed=1) * 3
+    first, second = randn(8, 3) + 2, randn(6, 3, seed=1) * 3
     for module in modules(momentum=momentum):
         module(Tensor(first))
         module(Tensor(second))
@@ -432,7 +453,7 @@ def test_momentum_is_the_weight_of_the_new_batch(momentum):
 
 
 def test_the_running_variance_is_unbiased_and_the_normalization_is_not():
-    x = draw(4, 3)
+    x = randn(4, 3)
     for module in modules(momentum=1, eps=0.0):
         y = module(Tensor(x)).data
         np.testing.assert_allclose(y.var(0), np.ones(3), rtol=1e-13)
@@ -440,7 +461,7 @@ def test_the_running_variance_is_unbiased_and_the_normalization_is_not():
 
 
 def test_without_momentum_the_average_is_cumulative():
-    batches = [draw(8, 3, seed=i) + i for i in range(4)]
+    batches = [randn(8, 3, seed=i) + i for i in range(4)]
     for module in modules(momentum=None):
         for batch in batches:
             module(Tensor(batch))
@@ -451,8 +472,8 @@ def test_without_momentum_the_average_is_cumulative():
         assert module.running.updates == 4
 
 
-def test_running_statistics_count_all_axes_averaged_over():
-    x = draw(2, 3, 4, 5)
+def test_running_statistics_use_all_axes_that_are_averaged_over():
+    x = randn(2, 3, 4, 5)
     for module in modules(momentum=1, axes=(0, 2, 3)):
         module(Tensor(x))
         unbiased = x.var((0, 2, 3)) * 40 / 39
@@ -461,21 +482,21 @@ def test_running_statistics_count_all_axes_averaged_over():
 
 
 def test_running_statistics_approach_those_of_a_constant_batch_geometrically():
-    x = draw(8, 3) + 5
+    x = randn(8, 3) + 5
     for module in modules(momentum=0.2):
         for _ in range(10):
             module(Tensor(x))
-        kept = 0.8**10
-        mean, var = (1 - kept) * x.mean(0), kept + (1 - kept) * x.var(0, ddof=1)
+        weight = 1 - 0.8**10
+        mean, var = weight * x.mean(0), 1 - weight + weight * x.var(0, ddof=1)
         np.testing.assert_allclose(module.running_mean, mean, rtol=1e-13)
         np.testing.assert_allclose(module.running_var, var, rtol=1e-13)
 
 
 def test_evaluation_mode_uses_the_running_statistics_and_leaves_them_alone():
     for module in modules():
-        module(draw(8, 3) + 1)
+        module(randn(8, 3) + 1)
         mean, var = module.running_mean.copy(), module.running_var.copy()
-        x = draw(4, 3, seed=1)
+        x = randn(4, 3, seed=1)
         y = module.eval()(Tensor(x)).data
         np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-14)
         np.testing.assert_array_equal(module.running_mean, mean)
@@ -484,7 +505,7 @@ def test_evaluation_mode_uses_the_running_statistics_and_leaves_them_alone():
 
 
 def test_differentiating_twice_does_not_update_the_running_statistics_again():
-    x = leaf(draw(8, 3))
+    x = leaf(randn(8, 3))
     for module in modules():
         y = module(x)
         mean = module.running_mean.copy()
@@ -494,9 +515,29 @@ def test_differentiating_twice_does_not_update_the_running_statistics_again():
         assert module.running.updates == 1
 
 
+@pytest.mark.parametrize("bn", BOTH)
+@pytest.mark.parametrize("given", ["mean", "var"])
+def test_given_statistics_do_not_update_the_running_statistics(bn, given):
+    running = RunningStatistics(2, dtype=float)
+    x = np.random.default_rng(0).standard_normal((4, 2)) + 3
+    bn(x, running=running, **{given: np.full(2, 0.5)})
+    assert running.mean.tolist() == [0, 0]
+    assert running.var.tolist() == [1, 1]
+    assert running.updates == 0
+
+
+@pytest.mark.parametrize("bn", BOTH)
+def test_a_float16_batch_updates_the_running_statistics(bn):
+    running = RunningStatistics(1, momentum=0.5)
+    bn(Tensor(np.float16([[1], [3]])), running=running)
+    assert running.mean.tolist() == [1]  # half of 0 + 2
+    assert running.var.tolist() == [1.5]  # half of 1 + 2, the unbiased variance
+    assert running.updates == 1
+
+
 # --- Errors ---------------------------------------------------------------------------
 
-X = Tensor(draw(4, 3), name="x")
+X = Tensor(randn(4, 3), name="x")
 
 
 ONE_VALUE = (
@@ -524,6 +565,10 @@ ONE_PER_CHANNEL = (
         (
             {"eps": float("nan")},
             "batch_norm: eps must be finite and at least 0, but nan was received.",
+        ),
+        (
+            {"eps": float("inf")},
+            "batch_norm: eps must be finite and at least 0, but inf was received.",
         ),
         ({"gamma": np.ones(4)}, ONE_PER_CHANNEL.format("gamma")),
         ({"beta": np.ones(4)}, ONE_PER_CHANNEL.format("beta")),
@@ -584,14 +629,14 @@ def test_batch_norm_takes_one_gamma_per_channel_in_both_definitions(definition):
             definition(grid, gamma)
 
 
-def test_what_backward_needs_is_saved_only_if_it_can_run():
+def test_fused_batch_norm_saves_arrays_only_if_backward_can_run():
     x = leaf([[1.0], [2.0]])
     assert tg.fused_batch_norm(x).saved is not None
     with tg.no_grad():
         assert tg.fused_batch_norm(x).saved is None
 
 
-def test_integers_are_normalized_alike_by_both_definitions():
+def test_both_definitions_normalize_integers_in_the_same_way():
     x = Tensor([[1, 2], [3, 5], [4, 4]])
     ours = tg.fused_batch_norm(x).data, tg.batch_norm(x).data
     np.testing.assert_allclose(*ours, atol=1e-14)

@@ -57,6 +57,7 @@ def test_every_contestant_agrees_with_the_handwritten_step_in_float32(case, cont
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize(("library", "peer"), [("torch", Torch), ("jax", Jax)])
 def test_other_libraries_take_the_same_steps(case, library, peer):
@@ -70,6 +71,7 @@ def test_other_libraries_take_the_same_steps(case, library, peer):
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 def test_jax_updates_the_running_statistics():
     pytest.importorskip("jax")
     case = CASES["mnist-sgd"]
@@ -151,7 +153,7 @@ def test_the_command_measures_the_chosen_case_and_reports_it(capsys):
     assert names == ["handwritten", "engine", "tuned", "engine"]
 
 
-def test_nonsense_on_the_command_line_gets_a_clear_error(capsys):
+def test_a_nonsensical_option_gets_a_clear_error(capsys):
     with pytest.raises(SystemExit):
         main(["--rounds", "0"])
     error = capsys.readouterr().err
@@ -168,7 +170,7 @@ def test_the_exponent_is_that_of_the_power_law():
         np.testing.assert_allclose(growth.exponent(sizes, times), p, rtol=1e-12)
 
 
-def test_the_report_says_what_the_time_grows_like():
+def test_the_report_says_how_the_time_grows():
     item = growth.Growth("backward pass", growth.chain, (10, 20))
     assert growth.report(item, [1e-3, 2e-3]) == (
         "backward pass\n  10: 1.0 ms, 20: 2.0 ms\n  grows like n^1.00: within n^1.25"
@@ -177,7 +179,7 @@ def test_the_report_says_what_the_time_grows_like():
 
 
 @pytest.mark.parametrize("name", growth.GROWTHS)
-def test_what_grows_can_be_run_at_any_size(name):
+def test_each_growing_program_can_be_run_at_any_size(name):
     growth.GROWTHS[name].prepare(3)()
 
 

@@ -1,8 +1,8 @@
-"""The tester, tested: right gradients pass, wrong ones are caught and named."""
+"""The gradient check itself: right gradients pass, wrong ones are caught and named."""
 
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import randn
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, check_gradients, ops
@@ -60,7 +60,7 @@ WRONG = [
 
 
 def batch_norm_with(d_x_of):
-    """Batch norm whose backward pass takes d_x from somewhere else."""
+    """Batch norm whose backward pass computes d_x with the given function."""
 
     def backward(g, saved, needs, x, gamma, beta, *, axes, eps):
         _, *rest = _fused.backward(g, saved, needs, x, gamma, beta, axes=axes, eps=eps)
@@ -75,12 +75,12 @@ def batch_norm_with(d_x_of):
 
 
 def test_the_right_backward_pass_of_batch_norm_passes():
-    check_gradients(batch_norm_with(right), draw(8, 3), draw(3, seed=1), draw(3))
+    check_gradients(batch_norm_with(right), randn(8, 3), randn(3, seed=1), randn(3))
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_backward_pass_of_batch_norm_is_caught(wrong):
-    inputs = draw(8, 3), draw(3, seed=1), draw(3)
+    inputs = randn(8, 3), randn(3, seed=1), randn(3)
     with pytest.raises(AssertionError) as error:
         check_gradients(batch_norm_with(wrong), *inputs)
     assert str(error.value).startswith(
@@ -90,10 +90,10 @@ def test_a_wrong_backward_pass_of_batch_norm_is_caught(wrong):
 
 
 @pytest.mark.parametrize("wrong", [x_hat_term_dropped, eps_outside_the_root, zero])
-def test_the_loss_sum_y_compares_0_with_0_and_does_not_see_it(wrong):
-    x = Tensor(draw(8, 3), requires_grad=True)
-    gamma, beta = draw(3, seed=1), draw(3)
-    v, h = draw(8, 3, seed=2), 1e-4
+def test_the_loss_sum_of_y_compares_0_with_0_and_misses_the_mistake(wrong):
+    x = Tensor(randn(8, 3), requires_grad=True)
+    gamma, beta = randn(3, seed=1), randn(3)
+    v, h = randn(8, 3, seed=2), 1e-4
 
     def loss(x):
         return batch_norm_with(wrong)(x, gamma, beta).sum()
@@ -110,9 +110,9 @@ def test_the_loss_sum_y_compares_0_with_0_and_does_not_see_it(wrong):
 def test_a_wrong_sign_is_caught_and_the_message_gives_all_sizes():
     minus_exp = tg.Primitive("minus_exp", np.exp, lambda g, y, x: g * -y)
     with pytest.raises(AssertionError) as error:
-        check_gradients(minus_exp, Tensor(draw(2), name="u"), directions=1)
+        check_gradients(minus_exp, Tensor(randn(2), name="u"), directions=1)
     rng = np.random.default_rng(SEED)
-    terms = rng.standard_normal(2) * np.exp(draw(2))
+    terms = rng.standard_normal(2) * np.exp(randn(2))
     slopes = terms * rng.uniform(0.5, 1, 2) * rng.choice([-1, 1], 2)
     scale = np.abs(terms).sum() + 2 * np.abs(slopes).sum()
     assert str(error.value) == (
@@ -127,14 +127,14 @@ def test_a_wrong_sign_is_caught_and_the_message_gives_all_sizes():
 def test_a_missing_factor_is_caught():
     square = tg.Primitive("square", np.square, lambda g, y, x: g * x)
     with pytest.raises(AssertionError, match=r"\(square\), order 1, input 0"):
-        check_gradients(square, draw(3))
+        check_gradients(square, randn(3))
 
 
-def test_a_factor_wrong_by_a_hundred_thousandth_is_caught():
+def test_a_relative_error_of_a_hundred_thousandth_is_caught():
     factor = 1 + 1e-5
     almost = tg.Primitive("almost", np.exp, lambda g, y, x: g * y * factor)
     with pytest.raises(AssertionError, match=r"\(almost\), order 1, input 0"):
-        check_gradients(almost, draw(50))
+        check_gradients(almost, randn(50))
 
 
 def test_one_wrong_entry_of_many_is_caught():
@@ -142,49 +142,51 @@ def test_one_wrong_entry_of_many_is_caught():
     mask[617] = 1.01
     almost = tg.Primitive("almost", np.exp, lambda g, y, x: g * y * mask)
     with pytest.raises(AssertionError, match=r"\(almost\), order 1, input 0"):
-        check_gradients(almost, draw(1000))
+        check_gradients(almost, randn(1000))
 
 
-def test_the_wrong_input_is_the_one_named():
+def test_the_message_names_the_input_whose_gradient_is_wrong():
     product = tg.Primitive(
         "product", np.multiply, lambda g, y, a, b: g * b, lambda g, y, a, b: g * b
     )
     with pytest.raises(AssertionError, match=r"order 1, input 1 'right'\(3,\)"):
-        check_gradients(lambda left, right: product(left, right), draw(3), draw(3) + 2)
+        check_gradients(
+            lambda left, right: product(left, right), randn(3), randn(3) + 2
+        )
 
 
 def test_a_gradient_with_nan_is_caught():
     nan = tg.Primitive("nan", np.exp, lambda g, y, x: g * float("nan"))
     with pytest.raises(AssertionError, match="pullbacks give [+]?nan"):
-        check_gradients(nan, draw(3))
+        check_gradients(nan, randn(3))
 
 
-def test_a_rule_that_is_wrong_from_the_second_order_on_is_caught():
+def test_a_rule_that_is_right_only_at_first_order_is_caught():
     """Its gradient is right, but does not remember that it depends on x."""
     forgets_x = tg.Primitive("forgets_x", np.exp, lambda g, y, x: g * np.asarray(y))
-    check_gradients(forgets_x, draw(3), order=1)
+    check_gradients(forgets_x, randn(3), order=1)
     with pytest.raises(AssertionError, match=r"order 2, input 0 tensor\(3,\)"):
-        check_gradients(forgets_x, draw(3))
+        check_gradients(forgets_x, randn(3))
 
 
 def test_a_rule_that_forgets_how_it_depends_on_the_cotangent_is_caught():
     forgets_g = tg.Primitive("forgets_g", np.exp, lambda g, y, x: np.asarray(g) * y)
-    check_gradients(forgets_g, draw(3), order=1)
+    check_gradients(forgets_g, randn(3), order=1)
     expected = r"order 2, input 1 'cotangent of order 1'\(3,\)"
     with pytest.raises(AssertionError, match=expected):
-        check_gradients(forgets_g, draw(3))
+        check_gradients(forgets_g, randn(3))
 
 
 def test_a_rule_that_is_wrong_from_the_third_order_on_is_caught_at_that_order():
     cosine = tg.Primitive("cosine", np.cos, lambda g, y, x: g * -np.sin(np.asarray(x)))
     sine = tg.Primitive("sine", np.sin, lambda g, y, x: g * cosine(x))
-    check_gradients(sine, draw(3), order=2)
+    check_gradients(sine, randn(3), order=2)
     with pytest.raises(AssertionError, match=r"\(sine\), order 3, input 0"):
-        check_gradients(sine, draw(3), order=3)
+        check_gradients(sine, randn(3), order=3)
 
 
 def test_a_fused_operation_whose_definition_differs_is_caught():
-    """Its backward pass is right; the definition speaks only with create_graph."""
+    """Its backward pass is right. Its definition, used with create_graph, is wrong."""
     operation = tg.Fused(
         "cube",
         lambda x: (x**3, None),
@@ -203,33 +205,33 @@ def test_a_fused_operation_whose_definition_differs_is_caught():
     )
 
 
-def test_a_gradient_cut_short_is_caught():
+def test_a_gradient_that_misses_a_detached_factor_is_caught():
     with pytest.raises(AssertionError, match="order 1, input 0 'x'"):
-        check_gradients(lambda x: tg.exp(x) * x.detach(), draw(3))
+        check_gradients(lambda x: tg.exp(x) * x.detach(), randn(3))
 
 
 # --- What passes ----------------------------------------------------------------------
 
 
-def test_a_gradient_that_cancels_is_judged_against_what_cancels():
-    u, gamma = draw(8, 3), draw(3, seed=1)
-    check_gradients(lambda b: tg.batch_norm(u + b, gamma), draw(3))
+def test_a_gradient_that_cancels_is_compared_with_the_size_of_its_parts():
+    u, gamma = randn(8, 3), randn(3, seed=1)
+    check_gradients(lambda b: tg.batch_norm(u + b, gamma), randn(3))
 
 
-def test_a_small_function_is_judged_on_its_own_scale():
+def test_a_small_function_is_checked_relative_to_its_own_size():
     tiny = 1e-30
-    check_gradients(lambda x: tg.exp(x) * tiny, draw(3))
+    check_gradients(lambda x: tg.exp(x) * tiny, randn(3))
     minus_exp = tg.Primitive("minus_exp", np.exp, lambda g, y, x: g * -y)
     with pytest.raises(AssertionError):
-        check_gradients(lambda x: minus_exp(x) * tiny, draw(3))
+        check_gradients(lambda x: minus_exp(x) * tiny, randn(3))
 
 
 def test_third_and_fourth_order_can_be_checked():
-    check_gradients(lambda x: tg.tanh(x), draw(3), order=4)
+    check_gradients(lambda x: tg.tanh(x), randn(3), order=4)
 
 
 def test_a_function_that_ignores_an_input_passes():
-    check_gradients(lambda x, unused: x * 2, draw(3), draw(2))
+    check_gradients(lambda x, unused: x * 2, randn(3), randn(2))
 
 
 def test_a_kink_within_two_steps_is_caught_and_a_smaller_step_passes():
@@ -239,14 +241,14 @@ def test_a_kink_within_two_steps_is_caught_and_a_smaller_step_passes():
     check_gradients(tg.relu, x, step=1e-4)
 
 
-def test_lists_floats_and_numpy_functions_are_welcome():
+def test_lists_floats_and_numpy_functions_are_accepted():
     check_gradients(np.exp, [0.5, 1.0])
     check_gradients(lambda x: x**3, 2.0)
 
 
-def test_the_function_gets_copies_in_float64_and_the_callers_tensor_stays_as_it_is():
-    u = Tensor(draw(3).astype(np.float32), name="u")
-    values, moment = u.data.copy(), u.timestamp
+def test_the_function_gets_copies_in_float64_and_the_callers_tensor_is_unchanged():
+    u = Tensor(randn(3).astype(np.float32), name="u")
+    values, timestamp = u.data.copy(), u.timestamp
     seen = []
 
     def f(x):
@@ -256,40 +258,40 @@ def test_the_function_gets_copies_in_float64_and_the_callers_tensor_stays_as_it_
     check_gradients(f, u)
     assert set(seen) == {(False, np.dtype(np.float64), "u", True)}
     assert u.dtype == np.float32 and not u.requires_grad and u.grad is None
-    assert u.timestamp == moment
+    assert u.timestamp == timestamp
     np.testing.assert_array_equal(u.data, values)
 
 
-def test_two_runs_see_the_same_numbers():
+def test_two_runs_use_the_same_random_numbers():
     seen = []
 
     def f(x):
         seen.append(x.data)
         return x * x
 
-    check_gradients(f, draw(3))
-    check_gradients(f, draw(3))
+    check_gradients(f, randn(3))
+    check_gradients(f, randn(3))
     half = len(seen) // 2
     np.testing.assert_array_equal(seen[:half], seen[half:])
 
 
-def test_the_cotangent_is_not_what_a_small_seed_gives_for_data():
-    """With g = x, the right d_x of batch norm is 0, and so is many a wrong one."""
+def test_the_random_cotangent_differs_from_data_made_with_a_small_seed():
+    """With g = x, the right d_x of batch norm is 0, and so are many wrong ones."""
     cotangents = []
 
     def rule(g, y, x):
         cotangents.append(np.array(g))
         return g * y
 
-    check_gradients(tg.Primitive("my_exp", np.exp, rule), draw(3), order=1)
+    check_gradients(tg.Primitive("my_exp", np.exp, rule), randn(3), order=1)
     for seed in range(100):
-        assert not np.isin(draw(3, seed=seed), cotangents).any()
+        assert not np.isin(randn(3, seed=seed), cotangents).any()
 
 
-# --- Nonsense -------------------------------------------------------------------------
+# --- Invalid arguments ----------------------------------------------------------------
 
 
-def test_no_inputs_is_an_error():
+def test_a_check_without_inputs_is_an_error():
     with pytest.raises(ValueError) as error:
         check_gradients(tg.exp)
     assert str(error.value) == (
@@ -300,12 +302,12 @@ def test_no_inputs_is_an_error():
 
 def test_an_order_below_one_is_an_error():
     with pytest.raises(ValueError, match="but 1 inputs, order=0"):
-        check_gradients(tg.exp, draw(3), order=0)
+        check_gradients(tg.exp, randn(3), order=0)
 
 
 def test_integer_inputs_are_an_error():
     with pytest.raises(TypeError) as error:
-        check_gradients(ops.add, draw(3), np.arange(3))
+        check_gradients(ops.add, randn(3), np.arange(3))
     assert str(error.value) == (
         "check_gradients(add): inputs must be floating-point, but input 1 is int64. "
         "Convert it, or pass it by a lambda: "
@@ -324,7 +326,7 @@ def test_integer_inputs_are_an_error():
 )
 def test_a_result_that_is_not_a_float64_tensor_is_an_error(f, received):
     with pytest.raises(TypeError) as error:
-        check_gradients(f, draw(3))
+        check_gradients(f, randn(3))
     assert str(error.value) == (
         "check_gradients(<lambda>): f must return one float64 tensor, like its inputs, "
         f"but {received} was received. Let no operation convert."

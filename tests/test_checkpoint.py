@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import assert_same
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, checkpoint, nn, optim
@@ -34,19 +35,6 @@ STATE = {
     "best": None,
     "file": np.array([True, False]),
 }
-
-
-def assert_same(a, b):
-    assert type(a) is type(b)
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same(a[key], b[key])
-    elif isinstance(a, np.ndarray):
-        assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        np.testing.assert_array_equal(a, b)
-    else:
-        assert a == b
 
 
 def test_what_was_saved_comes_back_with_its_types(tmp_path):
@@ -88,7 +76,7 @@ def test_the_same_state_makes_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", [optim.Adam, lambda p: optim.SGD(p, 0.1, 0.9)])
-def test_training_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
+def test_training_resumed_from_a_checkpoint_ends_like_an_uninterrupted_run(
     tmp_path, optimizer
 ):
     rng = np.random.default_rng(0)
@@ -131,10 +119,10 @@ def assert_old_checkpoint_is_whole_and_alone(path):
     assert_same(tg.load(path), STATE)
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
-    tmp_path, monkeypatch, moment, error
+    tmp_path, monkeypatch, failing, error
 ):
     path = tmp_path / "a.npz"
     tg.save(path, **STATE)
@@ -143,7 +131,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, moment, fail)
+        patch.setattr(os, failing, fail)
         with pytest.raises(type(error)):
             tg.save(path, epoch=4)
     assert_old_checkpoint_is_whole_and_alone(path)
@@ -217,7 +205,7 @@ def test_what_cannot_be_saved_is_refused_by_name_before_anything_is_written(
 
 
 @pytest.mark.parametrize("key", ["a/b", "a\\b", "a\nb", "a\0b", "", ".", "..", 3])
-def test_a_key_that_would_be_mistaken_for_another_place_is_refused(tmp_path, key):
+def test_a_key_that_is_not_a_plain_name_is_refused(tmp_path, key):
     with pytest.raises(ValueError) as caught:
         tg.save(tmp_path / "a.npz", model={key: 1})
     assert str(caught.value) == (
@@ -236,7 +224,7 @@ def test_saving_into_a_folder_that_does_not_exist_says_so(tmp_path):
     )
 
 
-def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+def test_saving_to_the_path_of_a_folder_is_an_error_that_names_it(tmp_path):
     with pytest.raises(IsADirectoryError) as caught:
         tg.save(tmp_path, epoch=1)
     assert str(caught.value) == (
@@ -316,7 +304,7 @@ def test_on_windows_no_process_is_asked_whether_it_is_running(monkeypatch):
         assert not checkpoint._is_another(os.getpid())
 
 
-def test_two_saves_to_one_path_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
+def test_two_simultaneous_saves_to_one_path_do_not_interfere(tmp_path, monkeypatch):
     path, fsync = tmp_path / "a.npz", os.fsync
 
     def save_another_first(descriptor):
@@ -424,7 +412,7 @@ def npy(shape):
 
 
 def forged(path, contents, arrays=(), compression=zipfile.ZIP_STORED):
-    """A file like one of ``save``, with these contents and members."""
+    """A file in the format of ``save`` with these contents and members."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("tinygrad_bn.json", json.dumps(contents))
         for place, data in arrays:
@@ -434,7 +422,7 @@ def forged(path, contents, arrays=(), compression=zipfile.ZIP_STORED):
 ONE = {"plain": {}, "arrays": ["a"]}
 
 
-def test_a_file_written_before_there_were_formats_can_be_read(tmp_path):
+def test_a_file_without_a_format_number_can_be_read(tmp_path):
     forged(tmp_path / "a.npz", ONE, [("a", npy(b"(1,)"))])
     assert_same(tg.load(tmp_path / "a.npz"), {"a": np.zeros(1)})
     tg.save(tmp_path / "b.npz", epoch=1)
@@ -509,7 +497,7 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_read(
         tg.load(path)
 
 
-def test_running_out_of_memory_is_not_called_damage(tmp_path, monkeypatch):
+def test_running_out_of_memory_is_not_reported_as_damage(tmp_path, monkeypatch):
     tg.save(tmp_path / "a.npz", **STATE)
 
     def fail(*_, **__):
@@ -520,7 +508,7 @@ def test_running_out_of_memory_is_not_called_damage(tmp_path, monkeypatch):
         tg.load(tmp_path / "a.npz")
 
 
-def test_no_truncated_checkpoint_is_taken_for_a_whole_one(tmp_path):
+def test_a_truncated_checkpoint_is_never_accepted(tmp_path):
     path = tmp_path / "a.npz"
     tg.save(path, **STATE)
     whole = path.read_bytes()
@@ -530,7 +518,7 @@ def test_no_truncated_checkpoint_is_taken_for_a_whole_one(tmp_path):
             tg.load(path)
 
 
-def test_no_damaged_byte_changes_what_is_loaded_unnoticed(tmp_path):
+def test_a_damaged_byte_never_changes_the_loaded_values_silently(tmp_path):
     path = tmp_path / "a.npz"
     tg.save(path, weights=np.arange(20.0), epoch=3)
     whole, refused = path.read_bytes(), 0

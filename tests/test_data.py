@@ -6,7 +6,6 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-import sklearn.datasets
 from matplotlib.figure import Figure
 
 from parts.train_mlp import plots
@@ -16,8 +15,10 @@ from support import data
 
 
 def test_every_digit_is_used_either_for_training_or_for_testing():
+    from sklearn.datasets import load_digits  # It takes a second.
+
     digits = data.digits()
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
+    x, y = load_digits(return_X_y=True)
     ours = np.r_[
         np.c_[digits.train_x, digits.train_y], np.c_[digits.test_x, digits.test_y]
     ]
@@ -41,7 +42,7 @@ def test_a_data_set_is_the_same_each_time(name):
 
 
 @pytest.mark.parametrize(("name", "classes"), [("moons", 2), ("spirals", 3)])
-def test_points_in_the_plane_need_more_than_a_straight_line(name, classes):
+def test_points_in_the_plane_are_not_separable_by_a_straight_line(name, classes):
     points = data.load(name, np.float64)
     assert points.num_classes == classes
     assert points.image_shape is None
@@ -85,7 +86,7 @@ def test_standardized_data_have_mean_0_and_variance_1_over_the_training_rows(dty
         (1, 60, [1]),
     ],
 )
-def test_a_single_row_left_over_joins_the_batch_before_it(rows, batch_size, sizes):
+def test_a_single_remaining_row_joins_the_previous_batch(rows, batch_size, sizes):
     x, y = np.arange(rows) + 0.5, np.arange(rows)
     batches = [*data.minibatches(x, y, batch_size, np.random.default_rng(0))]
     assert [len(labels) for _, labels in batches] == sizes
@@ -94,7 +95,7 @@ def test_a_single_row_left_over_joins_the_batch_before_it(rows, batch_size, size
         np.testing.assert_array_equal(features, labels + 0.5)
 
 
-def test_the_generator_alone_decides_the_order():
+def test_the_order_depends_only_on_the_generator():
     x = y = np.arange(100)
 
     def first(seed):
@@ -243,7 +244,7 @@ def test_mnist_is_fetched_if_no_folder_is_named(monkeypatch):
         assert options["return_X_y"] is True
         return np.broadcast_to(labels[:, None], (70000, 784)), labels.astype(str)
 
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     mnist = data.mnist()
     assert (mnist.train_x.shape, mnist.test_x.shape) == ((60000, 784), (10000, 784))
     np.testing.assert_array_equal(mnist.train_y, labels[:60000])
@@ -257,7 +258,7 @@ def test_if_mnist_cannot_be_fetched_the_error_says_what_else_to_do(monkeypatch):
     def fetch(*_, **__):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     with pytest.raises(OSError) as caught:
         data.mnist()
     assert str(caught.value) == (

@@ -3,11 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).parents[1]
 COMMAND = "python -W error -m pdoc -d markdown -t tools/reference -o site tinygrad_bn"
 
 
@@ -63,12 +62,12 @@ def test_the_reference_shows_no_attribute_that_no_docstring_describes(pages):
 
 
 @pytest.mark.slow
-def test_no_rules_of_a_table_are_left_in_the_reference(pages):
+def test_the_reference_shows_no_raw_rules_of_tables(pages):
     assert [name for name, text in pages.items() if "=====" in text] == []
 
 
 @pytest.mark.parametrize("file", ["CONTRIBUTING.md", ".github/workflows/ci.yml"])
-def test_the_command_for_the_reference_is_the_one_tested_here(file):
+def test_the_documented_command_for_the_reference_is_the_one_tested_here(file):
     path = ROOT / file
     if not path.exists():
         pytest.skip("the source distribution has no workflows")

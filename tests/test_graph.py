@@ -1,4 +1,4 @@
-"""The graph behind a tensor again: unfolded, and replayed in another precision."""
+"""Rebuilding the graph of a tensor: unfolded, or replayed in another precision."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_a_replay_is_the_same_graph_in_float64():
     assert all(t.dtype == float for t in replayed)
 
 
-def test_unfolded_the_graph_and_its_replay_run_in_parallel():
+def test_an_unfolded_graph_and_its_replay_have_the_same_operations():
     y, _ = network()
     order, twins = Unfolded(y).order, Unfolded(replay(y)[y]).order
     assert len(order) > 25
@@ -47,7 +47,7 @@ def test_unfolded_the_graph_and_its_replay_run_in_parallel():
         np.testing.assert_allclose(t.data, twin.data, rtol=1e-4, atol=1e-5)
 
 
-def test_integers_stay_and_conversions_become_float64():
+def test_a_replay_keeps_integers_and_converts_to_float64_only():
     a = Tensor([1.0, 2, 3], requires_grad=True, dtype=np.float16)
     index, mask = Tensor([2, 0]), Tensor([True, False])
     y = tg.where(mask, a[index].astype(np.float32), 0).sum() * Tensor(3)
@@ -59,7 +59,7 @@ def test_integers_stay_and_conversions_become_float64():
     assert all(t.dtype == float for t in tg.tape(twins[y]))
 
 
-def test_a_replay_may_be_coarser():
+def test_a_replay_may_have_lower_precision():
     y, model = network(float)
     twins = replay(y, np.float32)
     assert twins[y].dtype == np.float32
@@ -101,7 +101,7 @@ def test_a_fused_operation_inside_a_definition_is_unfolded_too():
     assert [t.op.name for t in closed.order] == ["quadruple", "double", "double"]
 
 
-def test_an_entry_is_compared_with_the_largest_in_its_place():
+def test_an_entry_is_compared_with_the_largest_one_at_its_index():
     exact = [np.array([1.0, 2e-4, 0]), np.array([-3.0, 1e-4, np.inf])]
     np.testing.assert_allclose(scale_of(exact), [3, 3e-4, 3e-4])
     assert scale_of([]) == 0

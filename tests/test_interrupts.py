@@ -1,7 +1,7 @@
-"""Ctrl-C at any moment: what was interrupted can be repeated, and gives right numbers.
+"""Ctrl-C at any point: what was interrupted can be repeated, with right results.
 
 A trace function raises KeyboardInterrupt at the first line of the package that is run,
-then at the second, and so on, until nothing is interrupted any more.
+then at the second, and so on, until the run ends before the interrupt.
 """
 
 import gc
@@ -25,16 +25,16 @@ LABELS = np.arange(6) % 2
 
 
 class Interrupt:
-    """Raise KeyboardInterrupt at the given moment, counted from 0.
+    """Raise KeyboardInterrupt at the given event, counted from 0.
 
-    The moments are the lines of the package as they are run, or the calls: when one
-    starts or has returned, Python looks for signals.
+    The events are the lines of the package as they run, or the starts and ends of
+    calls, where Python looks for signals.
     """
 
-    def __init__(self, moment, moments="lines", package=PACKAGE):
-        self.left, self.package = moment, package
-        self.events = {"line"} if moments == "lines" else {"call", "return", "c_return"}
-        self.install = sys.settrace if moments == "lines" else sys.setprofile
+    def __init__(self, number, events="lines", package=PACKAGE):
+        self.left, self.package = number, package
+        self.events = {"line"} if events == "lines" else {"call", "return", "c_return"}
+        self.install = sys.settrace if events == "lines" else sys.setprofile
 
     def __enter__(self):
         self.install(self.look)
@@ -54,9 +54,9 @@ class Interrupt:
 
 
 def is_interrupted(run, prepared, interrupt):
-    """Whether ``run(*prepared)`` lasts until that moment.
+    """Whether the interrupt comes before ``run(*prepared)`` ends.
 
-    It runs in a thread of its own, where nothing is recorded but this.
+    It runs in its own thread, where nothing else is recorded.
     """
 
     def attempt():
@@ -66,7 +66,7 @@ def is_interrupted(run, prepared, interrupt):
         except KeyboardInterrupt:
             return True
         finally:
-            assert state.scopes == [None], "a call that is over is still around us"
+            assert state.scopes == [None], "the scope of a finished call is still open"
             assert state.recording
         return False
 
@@ -74,13 +74,13 @@ def is_interrupted(run, prepared, interrupt):
         return executor.submit(attempt).result()
 
 
-def interrupted(prepare, run, moments="lines", package=PACKAGE):
-    """Interrupt ``run(*prepare())`` at each moment; yield what was prepared."""
-    moment, prepared = 0, prepare()
-    while is_interrupted(run, prepared, Interrupt(moment, moments, package)):
+def interrupted(prepare, run, events="lines", package=PACKAGE):
+    """Interrupt ``run(*prepare())`` at each event; yield what was prepared."""
+    number, prepared = 0, prepare()
+    while is_interrupted(run, prepared, Interrupt(number, events, package)):
         yield prepared
-        moment, prepared = moment + 1, prepare()
-    assert moment > 5, "hardly anything was interrupted"
+        number, prepared = number + 1, prepare()
+    assert number > 5, "hardly anything was interrupted"
 
 
 class Training:
@@ -116,14 +116,16 @@ OPTIMIZERS = {
 }
 
 
-@pytest.fixture(params=OPTIMIZERS)
+@pytest.fixture(
+    params=["sgd", pytest.param("momentum", marks=pytest.mark.slow), "adam"]
+)
 def make_optimizer(request, monkeypatch):
     monkeypatch.setattr(optimizer, "BLOCK", 5)
     return OPTIMIZERS[request.param]
 
 
 def assert_the_next_step_is_right(training, make_optimizer, fused=True):
-    """A training that starts from this state, and was not interrupted, is the same."""
+    """The next step is that of an uninterrupted run that starts from this state."""
     fresh = Training(make_optimizer, fused)
     fresh.model.load_state_dict(training.model.state_dict())
     fresh.optimizer.load_state_dict(training.optimizer.state_dict())
@@ -147,7 +149,7 @@ def assert_stale_if_changed(training, loss, before):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_after_an_interrupted_backward_everything_goes_on(fused):
+def test_training_continues_correctly_after_an_interrupted_backward(fused):
     make_optimizer = OPTIMIZERS["momentum"]
 
     def prepare():
@@ -160,7 +162,7 @@ def test_after_an_interrupted_backward_everything_goes_on(fused):
     loss.backward()
     expected = [p.grad for p in training.model.parameters()]
     for training, loss in interrupted(prepare, lambda _, loss: loss.backward()):
-        # The same graph can still be used: nothing but gradients has changed.
+        # The same graph can still be used, because only gradients have changed.
         training.optimizer.zero_grad()
         loss.backward()
         for g, p in zip(expected, training.model.parameters(), strict=True):
@@ -169,7 +171,7 @@ def test_after_an_interrupted_backward_everything_goes_on(fused):
 
 
 @pytest.mark.slow
-def test_after_an_interrupted_accumulation_everything_goes_on(make_optimizer):
+def test_training_continues_correctly_after_an_interrupted_accumulation(make_optimizer):
     def prepare():
         training = Training(make_optimizer)
         training.loss().backward()
@@ -179,7 +181,7 @@ def test_after_an_interrupted_accumulation_everything_goes_on(make_optimizer):
         assert_the_next_step_is_right(training, make_optimizer)
 
 
-def test_after_an_interrupted_step_older_graphs_are_stale(make_optimizer):
+def test_older_graphs_are_stale_after_an_interrupted_step(make_optimizer):
     def prepare():
         training = Training(make_optimizer)
         training.train()
@@ -198,7 +200,8 @@ def test_after_an_interrupted_step_older_graphs_are_stale(make_optimizer):
     assert {*found} == {True, False}
 
 
-def test_after_an_interrupted_assignment_older_graphs_are_stale():
+@pytest.mark.slow
+def test_older_graphs_are_stale_after_an_interrupted_assignment():
     def prepare():
         training = Training(OPTIMIZERS["sgd"])
         before = [p.data.copy() for p in training.model.parameters()]
@@ -217,7 +220,7 @@ def test_after_an_interrupted_assignment_older_graphs_are_stale():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, False])
-def test_after_an_interrupted_forward_pass_everything_goes_on(fused):
+def test_training_continues_correctly_after_an_interrupted_forward_pass(fused):
     def prepare():
         return (Training(OPTIMIZERS["sgd"], fused),)
 
@@ -227,7 +230,7 @@ def test_after_an_interrupted_forward_pass_everything_goes_on(fused):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_after_an_interrupted_pass_of_second_order_everything_goes_on():
+def test_training_continues_correctly_after_an_interrupted_second_order_pass():
     def prepare():
         training = Training(OPTIMIZERS["sgd"])
         return training, training.loss()
@@ -270,7 +273,7 @@ def test_an_interrupted_creation_of_an_optimizer_can_be_repeated(make_optimizer)
     "package", [PACKAGE, zipfile.__file__], ids=["save", "zipfile"]
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupted_save_is_an_interrupt_and_leaves_a_whole_checkpoint(
+def test_an_interrupted_save_raises_the_interrupt_and_leaves_a_whole_checkpoint(
     tmp_path, package
 ):
     path = tmp_path / "a.npz"

@@ -5,23 +5,10 @@ import copy
 
 import numpy as np
 import pytest
+from conftest import random_leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
-
-
-def leaf(rng, *shape, dtype=float):
-    return Tensor(rng.standard_normal(shape), requires_grad=True, dtype=dtype)
 
 
 def assert_agrees_with_pytorch(torch, rng, ours, theirs, x, parameters):
@@ -104,7 +91,7 @@ def test_batch_norm_without_running_statistics_uses_the_batch_in_evaluation(rng,
 
 
 @FUSED
-def test_evaluation_without_tracking_leaves_no_trace(rng, fused):
+def test_evaluation_changes_no_running_statistics(rng, fused):
     layer = nn.BatchNorm(3, fused=fused).eval()
     before = layer.state_dict()
     layer(Tensor(rng.standard_normal((6, 3))))
@@ -131,13 +118,13 @@ def test_batch_norm_without_affine_keeps_the_dtype_of_its_input(
     rng, dtype, training, fused
 ):
     layer = nn.BatchNorm(3, affine=False, fused=fused).train(training)
-    x = leaf(rng, 6, 3, dtype=dtype)
+    x = random_leaf(rng, 6, 3, dtype=dtype)
     y = layer(x)
     assert y.dtype == dtype
     assert tg.grad(y, x, np.ones((6, 3))).dtype == dtype
 
 
-def test_batch_norm_of_half_precision_evaluates_in_single_precision():
+def test_float16_batch_norm_evaluates_in_float32():
     layer = nn.BatchNorm(1, affine=False).eval()
     layer.running.mean[:], layer.running.var[:] = 1000, 1e6  # beyond float16
     y = layer(Tensor([[2000.0]], dtype=np.float16))
@@ -146,7 +133,7 @@ def test_batch_norm_of_half_precision_evaluates_in_single_precision():
 
 @FUSED
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_takes_lists_and_integers_as_data(fused, training):
+def test_batch_norm_accepts_lists_and_integers_as_data(fused, training):
     data = [[1, 2], [3, 6]]
     layer = nn.BatchNorm(2, fused=fused, dtype=float).train(training)
     expected = layer(Tensor(data, dtype=float))
@@ -156,7 +143,7 @@ def test_batch_norm_takes_lists_and_integers_as_data(fused, training):
             assert layer(given).dtype == float
 
 
-def test_the_text_of_batch_norm_shows_what_is_left_out():
+def test_the_repr_of_batch_norm_shows_what_is_left_out():
     assert repr(nn.BatchNorm(3, bias=False, axes=None)) == (
         "BatchNorm(3, eps=1e-05, momentum=0.1, axes=None, bias=False)"
     )
@@ -187,7 +174,7 @@ def test_layer_norm_is_that_of_pytorch(torch, rng, shape, affine, bias):
 
 
 def test_the_gradients_of_layer_norm_are_right_to_second_order(rng):
-    inputs = leaf(rng, 3, 4), leaf(rng, 4), leaf(rng, 4)
+    inputs = random_leaf(rng, 3, 4), random_leaf(rng, 4), random_leaf(rng, 4)
     tg.check_gradients(functional.layer_norm, *inputs, order=2)
 
 
@@ -197,7 +184,7 @@ def test_layer_norm_is_batch_norm_of_the_transpose(rng):
     np.testing.assert_allclose(layer(x), tg.batch_norm(x.T).T, rtol=0, atol=1e-14)
 
 
-def test_layer_norm_treats_each_example_alone_in_both_modes(rng):
+def test_layer_norm_treats_each_example_independently_in_both_modes(rng):
     x = rng.standard_normal((6, 4))
     layer = nn.LayerNorm(4, dtype=float)
     together = layer(Tensor(x)).data
@@ -228,10 +215,10 @@ def test_a_bias_learns_in_front_of_layer_norm_but_not_of_batch_norm(rng):
 def test_dropout_sets_values_to_0_and_scales_the_others(rng):
     x = rng.standard_normal((200, 50)) + 5
     y = nn.Dropout(0.2, rng=0)(Tensor(x)).data
-    kept = y != 0
-    np.testing.assert_allclose(y[kept], x[kept] / 0.8)
+    nonzero = y != 0
+    np.testing.assert_allclose(y[nonzero], x[nonzero] / 0.8)
     # 10,000 values: the standard deviation of their share is 0.004.
-    assert kept.mean() == pytest.approx(0.8, abs=0.012)
+    assert nonzero.mean() == pytest.approx(0.8, abs=0.012)
     assert y.mean() == pytest.approx(x.mean(), abs=0.1)
 
 
@@ -253,7 +240,7 @@ def test_dropout_draws_another_mask_at_each_call_and_the_same_from_one_seed():
 
 
 def test_dropout_returns_its_input_in_evaluation_and_for_p_0(rng):
-    x = leaf(rng, 5, 3)
+    x = random_leaf(rng, 5, 3)
     assert nn.Dropout(0.5).eval()(x) is x
     assert nn.Dropout(0)(x) is x
     np.testing.assert_array_equal(nn.Dropout(1)(x), np.zeros((5, 3)))
@@ -284,15 +271,15 @@ def test_flatten_is_that_of_pytorch(torch, rng, axes):
     np.testing.assert_array_equal(nn.Flatten(*axes)(Tensor(x)), expected)
 
 
-def test_flatten_passes_the_gradient_on_and_takes_an_empty_batch(rng):
-    x, g = leaf(rng, 2, 3, 4), rng.standard_normal((2, 12))
+def test_flatten_passes_the_gradient_on_and_accepts_an_empty_batch(rng):
+    x, g = random_leaf(rng, 2, 3, 4), rng.standard_normal((2, 12))
     d_x = tg.grad(nn.Flatten()(x), x, gradient=g)
     np.testing.assert_array_equal(d_x, g.reshape(2, 3, 4))
     assert nn.Flatten()(np.zeros((0, 3, 4))).shape == (0, 12)
 
 
 def test_identity_is_its_input(rng):
-    x = leaf(rng, 5, 3)
+    x = random_leaf(rng, 5, 3)
     assert nn.Identity()(x) is x
     assert nn.Identity().state_dict() == {}
 

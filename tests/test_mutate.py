@@ -1,17 +1,19 @@
 """The mutation run: its sample is fixed, and its report counts what survived."""
 
+import importlib
 import resource
 import sys
-from pathlib import Path
 
 import pytest
 
-pytest.importorskip("cosmic_ray")
+# Importing cosmic_ray takes half a second.
+pytestmark = pytest.mark.slow
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-from cosmic_ray import testing
 
-import mutate
+@pytest.fixture(scope="module")
+def mutate():
+    pytest.importorskip("cosmic_ray")
+    return importlib.import_module("mutate")
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def project(tmp_path, monkeypatch):
     return path
 
 
-def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(project):
+def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(mutate, project):
     everything = [mutate.key(m) for m in mutate.sample("optim", 1)]
     half = [mutate.key(m) for m in mutate.sample("optim", 0.5)]
     assert {*half} < {*everything}
@@ -35,7 +37,7 @@ def test_a_larger_sample_contains_a_smaller_one_and_no_annotations(project):
     assert sum("NumberReplacer" in name for name in everything) == 2
 
 
-def test_another_seed_draws_another_sample_of_the_same_size(project):
+def test_another_seed_draws_another_sample_of_the_same_size(mutate, project):
     project.write_text("def f(x):\n    return x + 1 - 2 * x / 3\n")
     first, again, second = (
         [mutate.key(m) for m in mutate.sample("optim", 0.5, seed)] for seed in (1, 1, 2)
@@ -44,12 +46,15 @@ def test_another_seed_draws_another_sample_of_the_same_size(project):
     assert len(first) == len(second)
 
 
-def test_lines_that_send_signals_are_not_changed(project):
+def test_lines_that_send_signals_are_not_changed(mutate, project):
     project.write_text("def f(p):\n    os.kill(p, 0)\n    return p + 1\n")
     assert {m.start_pos[0] for m in mutate.sample("optim", 1)} == {3}
 
 
-def test_what_takes_too_much_memory_or_time_is_ended(tmp_path, monkeypatch):
+def test_a_run_that_takes_too_much_memory_or_time_is_ended(
+    mutate, tmp_path, monkeypatch
+):
+    testing = importlib.import_module("cosmic_ray.testing")
     found = []
 
     def run(program, seconds):
@@ -73,7 +78,7 @@ def test_what_takes_too_much_memory_or_time_is_ended(tmp_path, monkeypatch):
     assert found == ["survived", "killed", "killed"]
 
 
-def test_a_result_counts_until_the_file_changes(project):
+def test_a_result_counts_until_the_file_changes(mutate, project):
     def first():
         return mutate.key(mutate.sample("optim", 1)[0])
 
@@ -85,7 +90,7 @@ def test_a_result_counts_until_the_file_changes(project):
     assert first().split()[1:] == before.split()[1:]
 
 
-def test_the_report_lists_survivors_and_gives_the_score():
+def test_the_report_lists_survivors_and_gives_the_score(mutate):
     results = {
         "a": {"how": "killed", "line": 1, "diff": []},
         "b": {"how": "survived", "line": 7, "diff": ["-x + 1", "+x - 1"]},

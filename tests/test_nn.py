@@ -9,19 +9,16 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import random_leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, init, nn
 from tinygrad_bn.scopes import state
 
 
-def leaf(rng, *shape, dtype=float):
-    return Tensor(rng.standard_normal(shape), requires_grad=True, dtype=dtype)
-
-
 def assert_equal_to_second_order(rng, function, definition, *inputs):
     """Compare values, gradients, recorded gradients, and the gradients of those."""
-    g = leaf(rng, *function(*inputs).shape)
+    g = random_leaf(rng, *function(*inputs).shape)
     directions = [rng.standard_normal(x.shape) for x in inputs]
     outcomes = []
     for f in (function, definition):
@@ -52,7 +49,7 @@ def test_linear_is_x_times_weight_plus_bias(rng, shape):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
 
 
-def test_linear_takes_arrays_and_lists_as_data(rng):
+def test_linear_accepts_arrays_and_lists_as_data(rng):
     layer, x = nn.Linear(2, 3, rng=rng, dtype=float), [[1.0, 2.0], [3.0, 4.0]]
     for data in (x, np.array(x)):
         y = layer(data)
@@ -73,7 +70,11 @@ def test_linear_without_bias_is_a_product(rng):
 @pytest.mark.parametrize("function", [functional.fused_linear, functional.linear])
 @pytest.mark.parametrize("shape", X_SHAPES)
 def test_the_gradients_of_linear_are_products_with_the_cotangent(rng, function, shape):
-    x, weight, bias = leaf(rng, *shape), leaf(rng, 4, 5), leaf(rng, 5)
+    x, weight, bias = (
+        random_leaf(rng, *shape),
+        random_leaf(rng, 4, 5),
+        random_leaf(rng, 5),
+    )
     g = rng.standard_normal((*shape[:-1], 5))
     d_x, d_weight, d_bias = tg.grad(function(x, weight, bias), [x, weight, bias], g)
     rows, g_rows = x.data.reshape(-1, 4), g.reshape(-1, 5)
@@ -85,7 +86,9 @@ def test_the_gradients_of_linear_are_products_with_the_cotangent(rng, function, 
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("shape", X_SHAPES)
 def test_fused_linear_agrees_with_its_definition(rng, shape, biased):
-    inputs = [leaf(rng, *shape), leaf(rng, 4, 5), leaf(rng, 5)][: 2 + biased]
+    inputs = [random_leaf(rng, *shape), random_leaf(rng, 4, 5), random_leaf(rng, 5)][
+        : 2 + biased
+    ]
     bias = [] if biased else [None]
     assert_equal_to_second_order(
         rng,
@@ -131,7 +134,7 @@ BOTH = pytest.mark.parametrize("loss", [cross_entropy_of_labels, definition_for_
 
 @BOTH
 def test_cross_entropy_is_the_mean_of_minus_log_softmax_at_the_labels(rng, loss):
-    logits = leaf(rng, 5, 3)
+    logits = random_leaf(rng, 5, 3)
     expected = -np.log(softmax(logits.data)[range(5), LABELS]).mean()
     assert loss(logits).shape == ()
     assert loss(logits).item() == pytest.approx(expected, rel=1e-14)
@@ -139,7 +142,7 @@ def test_cross_entropy_is_the_mean_of_minus_log_softmax_at_the_labels(rng, loss)
 
 @BOTH
 def test_the_gradient_of_cross_entropy_is_softmax_minus_one_hot(rng, loss):
-    logits = leaf(rng, 5, 3)
+    logits = random_leaf(rng, 5, 3)
     expected = 1.7 * (softmax(logits.data) - np.eye(3)[LABELS]) / 5
     actual = tg.grad(loss(logits), logits, gradient=1.7)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-15)
@@ -147,7 +150,7 @@ def test_the_gradient_of_cross_entropy_is_softmax_minus_one_hot(rng, loss):
 
 @BOTH
 def test_the_second_derivative_of_cross_entropy_is_that_of_softmax(rng, loss):
-    logits, v = leaf(rng, 5, 3), rng.standard_normal((5, 3))
+    logits, v = random_leaf(rng, 5, 3), rng.standard_normal((5, 3))
     p = softmax(logits.data)
     expected = p * (v - (p * v).sum(axis=1, keepdims=True)) / 5
     first = tg.grad(loss(logits), logits, create_graph=True)
@@ -157,7 +160,7 @@ def test_the_second_derivative_of_cross_entropy_is_that_of_softmax(rng, loss):
 
 def test_fused_cross_entropy_agrees_with_its_definition(rng):
     assert_equal_to_second_order(
-        rng, cross_entropy_of_labels, definition_for_labels, leaf(rng, 5, 3)
+        rng, cross_entropy_of_labels, definition_for_labels, random_leaf(rng, 5, 3)
     )
 
 
@@ -165,7 +168,7 @@ def test_fused_cross_entropy_agrees_with_its_definition(rng):
 @pytest.mark.parametrize(
     "function", [nn.cross_entropy, functional.softmax_cross_entropy]
 )
-def test_large_logits_overflow_nowhere(function, dtype):
+def test_large_logits_do_not_overflow(function, dtype):
     logits = Tensor([[1e4, 0], [0, -1e4]], requires_grad=True, dtype=dtype)
     loss = function(logits, np.array([0, 1]))
     assert loss.item() == 5000
@@ -179,7 +182,7 @@ def test_cross_entropy_of_equal_logits_is_log_c(loss):
 
 @BOTH
 def test_cross_entropy_keeps_float32(rng, loss):
-    logits = leaf(rng, 5, 3, dtype=np.float32)
+    logits = random_leaf(rng, 5, 3, dtype=np.float32)
     first = tg.grad(loss(logits), logits, create_graph=True)
     second = tg.grad((first * first).sum(), logits)
     loss(logits).backward()
@@ -189,7 +192,7 @@ def test_cross_entropy_keeps_float32(rng, loss):
 
 @pytest.mark.parametrize("kind", [list, Tensor, np.uint8, np.int32])
 def test_labels_may_be_any_integers(rng, kind):
-    logits = leaf(rng, 5, 3)
+    logits = random_leaf(rng, 5, 3)
     labels = LABELS.astype(kind) if issubclass(kind, np.integer) else kind(LABELS)
     assert float(nn.cross_entropy(logits, labels)) == float(
         cross_entropy_of_labels(logits)
@@ -197,7 +200,7 @@ def test_labels_may_be_any_integers(rng, kind):
 
 
 def test_labels_that_change_after_the_forward_pass_change_no_gradient(rng):
-    logits, labels = leaf(rng, 5, 3), LABELS.copy()
+    logits, labels = random_leaf(rng, 5, 3), LABELS.copy()
     loss = nn.cross_entropy(logits, labels)
     labels[:] = 0
     expected = (softmax(logits.data) - np.eye(3)[LABELS]) / 5
@@ -206,7 +209,7 @@ def test_labels_that_change_after_the_forward_pass_change_no_gradient(rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_mse_loss_is_the_mean_of_squared_differences(rng, dtype):
-    prediction = leaf(rng, 4, 3, dtype=dtype)
+    prediction = random_leaf(rng, 4, 3, dtype=dtype)
     target = rng.standard_normal((4, 3)).astype(dtype)
     loss = nn.mse_loss(prediction, target)
     gradient = tg.grad(loss, prediction)
@@ -256,7 +259,7 @@ def test_batch_norm_normalizes_by_running_statistics_in_evaluation(
     layer = batch_norm_layer(rng, axes=axes, fused=fused)
     layer(Tensor(rng.standard_normal(shape) * 3 + 2))
     mean, var = layer.running_mean.copy(), layer.running_var.copy()
-    x = leaf(rng, *shape)
+    x = random_leaf(rng, *shape)
     y = layer.eval()(x)
 
     slope = np.expand_dims(layer.gamma.data / np.sqrt(var + 1e-5), axes)
@@ -274,7 +277,7 @@ def test_fused_and_composed_batch_norm_layers_agree(rng, shape, axes):
     fused = batch_norm_layer(rng, axes=axes)
     composed = nn.BatchNorm(3, axes=axes, fused=False, dtype=float)
     composed.gamma, composed.beta = fused.gamma, fused.beta
-    inputs = leaf(rng, *shape), fused.gamma, fused.beta
+    inputs = random_leaf(rng, *shape), fused.gamma, fused.beta
     assert_equal_to_second_order(
         rng, lambda x, *_: fused(x), lambda x, *_: composed(x), *inputs
     )
@@ -285,7 +288,7 @@ def test_fused_and_composed_batch_norm_layers_agree(rng, shape, axes):
 @FUSED
 def test_differentiating_twice_counts_a_batch_once(rng, fused):
     layer = batch_norm_layer(rng, fused=fused, momentum=None)
-    x = leaf(rng, 6, 3)
+    x = random_leaf(rng, 6, 3)
     d_x = tg.grad(layer(x), x, rng.standard_normal((6, 3)), create_graph=True)
     tg.grad((d_x * d_x).sum(), x)
     assert layer.state_dict()["updates"] == 1
@@ -318,7 +321,7 @@ def test_momentum_weighs_the_new_batch(rng, fused, momentum, weights):
 @pytest.mark.parametrize("constants", [(), ("mean",), ("var",), ("mean", "var")])
 def test_constants_cut_their_term_out_of_the_gradient(rng, constants):
     layer = batch_norm_layer(rng, constants=constants)
-    x, g = leaf(rng, 6, 3), rng.standard_normal((6, 3))
+    x, g = random_leaf(rng, 6, 3), rng.standard_normal((6, 3))
     x_hat = normalized(x.data, 0)
     inv_std = 1 / np.sqrt(x.data.var(0) + 1e-5)
     y = layer(x)
@@ -345,7 +348,7 @@ def test_batch_norm_without_affine_has_no_parameters(rng, fused):
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_keeps_float32(rng, fused, training):
     layer = nn.BatchNorm(3, fused=fused).train(training)
-    x = leaf(rng, 6, 3, dtype=np.float32)
+    x = random_leaf(rng, 6, 3, dtype=np.float32)
     y = layer(x)
     gradients = tg.grad(y, [x, layer.gamma, layer.beta], gradient=np.ones((6, 3)))
     for array in (y, *gradients, layer.running_mean, layer.running_var):
@@ -353,16 +356,16 @@ def test_batch_norm_keeps_float32(rng, fused, training):
 
 
 @FUSED
-def test_a_refused_batch_leaves_no_trace_in_the_running_statistics(rng, fused):
+def test_a_refused_batch_does_not_change_the_running_statistics(rng, fused):
     layer = nn.BatchNorm(3, fused=fused, momentum=None)
     before = layer.state_dict()
     with pytest.raises(ValueError, match="at least two values per channel"):
-        layer(leaf(rng, 1, 3))
+        layer(random_leaf(rng, 1, 3))
     for name, array in layer.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_a_single_row_is_welcome_in_evaluation(rng):
+def test_a_single_row_is_accepted_in_evaluation(rng):
     x = rng.standard_normal((1, 3))
     y = nn.BatchNorm(3, dtype=float).eval()(Tensor(x))
     np.testing.assert_allclose(y, x / np.sqrt(1 + 1e-5))
@@ -375,9 +378,9 @@ class Branches(nn.Module):
     """A module with parameters of its own, a list, a tuple and a module inside."""
 
     def __init__(self, rng):
-        self.scale = leaf(rng, 3)
+        self.scale = random_leaf(rng, 3)
         self.paths = [nn.Linear(3, 2, rng=rng), nn.Linear(3, 2, bias=False, rng=rng)]
-        self.offsets = (leaf(rng, 2), leaf(rng, 2))
+        self.offsets = (random_leaf(rng, 2), random_leaf(rng, 2))
         self.last = nn.Sequential(nn.ReLU(), nn.BatchNorm(2))
         self.width = 3
 
@@ -404,14 +407,14 @@ def test_parameters_come_in_order_of_assignment_under_qualified_names(rng):
     assert list(dict(model.last.named_parameters())) == ["1.gamma", "1.beta"]
 
 
-def test_a_module_is_named_by_its_place_in_the_module_that_is_asked(rng):
+def test_parameters_are_named_by_their_path_from_the_module_that_is_asked(rng):
     layer = nn.Linear(3, 2, rng=rng)
     inner = nn.Sequential(nn.ReLU(), layer)
     outer = nn.Sequential(inner)
     for module, place in [(layer, ""), (inner, "1."), (outer, "0.1.")]:
         names = [name for name, _ in module.named_parameters()]
         assert names == [f"{place}weight", f"{place}bias"]
-    layer.weight = leaf(rng, 3, 2)
+    layer.weight = random_leaf(rng, 3, 2)
     assert dict(outer.named_parameters())["0.1.weight"] is layer.weight
 
 
@@ -423,15 +426,15 @@ def test_a_layer_shared_by_two_containers_is_named_correctly_from_each(rng):
             f"{name}.weight",
             f"{name}.bias",
         ]
-        y = model(leaf(rng, 5, 2))
+        y = model(random_leaf(rng, 5, 2))
         assert y.scope.name == name
         assert layer.weight.qualified_name(y.scope) == f"{name}.weight"
 
 
 def test_a_name_that_the_user_gave_to_a_parameter_survives(rng):
     layer = nn.Linear(2, 3, rng=rng)
-    layer.weight = leaf(rng, 2, 3).named("my weight")
-    y = nn.Sequential(layer)(leaf(rng, 5, 2))
+    layer.weight = random_leaf(rng, 2, 3).named("my weight")
+    y = nn.Sequential(layer)(random_leaf(rng, 5, 2))
     assert layer.weight.name == "my weight"
     assert layer.weight.qualified_name(y.scope) == "my weight"
 
@@ -472,11 +475,11 @@ def test_a_module_that_contains_itself_is_walked_once(rng):
     assert "Linear(2" in repr(model)
 
 
-def test_an_attribute_called_path_belongs_to_the_user(rng):
+def test_users_may_have_an_attribute_called_path(rng):
     layer = nn.Linear(2, 2, rng=rng)
     layer.path = "somewhere"
     model = nn.Sequential(layer)
-    assert model(leaf(rng, 3, 2)).scope.name == "0" and layer.path == "somewhere"
+    assert model(random_leaf(rng, 3, 2)).scope.name == "0" and layer.path == "somewhere"
 
 
 class Counting(nn.Module):
@@ -489,7 +492,7 @@ class Counting(nn.Module):
         return x * scale
 
 
-def test_a_buffer_that_is_counted_up_stays_in_the_state():
+def test_a_buffer_that_is_incremented_stays_in_the_state():
     model = Counting()
     model(Tensor([1.0, 2.0]))
     model(Tensor([1.0]))
@@ -503,7 +506,7 @@ def test_a_buffer_that_is_counted_up_stays_in_the_state():
     assert (other.calls.item(), other.inputs.item()) == (2, 3)
 
 
-def test_the_text_of_batch_norm_shows_its_settings():
+def test_the_repr_of_batch_norm_shows_its_settings():
     assert repr(nn.BatchNorm(3)) == "BatchNorm(3, eps=1e-05, momentum=0.1)"
     settings = {"axes": (0, 2), "affine": False, "fused": False, "constants": ("mean",)}
     assert repr(nn.BatchNorm(4, eps=0.1, momentum=None, **settings)) == (
@@ -543,9 +546,9 @@ def test_in_place_operators_on_a_parameter_are_errors(record, symbol, change):
     )
 
 
-def test_the_first_remedy_changes_the_values_and_is_noticed(rng):
+def test_changing_the_data_of_a_parameter_in_place_makes_older_graphs_stale(rng):
     layer = nn.Linear(2, 1, rng=rng)
-    y = layer(leaf(rng, 3, 2)).sum()
+    y = layer(random_leaf(rng, 3, 2)).sum()
     y.backward()
     before = layer.weight.data.copy()
     layer.weight.data -= 0.1 * layer.weight.grad
@@ -567,11 +570,11 @@ def test_in_place_operators_on_other_tensors_make_new_tensors():
     np.testing.assert_array_equal(tg.grad(h.sum(), x), 2 * 3 * x.data - 1)
 
 
-def test_a_shared_parameter_comes_once(rng):
+def test_a_shared_parameter_is_listed_once(rng):
     model = nn.Sequential(nn.Linear(3, 3, rng=rng), nn.Linear(3, 3, rng=rng))
     model[1].weight = model[0].weight
     assert model.parameters() == [model[0].weight, model[0].bias, model[1].bias]
-    x, g = leaf(rng, 5, 3), rng.standard_normal((5, 3))
+    x, g = random_leaf(rng, 5, 3), rng.standard_normal((5, 3))
     model(x).backward(g)
     shared, bias = model[0].weight.data, model[0].bias.data
     hidden = x.data @ shared + bias
@@ -584,13 +587,13 @@ def test_a_frozen_parameter_is_state_but_no_parameter(rng):
     layer.weight.requires_grad = False
     assert layer.parameters() == [layer.bias]
     assert list(layer.state_dict()) == ["weight", "bias"]
-    layer(leaf(rng, 5, 3)).sum().backward()
+    layer(random_leaf(rng, 5, 3)).sum().backward()
     assert layer.weight.grad is None
     assert layer.bias.grad.tolist() == [5, 5]
 
 
 class Keeper(nn.Module):
-    """A module that keeps what it computed."""
+    """A module that stores what it computed in an attribute."""
 
     def __init__(self, rng):
         self.layer = nn.Linear(3, 2, rng=rng)
@@ -600,19 +603,19 @@ class Keeper(nn.Module):
         return self.hidden
 
 
-def test_a_computed_tensor_kept_as_an_attribute_is_neither_parameter_nor_state(rng):
+def test_a_computed_tensor_in_an_attribute_is_neither_parameter_nor_state(rng):
     model = Keeper(rng)
-    model(leaf(rng, 5, 3))
+    model(random_leaf(rng, 5, 3))
     assert model.hidden.requires_grad
     assert model.hidden.name == "hidden layer"
     assert model.parameters() == [model.layer.weight, model.layer.bias]
     assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
 
 
-def test_what_no_grad_computed_and_a_module_kept_is_state(rng):
+def test_a_tensor_computed_under_no_grad_and_assigned_to_a_module_is_state(rng):
     model = Keeper(rng)
     with tg.no_grad():
-        model(leaf(rng, 5, 3))
+        model(random_leaf(rng, 5, 3))
     state = model.state_dict()
     assert list(state) == ["layer.weight", "layer.bias", "hidden"]
     model.load_state_dict(state)
@@ -630,9 +633,9 @@ def test_train_and_eval_reach_every_module_inside(rng):
     assert all(module.training for module in inside)
 
 
-def test_zero_grad_forgets_every_gradient(rng):
+def test_zero_grad_clears_every_gradient(rng):
     model = Branches(rng)
-    model(leaf(rng, 5, 3)).backward(rng.standard_normal((5, 2)))
+    model(random_leaf(rng, 5, 3)).backward(rng.standard_normal((5, 2)))
     assert all(p.grad is not None for p in model.parameters())
     model.zero_grad()
     assert all(p.grad is None for p in model.parameters())
@@ -640,7 +643,7 @@ def test_zero_grad_forgets_every_gradient(rng):
 
 def test_sequential_calls_its_modules_in_turn_and_reads_like_a_list(rng):
     layers = [nn.Linear(3, 4, rng=rng), nn.Tanh(), nn.Linear(4, 2, rng=rng)]
-    model, x = nn.Sequential(*layers), leaf(rng, 5, 3)
+    model, x = nn.Sequential(*layers), random_leaf(rng, 5, 3)
     assert list(model) == layers
     assert len(model) == 3
     assert model[0] is layers[0]
@@ -687,7 +690,7 @@ def small_model(seed=0):
 
 def test_the_state_holds_copies_of_parameters_and_running_statistics(rng):
     model = small_model()
-    model(leaf(rng, 5, 2))
+    model(random_leaf(rng, 5, 2))
     before = model.state_dict()
     assert list(before) == [
         "0.weight",
@@ -700,16 +703,16 @@ def test_the_state_holds_copies_of_parameters_and_running_statistics(rng):
     ]
     np.testing.assert_array_equal(before["0.weight"], model[0].weight.data)
     np.testing.assert_array_equal(before["1.running_var"], model[1].running_var)
-    kept = {name: array.copy() for name, array in before.items()}
+    copies = {name: array.copy() for name, array in before.items()}
     model[0].weight.data = np.zeros((2, 3), np.float32)
-    model(leaf(rng, 5, 2))
+    model(random_leaf(rng, 5, 2))
     for name, array in before.items():
-        np.testing.assert_array_equal(array, kept[name])
+        np.testing.assert_array_equal(array, copies[name])
 
 
 def test_a_loaded_state_is_copied_into_the_arrays_that_are_there(rng):
     source, target = small_model(seed=1), small_model(seed=2)
-    batch, next_batch = leaf(rng, 5, 2), leaf(rng, 5, 2)
+    batch, next_batch = random_leaf(rng, 5, 2), random_leaf(rng, 5, 2)
     source(batch)
     weight, array = target[0].weight, target[0].weight.data
     saved = source.state_dict()
@@ -726,7 +729,7 @@ def test_a_loaded_state_is_copied_into_the_arrays_that_are_there(rng):
 
 def test_loading_a_state_makes_older_graphs_stale(rng):
     model = small_model()
-    loss = model(leaf(rng, 5, 2)).sum()
+    loss = model(random_leaf(rng, 5, 2)).sum()
     model.load_state_dict(model.state_dict())
     with pytest.raises(RuntimeError, match=r"'1.gamma'\(3,\) was changed after"):
         loss.backward()
@@ -752,6 +755,25 @@ def test_a_wrong_state_is_refused_with_a_list_of_all_that_is_wrong():
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.ones((3, 2)),
+        np.ones(3),
+        np.ones((2, 3), np.float32),
+        np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3)),
+        [*np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3))],
+    ],
+)
+def test_the_state_of_a_module_must_have_the_right_shapes_and_dtypes(wrong):
+    module = nn.Linear(2, 3, dtype=float)
+    before = module.state_dict()
+    expected = r"weight: expected (\(2, 3\) float64|an array without a mask)"
+    with pytest.raises(ValueError, match=expected):
+        module.load_state_dict(before | {"weight": wrong, "bias": np.ones(3)})
+    np.testing.assert_equal(module.state_dict(), before)
+
+
 # --- Scopes ---------------------------------------------------------------------------
 
 
@@ -759,7 +781,7 @@ def test_a_wrong_state_is_refused_with_a_list_of_all_that_is_wrong():
 def test_tensors_remember_the_module_that_made_them(rng, fused):
     norm = nn.BatchNorm(3, fused=fused)
     model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Sequential(norm, nn.ReLU()))
-    y = model(leaf(rng, 5, 2))
+    y = model(random_leaf(rng, 5, 2))
     assert y.scope.owner is model[1][1]
     assert y.scope.name == "1.1"
     assert y.scope.parent.owner is model[1]
@@ -775,14 +797,14 @@ def test_tensors_remember_the_module_that_made_them(rng, fused):
 
 
 def test_a_module_called_alone_adds_nothing_to_names(rng):
-    y = nn.BatchNorm(3, fused=False)(leaf(rng, 5, 3))
+    y = nn.BatchNorm(3, fused=False)(random_leaf(rng, 5, 3))
     assert "E[x]" in {t.qualified_name() for t in tg.tape(y)}
 
 
 def test_an_error_inside_a_module_leaves_its_scope(rng):
     model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Linear(4, 1, rng=rng))
     with pytest.raises(ValueError, match=r"Linear '1': the last axis"):
-        model(leaf(rng, 5, 2))
+        model(random_leaf(rng, 5, 2))
     assert state.scopes == [None]
 
 
@@ -1064,7 +1086,7 @@ def test_a_bias_in_float64_makes_the_result_float64_in_both_definitions(fused):
     assert linear(x, Tensor(np.eye(2, dtype=np.float32)), row).dtype == np.float64
 
 
-def test_a_failing_batch_norm_leaves_running_statistics_alone():
+def test_a_batch_norm_that_fails_does_not_change_the_running_statistics():
     bn = nn.BatchNorm(3, fused=False)
     bn.gamma = Tensor(np.ones(4, np.float32), requires_grad=True)
     with pytest.raises(ValueError, match="gamma must have one value per channel"):

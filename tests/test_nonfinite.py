@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
@@ -9,17 +10,13 @@ from tinygrad_bn import Tensor, nn
 X = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
 
 
-def leaf(values, dtype=float):
-    return Tensor(values, requires_grad=True, name="x", dtype=dtype)
-
-
 def network(depth):
     blocks = [f for i in range(depth) for f in (nn.Linear(4, 4, rng=i), nn.ReLU())]
     return nn.Sequential(*blocks)
 
 
-def test_where_all_is_finite_nothing_is_found():
-    x = leaf([1.0, 2.0])
+def test_nothing_is_found_if_everything_is_finite():
+    x = leaf([1.0, 2.0], "x")
     found = tg.find_nonfinite((x * x).sum())
     assert (
         not found and str(found) == repr(found) == "all finite" and found.node is None
@@ -27,7 +24,7 @@ def test_where_all_is_finite_nothing_is_found():
 
 
 def test_the_first_output_that_is_not_finite_is_found():
-    x = leaf([0.0, 1.0, 2.0])
+    x = leaf([0.0, 1.0, 2.0], "x")
     with np.errstate(divide="ignore"):
         h = tg.log(x)
         y = (tg.exp(h * 2) + h).sum()
@@ -57,7 +54,7 @@ def test_the_module_and_the_route_from_the_loss_are_named():
 
 
 def test_the_first_gradient_that_is_not_finite_is_found():
-    x = leaf([0.0, 1.0])
+    x = leaf([0.0, 1.0], "x")
     h = (x * 3).named("h")
     y = (tg.sqrt(h) * 2).sum()
     found = tg.find_nonfinite(y)
@@ -75,7 +72,7 @@ def test_the_first_gradient_that_is_not_finite_is_found():
 
 
 def test_a_sum_of_gradients_that_overflows_is_found():
-    b = leaf([1e-3, 0], np.float16)
+    b = leaf([1e-3, 0], "x", np.float16)
     y = (b * np.float16(40000) + (b * np.float16(40000)).named("h")).sum()
     found = tg.find_nonfinite(y)
     assert (found.direction, found.operation) == ("backward", "mul")
@@ -84,7 +81,7 @@ def test_a_sum_of_gradients_that_overflows_is_found():
 
 def test_every_kind_of_number_is_counted():
     with np.errstate(all="ignore"):
-        y = leaf([-1.0, 0, 1, 2]) / Tensor([0.0, 0, 0, 1], name="zero")
+        y = leaf([-1.0, 0, 1, 2], "x") / Tensor([0.0, 0, 0, 1], name="zero")
     found = tg.find_nonfinite(y.sum())
     assert found.ranges[0] == (
         "output",
@@ -94,7 +91,7 @@ def test_every_kind_of_number_is_counted():
 
 
 def test_what_stop_gradient_hides_from_the_gradient_is_searched_too():
-    x = leaf([0.0, 1.0])
+    x = leaf([0.0, 1.0], "x")
     with np.errstate(divide="ignore"):
         y = (x + tg.stop_gradient(tg.log(x))).sum()
     assert tg.find_nonfinite(y).operation == "log"
@@ -135,7 +132,7 @@ def fused(forward, backward, definition):
     return tg.Fused("twice", forward, backward, definition)
 
 
-def test_infinity_that_only_a_fused_operation_computes_is_its_own():
+def test_infinity_that_only_the_fused_form_computes_is_attributed_to_it():
     x = leaf([1.0, 2.0])
     saves = fused(
         lambda x: (x * 2, np.inf * x), lambda g, *_: (g * 2,), lambda x: x * 2
@@ -149,7 +146,7 @@ def test_infinity_that_only_a_fused_operation_computes_is_its_own():
     assert (found.direction, found.operation, found.part) == ("backward", "twice", "")
 
 
-def test_the_search_goes_into_fused_operations_inside_of_others():
+def test_the_search_goes_into_fused_operations_inside_others():
     inner = fused(lambda x: (x * np.inf, None), None, tg.log)
     outer = fused(lambda x: (x * np.inf, None), None, lambda x: inner(x * 2) + 1)
     with np.errstate(invalid="ignore"):
@@ -159,15 +156,15 @@ def test_the_search_goes_into_fused_operations_inside_of_others():
     assert (found.operation, found.part) == ("twice", "log")
 
 
-def test_it_changes_no_gradients():
-    x = leaf([0.0, 1.0])
+def test_the_search_changes_no_gradients():
+    x = leaf([0.0, 1.0], "x")
     y = tg.sqrt(x).sum()
     tg.find_nonfinite(y)
     assert x.grad is None
 
 
 def test_errors_are_those_of_a_backward_pass():
-    x = leaf([1.0, 2.0])
+    x = leaf([1.0, 2.0], "x")
     with pytest.raises(ValueError, match="a backward pass starts from one number"):
         tg.find_nonfinite(x * 2)
     assert not tg.find_nonfinite(x * 2, gradient=[1, 1])

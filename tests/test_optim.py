@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import leaf
+from conftest import assert_same, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, optim
@@ -127,8 +127,7 @@ def test_parameters_of_several_blocks_are_updated_to_the_last(name, settings):
 
 @pytest.mark.slow
 @SETTINGS
-def test_steps_are_those_of_pytorch(name, settings):
-    torch = pytest.importorskip("torch")
+def test_steps_are_those_of_pytorch(torch, name, settings):
     parameters, coefficients = make_parameters(), make_coefficients()
     theirs = [torch.tensor(p.data, requires_grad=True) for p in parameters]
     optimizer = getattr(torch.optim, name)(theirs, **settings)
@@ -143,34 +142,34 @@ def test_steps_are_those_of_pytorch(name, settings):
 
 
 @ALL
-def test_gradients_that_stay_from_step_to_step_are_not_decayed_again(make):
-    (kept, *_), (fresh, *_) = make_parameters(), make_parameters()
-    first, second = make([kept]), make([fresh])
+def test_gradients_that_are_not_cleared_are_not_decayed_again(make):
+    (reused, *_), (fresh, *_) = make_parameters(), make_parameters()
+    first, second = make([reused]), make([fresh])
     gradient = np.arange(6.0).reshape(3, 2)
-    (kept * gradient).sum().backward()
+    (reused * gradient).sum().backward()
     for _ in range(3):
         first.step()
         second.zero_grad()
         (fresh * gradient).sum().backward()
         second.step()
-    np.testing.assert_array_equal(kept.grad, gradient)
-    np.testing.assert_array_equal(kept, fresh)
+    np.testing.assert_array_equal(reused.grad, gradient)
+    np.testing.assert_array_equal(reused, fresh)
 
 
 @ALL
-def test_a_parameter_without_gradient_counts_as_one_of_gradient_zero(make):
-    silent, told = make_parameters()[0], make_parameters()[0]
-    first, second = make([silent]), make([told])
+def test_a_parameter_without_gradient_is_updated_as_if_it_were_zero(make):
+    without, zero = make_parameters()[0], make_parameters()[0]
+    first, second = make([without]), make([zero])
     descend(first, [make_coefficients()[0][:1]])
     descend(second, [make_coefficients()[0][:1]])
-    before = silent.data.copy()
+    before = without.data.copy()
     for _ in range(3):
         first.zero_grad()
         first.step()
-        told.grad = np.zeros((3, 2))
+        zero.grad = np.zeros((3, 2))
         second.step()
-    assert np.all(silent.data != before)
-    np.testing.assert_array_equal(silent, told)
+    assert np.all(without.data != before)
+    np.testing.assert_array_equal(without, zero)
 
 
 @ALL
@@ -253,7 +252,7 @@ def test_parameters_and_gradients_are_views_of_flat_buffers(make):
 
 
 @ALL
-def test_what_is_assigned_or_loaded_arrives_in_the_buffer(make):
+def test_assigned_and_loaded_values_arrive_in_the_buffer(make):
     model = nn.Linear(2, 3, rng=np.random.default_rng(0), dtype=float)
     optimizer = make(model.parameters())
     model.weight.data = np.full((2, 3), 2.0)
@@ -264,7 +263,7 @@ def test_what_is_assigned_or_loaded_arrives_in_the_buffer(make):
     assert np.all(model.weight.data < 2)
 
 
-def test_adoption_is_no_change_to_the_graphs_before_it():
+def test_a_new_optimizer_does_not_make_older_graphs_stale():
     (p, *_) = make_parameters()
     loss = (p * p).sum()
     loss.backward()
@@ -275,7 +274,7 @@ def test_adoption_is_no_change_to_the_graphs_before_it():
 
 
 @ALL
-def test_a_second_backward_adds_and_zero_grad_forgets(make):
+def test_a_second_backward_adds_and_zero_grad_clears(make):
     (p, *_) = make_parameters()
     optimizer = make([p])
     for _ in range(2):
@@ -378,15 +377,6 @@ def train(model, optimizer, seed):
         optimizer.step()
 
 
-def assert_same_state(first, second):
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        if isinstance(value, dict):
-            assert_same_state(value, second[name])
-            continue
-        np.testing.assert_array_equal(value, second[name])
-
-
 @ALL
 def test_a_run_resumed_from_its_states_arrives_at_the_same_weights(make):
     model, optimizer = make_run(make)
@@ -401,10 +391,10 @@ def test_a_run_resumed_from_its_states_arrives_at_the_same_weights(make):
     resumed_optimizer.load_state_dict(states[1])
     assert resumed_optimizer.lr == 0.03
     train(resumed, resumed_optimizer, seed=2)
-    assert_same_state(model.state_dict(), resumed.state_dict())
-    assert_same_state(optimizer.state_dict(), resumed_optimizer.state_dict())
+    assert_same(model.state_dict(), resumed.state_dict())
+    assert_same(optimizer.state_dict(), resumed_optimizer.state_dict())
     for state, copied in zip(states, saved):
-        assert_same_state(state, copied)
+        assert_same(state, copied)
 
 
 def test_the_state_holds_what_accumulates_and_the_learning_rate():
@@ -439,7 +429,7 @@ def test_the_state_of_another_optimizer_is_refused_and_nothing_is_loaded():
         "loaded. unexpected: sum_g; velocity: expected (10,) float64, received (2,) "
         "int64."
     )
-    assert_same_state(optimizer.state_dict(), before)
+    assert_same(optimizer.state_dict(), before)
 
 
 @pytest.mark.parametrize(
@@ -479,7 +469,20 @@ def test_a_state_that_is_refused_changes_nothing(change, named):
         state["sum_gg"] = {**before["sum_gg"], "b": change["sum_gg"][:4]}
     with pytest.raises(ValueError):
         optimizer.load_state_dict(state)
-    assert_same_state(optimizer.state_dict(), before)
+    assert_same(optimizer.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda p: optim.SGD(p, 0.1, 0.9), "velocity"), (optim.Adam, "sum_gg")],
+)
+def test_the_state_of_an_optimizer_must_have_the_right_shapes(make, name):
+    optimizer = make([leaf([1.0, 2.0])])
+    before = optimizer.state_dict()
+    for wrong in np.ones(1), np.ones(3), np.ones(()):
+        with pytest.raises(ValueError, match="Nothing was loaded"):
+            optimizer.load_state_dict(before | {name: wrong, "lr": 5.0})
+    np.testing.assert_equal(optimizer.state_dict(), before)
 
 
 def test_a_negative_number_of_steps_is_refused_with_a_clear_text():
@@ -496,7 +499,7 @@ def test_a_negative_number_of_steps_is_refused_with_a_clear_text():
 
 
 class Twins(nn.Module):
-    """Two layers of one shape, assigned in one order or the other."""
+    """Two layers of the same shape, assigned in either order."""
 
     def __init__(self, names):
         for name in names:
@@ -536,7 +539,7 @@ def test_the_state_with_names_is_a_dictionary_by_name(tmp_path):
     again = optim.Adam([("layer.bias", b), ("layer.weight", w)])
     again.load_state_dict(loaded)
     for key in ("sum_g", "sum_gg"):
-        assert_same_state(again.state_dict()[key], state[key])
+        assert_same(again.state_dict()[key], state[key])
     # Nothing in a state is shared with the optimizer.
     state["sum_g"]["layer.weight"][:] = 9
     assert optimizer.sum_g.max() == 2
@@ -565,7 +568,7 @@ def test_a_state_with_names_and_one_without_are_not_mixed():
             f"neither, but only the {only} has them. Make the optimizer from "
             f"module.{source}. Nothing was loaded."
         )
-        assert_same_state(optimizer.state_dict(), before)
+        assert_same(optimizer.state_dict(), before)
 
 
 def test_a_state_of_other_names_is_refused_with_a_list_of_them():
@@ -598,7 +601,7 @@ def test_a_copied_optimizer_keeps_its_names(make):
     assert optimizer_of_twin.names == [name for name, _ in model.named_parameters()]
     train(model, optimizer, seed=2)
     train(twin, optimizer_of_twin, seed=2)
-    assert_same_state(twin.state_dict(), model.state_dict())
+    assert_same(twin.state_dict(), model.state_dict())
 
 
 # --- Gradient clipping ----------------------------------------------------------------
@@ -620,8 +623,7 @@ def test_clipping_scales_all_gradients_to_the_norm(attached):
 
 
 @pytest.mark.slow
-def test_clipping_is_that_of_pytorch():
-    torch = pytest.importorskip("torch")
+def test_clipping_is_that_of_pytorch(torch):
     parameters = make_parameters()
     theirs = [torch.tensor(p.data, requires_grad=True) for p in parameters]
     for p, q in zip(parameters, theirs):
@@ -643,7 +645,7 @@ def test_clipping_leaves_out_parameters_without_gradient():
     assert optim.clip_grad_norm([b], 1.0) == 0
 
 
-def test_the_norm_of_half_precision_does_not_overflow():
+def test_the_norm_of_float16_gradients_does_not_overflow():
     p = Tensor(np.zeros(100), requires_grad=True, dtype=np.float16)
     p.grad = np.full(100, 1000.0)
     assert optim.clip_grad_norm([p], 100.0) == 10_000
@@ -683,8 +685,7 @@ def test_gradients_that_are_not_finite_are_not_clipped(value):
         ),
     ],
 )
-def test_schedules_are_those_of_pytorch(schedule, name, settings):
-    torch = pytest.importorskip("torch")
+def test_schedules_are_those_of_pytorch(torch, schedule, name, settings):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
     theirs = getattr(torch.optim.lr_scheduler, name)(optimizer, **settings)
     for step in range(11):
@@ -698,7 +699,7 @@ def test_a_cosine_starts_at_lr_and_stays_at_its_final_value():
     assert rates == pytest.approx([1.0, 0.6, 0.2, 0.2, 0.2], rel=1e-15)
 
 
-def test_the_schedule_by_steps_multiplies_after_every_few_of_them():
+def test_step_lr_multiplies_by_the_factor_after_every_few_steps():
     rates = [optim.step_lr(step, every=2, lr=8.0, factor=0.5) for step in range(6)]
     assert rates == [8, 8, 4, 4, 2, 2]
 
@@ -711,18 +712,18 @@ def test_a_deep_copy_of_a_model_trains_independently(make):
     model, optimizer = make_run(make)
     train(model, optimizer, seed=1)
     twin = copy.deepcopy(model)
-    assert_same_state(twin.state_dict(), model.state_dict())
+    assert_same(twin.state_dict(), model.state_dict())
     assert [p.name for p in twin.parameters()] == [p.name for p in model.parameters()]
 
     before = model.state_dict()
     train(twin, make(twin.parameters()), seed=2)
-    assert_same_state(model.state_dict(), before)
+    assert_same(model.state_dict(), before)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert np.any(p.data != q.data)
 
     of_twin = twin.state_dict()
     train(model, optimizer, seed=3)
-    assert_same_state(twin.state_dict(), of_twin)
+    assert_same(twin.state_dict(), of_twin)
     assert np.any(model.state_dict()["0.weight"] != before["0.weight"])
 
 
@@ -738,9 +739,9 @@ def test_a_model_and_its_optimizer_copied_together_go_on_together(make, duplicat
     twin, optimizer_of_twin = duplicate((model, optimizer))
     before = model.state_dict()
     train(twin, optimizer_of_twin, seed=2)
-    assert_same_state(model.state_dict(), before)
+    assert_same(model.state_dict(), before)
     train(model, optimizer, seed=2)
-    assert_same_state(twin.state_dict(), model.state_dict())
+    assert_same(twin.state_dict(), model.state_dict())
 
 
 # --- Errors ---------------------------------------------------------------------------
@@ -898,6 +899,12 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
             id="momentum above 1",
         ),
         pytest.param(
+            lambda: optim.SGD([W], lr=0.1, momentum=-0.5),
+            ValueError,
+            "SGD: momentum must be in [0, 1], but -0.5 was received.",
+            id="momentum negative",
+        ),
+        pytest.param(
             lambda: optim.SGD([W], lr=0.1, momentum=float("nan")),
             ValueError,
             "SGD: momentum must be in [0, 1], but nan was received.",
@@ -929,6 +936,16 @@ def test_errors_say_what_must_hold_and_what_was_received(call, error, text):
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize("beta", [-0.5, 1.0, np.nan])
+@pytest.mark.parametrize("i", [0, 1])
+def test_betas_outside_0_to_1_are_refused(beta, i):
+    betas = [0.5, 0.5]
+    betas[i] = beta
+    with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\)"):
+        optim.Adam([leaf([1.0])], betas=betas)
+    optim.Adam([leaf([1.0])], betas=(0, 0))
+
+
 def test_a_learning_rate_that_is_refused_changes_nothing():
     optimizer = optim.SGD(make_parameters(), lr=0.1)
     with pytest.raises(ValueError, match="lr must be a finite number of at least 0"):
@@ -940,7 +957,7 @@ def test_a_learning_rate_that_is_refused_changes_nothing():
 
 
 def linear_loss(x, w, g):
-    """A loss whose gradient by w is written at once into the optimizer's buffer."""
+    """A loss whose gradient d_w goes directly into the optimizer's buffer."""
     return (functional.fused_linear(x, w, None) * g).sum()
 
 
@@ -962,7 +979,7 @@ def test_a_weight_used_several_times_gets_the_sum(rng, times):
     np.testing.assert_allclose(found[0], times * expected, rtol=1e-12)
 
 
-def test_two_layers_with_one_weight_do_not_write_over_each_other(rng):
+def test_two_layers_with_one_weight_do_not_overwrite_each_others_gradient(rng):
     x, w, g = rng.standard_normal((3, 3, 3))
     weight = leaf(w)
     optim.SGD([weight], lr=0.1)
@@ -1034,7 +1051,7 @@ def test_an_optimizer_made_within_a_backward_pass_keeps_its_parameters(rng):
     np.testing.assert_array_equal(weight.data, [-3, -6])
 
 
-def test_threads_with_a_common_weight_leave_it_its_gradient_buffer():
+def test_a_weight_used_in_several_threads_keeps_its_gradient_buffer():
     weight = leaf([1.0, 1.0])
     optimizer = optim.SGD([weight], lr=1.0)
     first_is_within, second_is_within, first_is_done = (
@@ -1070,7 +1087,7 @@ def test_threads_with_a_common_weight_leave_it_its_gradient_buffer():
     np.testing.assert_array_equal(weight.data, [-2, -2])
 
 
-def test_an_optimizer_does_not_regain_a_parameter_through_an_old_gradient():
+def test_assigning_an_old_gradient_does_not_return_a_parameter_to_its_old_optimizer():
     weight = leaf([1.0])
     first = optim.SGD([weight], lr=1.0)
     (weight * 1).sum().backward()
@@ -1081,7 +1098,7 @@ def test_an_optimizer_does_not_regain_a_parameter_through_an_old_gradient():
         first.step()
 
 
-def test_a_number_of_numpy_is_a_learning_rate():
+def test_a_numpy_number_can_be_a_learning_rate():
     assert optim.SGD([leaf([1.0])], lr=np.float32(0.5)).lr == 0.5
     assert optim.SGD([leaf([1.0])], lr=np.int64(1)).lr == 1.0
 

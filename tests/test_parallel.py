@@ -30,7 +30,7 @@ def losses(data, lr, seed):
 
 @pytest.fixture
 def many_digits(digits):
-    """So many that joblib shares the array among processes instead of copying it."""
+    """An array so large that joblib shares it among processes instead of copying it."""
     x, y = np.tile(digits.train_x, (8, 1)), np.tile(digits.train_y, 8)
     assert x.nbytes > 2e6
     return digits._replace(train_x=x, train_y=y)
@@ -45,7 +45,7 @@ def fail(x):
 
 
 def bar_is_hidden(x):
-    """Whether a progress bar stays away from a terminal that others draw on as well."""
+    """Whether a progress bar is hidden, since several processes share the terminal."""
     sys.stderr.write(f"a warning about {x}\n")
     return tqdm([], disable=None).disable
 
@@ -90,7 +90,7 @@ def test_an_exception_in_a_run_is_raised():
         in_parallel(fail, [(2,), (3,)], jobs=1)
 
 
-def test_runs_draw_no_bars_of_their_own_but_what_they_report_is_seen(monkeypatch):
+def test_runs_show_their_warnings_but_no_progress_bars_of_their_own(monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     with redirect_stderr(terminal):
@@ -103,7 +103,7 @@ def test_runs_draw_no_bars_of_their_own_but_what_they_report_is_seen(monkeypatch
     assert "two runs" in terminal.getvalue()
 
 
-def test_an_experiment_uses_all_cores_unless_it_is_quick_or_a_number_is_given(capsys):
+def test_an_experiment_uses_all_cores_unless_it_is_quick_or_gets_a_number(capsys):
     parser = experiment_options("What?")
     add_jobs_option(parser)
 

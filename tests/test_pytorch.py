@@ -6,21 +6,15 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow  # importing PyTorch takes seconds
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +32,7 @@ def measured(model, inputs):
         model.train(mode)
         model.zero_grad()
         xs = [tensor(x, requires_grad=True) for x in inputs]
-        # A module in place may write to its input, but not to a leaf.
+        # A module that works in place may write to its input, but not to a leaf.
         ys = all_of(model(*(x * 1 for x in xs)))
         cs = [rng.standard_normal(y.shape).astype(inputs[0].dtype) for y in ys]
         sum((y * (tensor(c) if theirs else c)).sum() for y, c in zip(ys, cs)).backward()
@@ -93,7 +87,7 @@ def assert_same(ours, theirs, inputs, tolerance=1e-12):
 
 
 def assert_as_accurate(ours, theirs, inputs):
-    """Assert in float32: at most 1e-6 and 3 times PyTorch's own rounding off."""
+    """Assert in float32: at most 1e-6 and 3 times PyTorch's own rounding error."""
     exact = copy.deepcopy(theirs).double()
     exact = measured(exact, [x.astype(float) for x in inputs])
     allowed = deviations(measured(theirs, inputs), exact)
@@ -140,7 +134,7 @@ def test_random_architectures_return_to_pytorch_unchanged(torch, networks, seed)
         (n, p.requires_grad) for n, p in net.named_parameters()
     ]
     assert_same(ours, again, [x])
-    # What was made from a module of PyTorch's own kind and from a traced one.
+    # A converted model can be converted again.
     assert_same(tg.from_torch(again), again, [x])
 
 
@@ -166,7 +160,9 @@ def test_a_forward_may_have_several_inputs_and_return_any_structure(torch, netwo
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_no_axis_stands_for_all_as_in_pytorch(torch, networks, reduction):
+def test_an_empty_tuple_of_axes_means_all_axes_as_in_pytorch(
+    torch, networks, reduction
+):
     net = networks.Forward(lambda self, x: getattr(x, reduction)(dim=()))
     x = np.arange(6.0).reshape(2, 3)
     assert tg.from_torch(net)(x).data == net(torch.tensor(x)).item()
@@ -215,7 +211,7 @@ def train_alike(ours, theirs, their_optimizer, settings, shape):
     assert any((before[name] != after[name]).any() for name in before)
 
 
-# --- What is kept ---------------------------------------------------------------------
+# --- What is preserved ----------------------------------------------------------------
 
 
 def test_values_are_copied_in_both_directions(torch):
@@ -260,7 +256,7 @@ def test_frozen_parameters_stay_frozen_in_both_directions(torch):
     assert not again[0].weight.requires_grad and again[0].bias.requires_grad
 
 
-def test_tracing_moves_no_running_statistics_and_changes_nothing(torch, networks):
+def test_tracing_does_not_change_running_statistics_or_anything_else(torch, networks):
     net = networks.Residual(3)
     net.double()
     calls = []
@@ -268,11 +264,11 @@ def test_tracing_moves_no_running_statistics_and_changes_nothing(torch, networks
     def forward(self, x):
         self.last = x
         calls.append(self.training)
-        self.kept = torch.ones(3)
+        self.cached = torch.ones(3)
         return self.block(x)
 
     outer = networks.Forward(forward, block=net)
-    outer.register_buffer("kept", torch.zeros(3))
+    outer.register_buffer("cached", torch.zeros(3))
     before = {k: v.clone() for k, v in outer.state_dict().items()}
     attributes = {*vars(outer)}
     tg.from_torch(outer)
@@ -477,7 +473,7 @@ FORWARDS = {
 
 
 @pytest.mark.parametrize("forward", FORWARDS)
-def test_a_forward_that_would_compute_another_thing_is_refused(
+def test_a_forward_that_would_compute_something_else_is_refused(
     torch, networks, forward
 ):
     tnn = torch.nn
@@ -522,7 +518,7 @@ def test_writing_in_place_is_allowed_where_nothing_reads_the_old_values(
     assert_same(tg.from_torch(net), net, [x])
 
 
-def test_a_forward_that_switches_gradients_off_is_refused(torch, networks):
+def test_a_forward_that_disables_gradients_is_refused(torch, networks):
     def forward(self, x):
         with torch.no_grad():
             y = self.fc(x)
@@ -592,7 +588,7 @@ def test_optional_inputs_are_refused(torch):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
-def test_numbers_that_numpy_lacks_are_refused(torch, dtype):
+def test_dtypes_that_numpy_lacks_are_refused(torch, dtype):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2, dtype=getattr(torch, dtype)))
     reason = f"torch.{dtype} on cpu; real numbers on the CPU are needed"
     assert problems(tg.from_torch, net) == [f"0.weight: {reason}", f"0.bias: {reason}"]
@@ -632,11 +628,11 @@ def test_hooks_parametrizations_and_lost_members_are_refused(torch):
     assert lines[2].startswith("2: momentum, the weight of the new batch, must")
     assert lines[3] == "3: ReLU with another forward"
     assert lines[4] == "4: LayerNorm over more than the last axis"
-    # What nobody uses is converted all the same.
+    # Unused members are converted, too.
     assert tg.from_torch(extended).extra.requires_grad
 
 
-def test_what_exists_on_one_side_only_is_refused(torch):
+def test_members_that_exist_on_one_side_only_are_refused(torch):
     class Counting(torch.nn.Tanh):
         def get_extra_state(self):
             return 1
@@ -663,7 +659,7 @@ def test_members_whose_names_mean_something_here_are_refused(torch, networks):
     assert problems(tg.from_torch, net) == ["caption: a name with another meaning here"]
 
 
-def test_other_values_than_modules_are_refused(torch):
+def test_anything_but_a_module_is_refused(torch):
     with pytest.raises(TypeError, match=r"a torch\.nn\.Module must be given, but"):
         tg.from_torch(nn.Linear(2, 2))
     with pytest.raises(TypeError, match="a module of this engine must be given"):

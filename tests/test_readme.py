@@ -1,13 +1,13 @@
 """The README: its code runs, its table is what is printed, its links lead somewhere."""
 
 import ast
+import functools
 import re
 import runpy
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_bn"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -30,6 +30,7 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_code_of_the_readme_runs(run, number):
     run(BLOCKS[number])
@@ -51,6 +52,7 @@ def test_the_primitive_of_the_readme_is_the_integral_of_the_sigmoid(run):
 
 
 @pytest.mark.slow
+@pytest.mark.peers
 def test_the_redundant_bias_of_the_pytorch_network_is_found(run, capsys):
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
@@ -74,6 +76,7 @@ def files_named(text):
     return re.findall(r"``(\w+\.py|draw/)``", text)
 
 
+@functools.cache
 def docstring(path):
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 

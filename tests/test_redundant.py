@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import Net
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
@@ -13,8 +14,7 @@ X = np.random.default_rng(0).standard_normal((16, 3))
 
 
 def linear(in_features, out_features, bias=True, seed=1):
-    rng = np.random.default_rng(seed)
-    return nn.Linear(in_features, out_features, bias=bias, rng=rng)
+    return nn.Linear(in_features, out_features, bias=bias, rng=seed)
 
 
 def shares(text):
@@ -23,18 +23,6 @@ def shares(text):
         r"direct ([+-]\d+\.\d+), via .* ([+-]\d+\.\d+);", text
     ).groups()
     return float(direct), float(through)
-
-
-class Net(nn.Module):
-    """Parameters, and a forward pass given as a function."""
-
-    def __init__(self, forward, **members):
-        for name, member in members.items():
-            setattr(self, name, member)
-        self.compute = forward
-
-    def forward(self, x):
-        return self.compute(self, x)
 
 
 def parameter(*values):
@@ -79,7 +67,7 @@ def test_the_shares_are_those_of_the_largest_entry_of_the_gradient():
     ],
     ids=["no bias", "relu between", "no batch norm", "mean constant", "one"],
 )
-def test_of_parameters_that_learn_only_the_number_is_given(model, checked):
+def test_parameters_that_learn_are_only_counted(model, checked):
     findings = tg.check_redundant(model, X)
     assert findings == () and findings.checked == checked
     plural = "" if checked == 1 else "s"
@@ -192,7 +180,7 @@ def test_a_gradient_that_is_not_finite_is_a_finding():
     )
 
 
-def test_a_bias_behind_another_dead_end_is_found():
+def test_a_bias_in_front_of_two_batch_norms_in_a_row_is_found():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, affine=False), nn.BatchNorm(4))
     (finding,) = tg.check_redundant(model, X)
     direct, through = shares(str(finding))
@@ -208,14 +196,14 @@ def test_a_large_mean_does_not_hide_a_bias(dtype):
     assert finding.name == "0.bias" and "feeds batch norm `1`" in finding.reason
 
 
-def test_a_model_that_keeps_its_activations_can_be_checked():
+def test_a_model_that_stores_its_activations_can_be_checked():
     model = Net(
         lambda net, x: vars(net).update(last=[net.body(x)]) or net.last[0],
         body=nn.Sequential(*[f for i in range(80) for f in (linear(3, 3), nn.Tanh())]),
     )
-    kept = model(Tensor(X, dtype=np.float32))
+    output = model(Tensor(X, dtype=np.float32))
     assert tg.check_redundant(model, X).checked == 160
-    assert model.last[0] is kept
+    assert model.last[0] is output
 
 
 def test_sixty_blocks_are_checked_in_about_a_second():
@@ -244,7 +232,7 @@ def test_layer_norm_and_a_skip_connection_keep_the_bias_alive():
 
 
 @pytest.mark.parametrize("settings", [{"constants": ("var",)}, {"fused": False}])
-def test_the_mean_alone_decides(settings):
+def test_a_bias_is_redundant_whatever_happens_to_the_variance(settings):
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4, **settings), linear(4, 2))
     (finding,) = tg.check_redundant(model, X)
     direct, through = shares(str(finding))
@@ -291,7 +279,7 @@ def test_what_a_dead_relu_cuts_off_receives_exactly_zero():
     )
 
 
-def test_a_parameter_without_connection_differs_from_one_that_cancels():
+def test_an_unconnected_parameter_is_distinguished_from_one_that_cancels():
     model = Net(
         lambda net, x: x @ net.used, used=parameter([1], [2], [3]), spare=parameter(1)
     )
@@ -328,7 +316,7 @@ def test_a_gradient_that_cancels_by_unnamed_routes_is_rounding_noise():
 
 
 @pytest.mark.parametrize("name", [None, "E[x]"])
-def test_a_dead_parameter_is_found_also_where_it_is_the_only_one(name):
+def test_a_dead_parameter_is_found_even_if_it_is_the_only_one(name):
     model = Net(
         lambda net, x: subtract_mean(x + net.shift, name), shift=parameter(1, 2, 3)
     )
@@ -361,7 +349,7 @@ def test_inputs_may_be_arrays_or_tensors_of_any_precision(batch):
     assert [f.name for f in tg.check_redundant(model, batch)] == ["0.bias"]
 
 
-def test_it_works_under_no_grad():
+def test_check_redundant_works_under_no_grad():
     model = nn.Sequential(linear(3, 4), nn.BatchNorm(4))
     with tg.no_grad():
         assert [f.name for f in tg.check_redundant(model, X)] == ["0.bias"]

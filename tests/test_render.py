@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 
 import pytest
 from browser import accessibility_problems, browser, watch
+from conftest import SVG, texts_of
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor
 from tinygrad_bn.draw import NoRenderer
 
-SVG = "{http://www.w3.org/2000/svg}"
 MAGIC = {
     "png": b"\x89PNG\r\n\x1a\n",
     "pdf": b"%PDF-",
@@ -56,11 +56,6 @@ def renderer(request, monkeypatch):
 def no_renderer(monkeypatch):
     without_pygraphviz(monkeypatch)
     without_programs(monkeypatch)
-
-
-def texts_of(svg):
-    root = ElementTree.fromstring(svg)
-    return [text.text for text in root.iter(f"{SVG}text")]
 
 
 @pytest.mark.filterwarnings("ignore:a p.. needs a font")
@@ -195,7 +190,7 @@ def test_a_page_is_one_file_that_loads_nothing(renderer, tmp_path):
     assert not {"img", "iframe", "object", "a"} & set(page.tags)
     names = [name for name, _ in page.attributes]
     assert not {"src", "xlink:href", "srcset", "style"} & set(names)
-    # An icon that is given is not asked for.
+    # Browsers request an icon unless the page contains one.
     assert names.count("href") == 1 and ("href", "data:,") in page.attributes
     assert not any(name.startswith("on") for name in names)
     (policy,) = (v for _, v in page.attributes if v and v.startswith("default-src"))
@@ -332,7 +327,7 @@ def test_a_page_works_by_keyboard_and_shows_the_focus(opened):
 
 
 @pytest.mark.slow
-def test_a_thin_arrow_is_hit_some_pixels_beside_it(opened):
+def test_a_click_a_few_pixels_from_a_thin_arrow_hits_it(opened):
     page = opened(centering())
     x, y = page.locator('[data-tail="1"] path').first.evaluate(
         "p => { const at = p.getPointAtLength(p.getTotalLength() / 2)"
@@ -345,7 +340,7 @@ def test_a_thin_arrow_is_hit_some_pixels_beside_it(opened):
 
 
 @pytest.mark.slow
-def test_a_click_stays_in_its_panel(opened):
+def test_a_click_highlights_only_inside_its_panel(opened):
     page = opened(tg.side_by_side(centering(), centering()))
     page.locator('[data-panel="1"][data-box="3"][data-rule]').click()
     panels = page.evaluate(
@@ -389,7 +384,7 @@ def test_a_hostile_name_stays_text_on_the_page(opened, name):
 
 
 @pytest.mark.slow
-def test_the_policy_of_a_page_refuses_a_script_that_was_put_in(chromium, tmp_path):
+def test_the_security_policy_of_a_page_refuses_an_injected_script(chromium, tmp_path):
     pytest.importorskip("pygraphviz")
     path = centering().save(tmp_path / "page.html")
     text = path.read_text(encoding="utf-8")
@@ -415,7 +410,7 @@ class Lister:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
 @pytest.mark.parametrize("kind", ["png", "pdf"])
-def test_a_system_without_fonts_is_warned_of(kind, tmp_path, monkeypatch):
+def test_a_system_without_fonts_gets_a_warning(kind, tmp_path, monkeypatch):
     pytest.importorskip("pygraphviz")
     Lister(tmp_path, monkeypatch, "")
     with pytest.warns(UserWarning) as caught:
@@ -430,7 +425,7 @@ def test_a_system_without_fonts_is_warned_of(kind, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
-def test_with_fonts_or_for_an_svg_nothing_is_warned_of(tmp_path, monkeypatch):
+def test_with_fonts_or_for_an_svg_there_is_no_warning(tmp_path, monkeypatch):
     pytest.importorskip("pygraphviz")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -485,7 +480,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_renderer_that_fails_leaves_the_old_file_alone(failure, stub, tmp_path):
+def test_a_renderer_that_fails_leaves_the_old_file_unchanged(failure, stub, tmp_path):
     path = tmp_path / "picture.svg"
     path.write_text("old")
     stub.does(FAILURES[failure])
@@ -509,7 +504,7 @@ def test_a_renderer_that_fails_is_replaced_by_another(tmp_path, monkeypatch):
     assert "by dot" in drawing().svg()
 
 
-def test_a_disk_that_is_full_leaves_the_old_file_alone(renderer, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_unchanged(renderer, tmp_path, monkeypatch):
     path = tmp_path / "picture.svg"
     path.write_text("old")
 
@@ -523,7 +518,7 @@ def test_a_disk_that_is_full_leaves_the_old_file_alone(renderer, tmp_path, monke
     assert path.read_text() == "old"
 
 
-def test_two_pictures_saved_to_one_path_at_the_same_time_do_not_meet(
+def test_two_simultaneous_saves_of_pictures_to_one_path_do_not_interfere(
     tmp_path, monkeypatch
 ):
     path = tmp_path / "picture.dot"
@@ -540,7 +535,9 @@ def test_two_pictures_saved_to_one_path_at_the_same_time_do_not_meet(
     assert [p.name for p in tmp_path.iterdir()] == ["picture.dot"]
 
 
-def test_rendering_in_threads_disturbs_no_stream(renderer, tmp_path, capfd):
+def test_rendering_in_threads_leaves_the_standard_streams_intact(
+    renderer, tmp_path, capfd
+):
     pictures = [drawing(title=f"number {i}") for i in range(6)]
 
     def save(i):

@@ -4,38 +4,15 @@ import time
 
 import numpy as np
 import pytest
+from conftest import Net, leaf
+from graphs import GAMMA, B, C, U, biased_data, centered, loss, normalized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, routes
 
-U = np.array([[1, 0, 2], [3, 1, -1], [-2, 4, 0], [2, -1, 3]], float)
-B = np.array([0.5, -1, 2])
-C = np.array([[0.5, -1, 0.25], [-0.25, 0.75, 1], [1, 0.25, -0.5], [-0.5, 1.5, 0.5]])
-GAMMA, BETA = np.array([1, 0.5, 2]), np.array([0.1, 0.2, -0.3])
 E_X, VAR_X, BOTH = ("E[x]",), ("Var[x]",), ("Var[x]", "E[x]")
-
-
-def biased_data(dtype=float):
-    u = Tensor(U, name="u", dtype=dtype)
-    b = Tensor(B, requires_grad=True, name="b", dtype=dtype)
-    return (u + b).named("x"), b
-
-
-def loss(y, c=C):
-    return (y * c).sum().named("L")
-
-
-def centered(treat=lambda mean: mean):
-    x, b = biased_data()
-    mean = x.mean(axis=0, keepdims=True).named("E[x]")
-    return loss((x - treat(mean)).named("x_hat")), b
-
-
-def normalized(normalize=tg.batch_norm, **settings):
-    x, b = biased_data()
-    return loss(normalize(x, Tensor(GAMMA), Tensor(BETA), **settings)), b
 
 
 def by_gates(explanation):
@@ -68,7 +45,7 @@ def batch_norm_shares():
 # --- The tables of the design ---------------------------------------------------------
 
 
-def test_centering_takes_back_through_the_mean_what_arrives_directly():
+def test_in_centering_the_route_through_the_mean_cancels_the_direct_one():
     explanation = tg.explain(*centered())
     S = np.array([0.75, 1.5, 1.25])
     assert_routes(explanation, {(): S, E_X: -S}, atol=0)
@@ -88,10 +65,20 @@ def test_centering_prints_the_table_of_the_pictures():
 ROWS = "because its rows sum to 0"
 
 
-def test_a_route_that_brings_nothing_anyway_is_given_no_reason():
+def test_a_route_that_is_zero_in_every_row_is_given_no_reason():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     zero = (a * 0.0).named("zero")
     assert [route.note for route in tg.explain((a + zero).sum(), a)] == ["", ""]
+
+
+def test_only_a_route_that_is_zero_is_explained_by_rows_that_sum_to_zero():
+    b = leaf(np.zeros(2), "b")
+    c = np.array([[1.0, 2.0], [-1.0, -2.0]])
+    nothing = tg.explain(((np.ones((2, 2)) + b) * c).sum(), b)
+    assert ROWS in str(nothing)
+    something = tg.explain(((np.ones((2, 2)) + b) * c).sum() + b.sum(), b)
+    assert ROWS not in str(something)
+    assert [route.gradient.tolist() for route in something] == [[1, 1]]
 
 
 def test_batch_norm_prints_the_table_of_the_design():
@@ -191,7 +178,7 @@ def test_in_float64_no_footnote_is_needed():
     assert "rounding" not in text and len(text.split("\n")) == 6
 
 
-def test_of_more_than_six_entries_the_largest_are_shown_by_index():
+def test_the_largest_of_more_than_six_entries_are_shown_by_index():
     W = Tensor(np.zeros((3, 3)), requires_grad=True, name="W")
     y = Tensor(U) @ W
     explanation = tg.explain(loss(y - y.mean(axis=0).named("E[y]")), W)
@@ -241,7 +228,7 @@ def test_no_gates_leave_one_route():
     np.testing.assert_allclose(routes[0].gradient, batch_norm_shares(), rtol=1e-14)
 
 
-def test_gates_are_taken_literally_also_where_every_route_passes_them():
+def test_given_gates_are_shown_even_if_every_route_passes_them():
     S = np.array([0.75, 1.5, 1.25])
     explanation = tg.explain(*centered(), gates=["x", "E[x]", "x_hat"])
     assert_routes(explanation, {("x_hat", "x"): S, ("x_hat", "E[x]", "x"): -S}, atol=0)
@@ -302,7 +289,7 @@ def test_names_inside_modules_are_qualified():
     assert [r.gates for r in only] == [(), ("1.E[x]",)]
 
 
-# --- Fused operations, evaluation, and the cases in which the bias is not dead --------
+# --- Fused operations, evaluation, and the cases in which the bias learns -------------
 
 
 def test_fused_and_composed_batch_norm_have_the_same_routes():
@@ -312,7 +299,7 @@ def test_fused_and_composed_batch_norm_have_the_same_routes():
     assert str(fused) == str(tg.explain(*normalized()))
 
 
-def test_a_fused_operation_in_the_middle_is_looked_through():
+def test_a_fused_operation_in_the_middle_is_unfolded():
     def in_the_middle(normalize):
         x, b = biased_data()
         return loss(tg.tanh(normalize(tg.tanh(x)) + x)), b
@@ -327,7 +314,7 @@ def test_a_fused_operation_in_the_middle_is_looked_through():
         np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-14, atol=1e-14)
 
 
-def test_evaluation_mode_has_one_route_and_it_is_alive():
+def test_evaluation_mode_has_one_route_and_its_gradient_is_not_zero():
     mean, var = np.array([1.0, 2, 3]), np.array([1.0, 4, 0.25])
     explanation = tg.explain(*normalized(mean=mean, var=var))
     expected = (C * GAMMA).sum(0) / np.sqrt(var + 1e-5)
@@ -391,7 +378,7 @@ def test_a_tensor_used_twice_by_one_operation_counts_twice():
     assert_routes(tg.explain((a * a).sum(), a), {(): 2 * a.data}, atol=0)
 
 
-def test_a_tensor_passed_twice_on_one_way_is_named_once_each_time():
+def test_a_route_that_passes_two_tensors_of_one_name_names_both():
     a = Tensor([1.0, 2.0], requires_grad=True)
     inner = (a * 3).named("m")
     outer = (inner * 2).named("m")
@@ -414,7 +401,7 @@ def test_without_a_route_the_total_is_zero_and_the_table_says_so():
     )
 
 
-def test_cuts_in_several_places_leave_what_flows_beside_them():
+def test_cuts_in_several_places_leave_the_other_routes_intact():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     p = (a * 3).named("p")
     q = (tg.stop_gradient(a * 5) * p).named("q")
@@ -438,7 +425,7 @@ def test_a_row_is_cut_only_if_all_of_its_routes_are():
     )
 
 
-def test_many_names_beside_two_cuts_make_no_route_that_does_not_exist():
+def test_many_names_and_two_cuts_make_no_route_that_does_not_exist():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     parts = [(a * (i + 1)).named(f"t{i}") for i in range(15)]
     parts[3], parts[7] = map(tg.stop_gradient, (parts[3], parts[7]))
@@ -448,7 +435,7 @@ def test_many_names_beside_two_cuts_make_no_route_that_does_not_exist():
     np.testing.assert_array_equal(explanation.total, [120 - 12, 120 - 12])
 
 
-def test_a_graph_that_is_cut_altogether_has_only_cut_routes():
+def test_a_graph_that_is_cut_completely_has_only_cut_routes():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     explanation = tg.explain(tg.stop_gradient(a * a).sum(), a)
     assert [(r.gates, r.cut) for r in explanation] == [((), True)]
@@ -473,17 +460,6 @@ def block(seed=0):
 def mlp(depth):
     blocks = [layer for i in range(depth) for layer in block(i)]
     return nn.Sequential(*blocks, linear(3))
-
-
-class Net(nn.Module):
-    """Members, and a forward pass given as a function."""
-
-    def __init__(self, forward, **members):
-        vars(self).update(members)
-        self.compute = forward
-
-    def forward(self, x):
-        return self.compute(self, x)
 
 
 def residual(depth):
@@ -606,8 +582,8 @@ def test_the_calls_of_one_module_share_their_rows():
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_route_to_gamma_or_beta_does_not_pass_their_own_batch_norm(fused):
     model = nn.Sequential(nn.BatchNorm(8, fused=fused), linear(), nn.BatchNorm(8))
-    for leaf in (model[0].gamma, model[0].beta):
-        explanation = explained(model, leaf)
+    for parameter in (model[0].gamma, model[0].beta):
+        explanation = explained(model, parameter)
         assert [r.gates for r in explanation] == [
             (), ("2.E[x]",), ("2.Var[x]",), ("2.Var[x]", "2.E[x]")
         ]  # fmt: skip
@@ -765,7 +741,7 @@ def test_beyond_sixteen_rows_the_names_nearest_to_the_leaf_are_gates(n):
     )
 
 
-def test_gates_by_hand_may_make_many_rows_but_not_any_number():
+def test_given_gates_may_make_many_rows_up_to_a_limit():
     y, a = forks(9)
     names = [f"{letter}{i}" for i in range(9) for letter in "pq"]
     explanation = tg.explain(y, a, gates=names)
@@ -789,12 +765,8 @@ def entries_of(y, b):
     return [cells for _, cells, _ in tg.explain(y, b).rows()]
 
 
-def leaf(values, dtype=float):
-    return Tensor(values, requires_grad=True, name="b", dtype=dtype)
-
-
 def test_infinity_is_shown_and_never_cancels():
-    b = leaf([1.0, 2.0])
+    b = leaf([1.0, 2.0], "b")
     explanation = tg.explain((b * [np.inf, 3]).sum(), b)
     assert [cells for _, cells, _ in explanation.rows()] == [["+inf", "+3.0000"]] * 2
     assert not explanation.cancels and explanation.scale == 3
@@ -806,16 +778,16 @@ def test_infinity_is_shown_and_never_cancels():
     assert not explanation.cancels
 
 
-def test_of_many_entries_those_that_are_not_finite_are_shown():
-    b = leaf(np.ones(9))
+def test_entries_that_are_not_finite_are_shown_among_many():
+    b = leaf(np.ones(9), "b")
     c = np.array([1, 2, np.nan, 4, 5, 6, 7, -np.inf, 9])
     explanation = tg.explain((b * c).sum(), b)
     assert explanation.heads() == ["[2]", "[6]", "[7]", "[8]", "norm"]
     assert entries_of((b * c).sum(), b)[0][:4] == ["nan", "+7.0000", "-inf", "+9.0000"]
 
 
-def test_an_exact_half_is_no_rounding_in_float16():
-    b = leaf([1.0, 2.0], np.float16)
+def test_an_exact_half_is_not_mistaken_for_rounding_in_float16():
+    b = leaf([1.0, 2.0], "b", np.float16)
     assert (
         entries_of((b * np.array([1, 0.5], np.float16)).sum(), b)
         == [["+1.0000", "+0.5000"]] * 2
@@ -823,19 +795,19 @@ def test_an_exact_half_is_no_rounding_in_float16():
 
 
 def test_what_nearly_cancels_does_not_cancel_in_float32():
-    b = leaf([1.0, 2.0], np.float32)
+    b = leaf([1.0, 2.0], "b", np.float32)
     explanation = tg.explain((b - (b * 0.9999).named("h")).sum(), b)
     assert not explanation.cancels
     assert [cells for _, cells, _ in explanation.rows()][-1] == ["+1.0e-04"] * 2
 
 
-def test_a_small_entry_beside_a_large_one_is_shown():
-    b = leaf([1.0, 2.0])
+def test_a_small_entry_next_to_a_large_one_is_shown():
+    b = leaf([1.0, 2.0], "b")
     assert entries_of((b * [1, 1e-12]).sum(), b)[0] == ["+1.0000", "+1.0e-12"]
 
 
 def test_an_entry_in_which_only_rounding_arrives_is_zero():
-    b = leaf([1.0, 2.0])
+    b = leaf([1.0, 2.0], "b")
     c = np.array([[0.1, 1], [0.2, 1], [-0.3, 1]])
     assert c.sum(axis=0)[0] != 0
     x = np.zeros((3, 1)) + b
@@ -849,7 +821,7 @@ def test_the_route_through_the_variance_is_zero_whatever_rounding_makes_of_it(
 ):
     rng = np.random.default_rng(0)
     u = (rng.standard_normal((30, 3)) + mean).astype(dtype)
-    b = leaf(np.ones(3), dtype)
+    b = leaf(np.ones(3), "b", dtype)
     y = tg.batch_norm(u + b) * rng.standard_normal((30, 3)).astype(dtype)
     explanation = tg.explain(y.sum(), b)
     assert explanation.residue > 1e-4 * explanation.scale and explanation.cancels
@@ -857,8 +829,8 @@ def test_the_route_through_the_variance_is_zero_whatever_rounding_makes_of_it(
     assert f"residue of up to {explanation.residue:.1g}" in str(explanation)
 
 
-def test_an_empty_batch_brings_nothing():
-    b = leaf([1.0, 2.0])
+def test_an_empty_batch_contributes_zero():
+    b = leaf([1.0, 2.0], "b")
     explanation = tg.explain((Tensor(np.zeros((0, 2))) + b).named("x").sum(), b)
     assert entries_of((Tensor(np.zeros((0, 2))) + b).sum(), b) == [["0", "0"]] * 2
     assert not explanation.cancels and explanation.scale == 0
@@ -906,7 +878,7 @@ def test_an_output_of_several_elements_needs_a_gradient_of_its_shape():
 
 
 @pytest.mark.parametrize("normalize", [tg.batch_norm, tg.fused_batch_norm])
-def test_a_leaf_changed_since_is_an_error_that_names_it(normalize):
+def test_a_leaf_that_changed_after_it_was_used_is_an_error_that_names_it(normalize):
     L, b = normalized(normalize)
     b.data = b.data + 1
     with pytest.raises(RuntimeError, match=r"'b'\(3,\) was changed after"):
@@ -1027,7 +999,7 @@ def test_what_misses_a_gate_is_the_gradient_with_that_tensor_held_constant(steps
 
 
 def test_the_last_of_many_rows_by_hand_sums_the_smallest():
-    b = leaf([1.0, -2.0, 0.5])
+    b = leaf([1.0, -2.0, 0.5], "b")
     h, names = b * 1, []
     for i in range(5):
         names.append(f"s{i}")

@@ -67,7 +67,7 @@ def test_a_file_restores_a_module(path):
     assert same_state(model, other)
 
 
-def test_part_of_what_was_loaded_still_knows_its_layout(path):
+def test_a_part_of_a_loaded_state_keeps_its_layout(path):
     model, other = network(), nn.Linear(3, 3)
     tg.save(path, model)
     state = tg.load(path)
@@ -75,7 +75,7 @@ def test_part_of_what_was_loaded_still_knows_its_layout(path):
     np.testing.assert_array_equal(other.weight.data, model[0].weight.data)
 
 
-def test_modules_of_ones_own_and_shared_ones_have_all_their_names(path):
+def test_user_modules_and_shared_modules_are_saved_under_all_their_names(path):
     class Own(nn.Module):
         def __init__(self):
             self.matrix = Tensor(np.arange(4.0).reshape(2, 2), requires_grad=True)
@@ -94,7 +94,7 @@ def test_modules_of_ones_own_and_shared_ones_have_all_their_names(path):
     assert same_state(model, other)
 
 
-def test_memory_in_another_order_is_saved_by_value(path):
+def test_an_array_in_another_memory_order_is_saved_by_value(path):
     model = nn.Sequential(nn.Linear(3, 3, rng=0))
     by_columns = np.asfortranarray(model[0].weight.data)
     model[0].weight._move_to(by_columns, np.empty_like(by_columns))
@@ -106,8 +106,7 @@ def test_memory_in_another_order_is_saved_by_value(path):
 
 
 @pytest.mark.slow
-def test_pytorch_loads_the_file_and_computes_the_same(path):
-    torch = pytest.importorskip("torch")
+def test_pytorch_loads_the_file_and_computes_the_same(torch, path):
     import safetensors.torch
 
     model = network().eval()
@@ -128,7 +127,7 @@ def test_pytorch_loads_the_file_and_computes_the_same(path):
     np.testing.assert_array_equal(other(x).data, tg.from_torch(theirs)(x).data)
 
 
-def test_a_file_that_was_there_stays_whole_when_saving_fails(path, monkeypatch):
+def test_an_existing_file_stays_whole_when_saving_fails(path, monkeypatch):
     tg.save(path, network())
     before = path.read_bytes()
     monkeypatch.setattr("os.fsync", lambda file: 1 / 0)
@@ -156,7 +155,7 @@ def test_a_file_contains_one_module_and_nothing_else(path, arguments, state, rec
     assert not path.exists()
 
 
-def test_other_files_take_no_module(tmp_path):
+def test_files_of_other_formats_do_not_accept_a_module(tmp_path):
     with pytest.raises(TypeError, match=r"only a \.safetensors file takes a module"):
         tg.save(tmp_path / "net.npz", network())
 
@@ -188,8 +187,7 @@ def test_arrays_in_the_layout_of_pytorch_are_not_saved_in_an_npz_file(path):
 
 
 @pytest.mark.slow
-def test_tensors_of_pytorch_are_transposed_and_renamed():
-    torch = pytest.importorskip("torch")
+def test_tensors_of_pytorch_are_transposed_and_renamed(torch):
     model, other = network(), network(seed=1)
     state = {
         entry.theirs: torch.tensor(
@@ -247,8 +245,7 @@ def test_names_of_this_engine_are_unexpected_among_values_of_pytorch(path):
 
 
 @pytest.mark.slow
-def test_tensors_that_numpy_cannot_read_are_refused():
-    torch = pytest.importorskip("torch")
+def test_tensors_that_numpy_cannot_read_are_refused(torch):
     state = {"weight": torch.ones(2, 2, dtype=torch.bfloat16), "bias": torch.ones(2)}
     with pytest.raises(TypeError, match=r"but 'weight' is torch\.bfloat16"):
         nn.Linear(2, 2).load_state_dict(state)

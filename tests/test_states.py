@@ -215,7 +215,7 @@ class OptimizerHistory(RuleBasedStateMachine):
     @rule(by_pickle=st.booleans())
     def go_on_with_a_copy(self, by_pickle):
         everything = self.parameters, self.optimizer
-        if by_pickle:  # What was recorded cannot be pickled.
+        if by_pickle:  # A recorded graph cannot be pickled.
             duplicate = (*pickle.loads(pickle.dumps(everything)), None)
         else:
             duplicate = copy.deepcopy((*everything, self.graph))
@@ -367,7 +367,7 @@ class ModuleHistory(RuleBasedStateMachine):
         before, original = self.module.state_dict(), self.module
         for leaf in original.modules():
             if isinstance(leaf, Leaf) and by_pickle:
-                leaf.last = None  # What was recorded cannot be pickled.
+                leaf.last = None  # A recorded graph cannot be pickled.
         duplicate = (
             pickle.loads(pickle.dumps(original))
             if by_pickle
@@ -376,7 +376,7 @@ class ModuleHistory(RuleBasedStateMachine):
         mine, its = dict(members(original)), dict(members(duplicate))
         assert [*mine] == [*its]
         for name, member in mine.items():
-            # What was shared is shared again, but not between original and copy.
+            # Members that were shared stay shared, but not between original and copy.
             shared = {n for n, other in mine.items() if other is member}
             assert shared == {n for n, other in its.items() if other is its[name]}
             assert member is not its[name]
@@ -488,7 +488,7 @@ class CheckpointHistory(RuleBasedStateMachine):
             np.testing.assert_equal(state["weights"], np.full(1000, float(epoch)))
         assert epoch in self.possible
         self.possible = {epoch}
-        # At most one unfinished file: each save removes that of the one before.
+        # At most one unfinished file: each save removes the file of the one before it.
         assert len(os.listdir(self.folder.name)) <= 2
 
 

@@ -2,22 +2,12 @@
 
 import numpy as np
 import pytest
+from conftest import Net
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
 
 X = np.random.default_rng(0).standard_normal((16, 3)).astype(np.float32)
-
-
-class Net(nn.Module):
-    """Members, and a forward pass given as a function."""
-
-    def __init__(self, forward, **members):
-        vars(self).update(members)
-        self.compute = forward
-
-    def forward(self, x):
-        return self.compute(self, x)
 
 
 def test_a_summary_is_a_table_of_modules():
@@ -101,18 +91,18 @@ def test_a_summary_changes_nothing_in_the_model(mode):
     assert {m.training for m in model.modules()} == {mode}
 
 
-def test_the_graph_behind_a_kept_activation_is_not_copied():
+def test_the_graph_behind_a_stored_activation_is_not_copied():
     layers = [layer for _ in range(200) for layer in (nn.Linear(3, 3), nn.Tanh())]
     model = Net(
-        lambda net, x: vars(net).update(kept={"h": [net.body(x)]}) or net.kept["h"],
+        lambda net, x: vars(net).update(stored={"h": [net.body(x)]}) or net.stored["h"],
         body=nn.Sequential(*layers),
     )
     model(Tensor(X))
-    assert not model.kept["h"][0].is_leaf
+    assert not model.stored["h"][0].is_leaf
     assert tg.summary(model, X).total.parameters == 200 * 12
 
 
-def test_something_else_than_a_module_is_refused():
+def test_anything_but_a_module_is_refused():
     with pytest.raises(TypeError) as error:
         tg.summary(X, X)
     assert str(error.value) == (

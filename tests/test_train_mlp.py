@@ -1,16 +1,20 @@
-"""The main job: it learns, is reproducible, stops cleanly and resumes exactly."""
+"""The training script learns, is reproducible, stops cleanly and resumes exactly."""
 
 import errno
+import functools
 import io
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import assert_same
 
 import tinygrad_bn as tg
 import train_mlp
@@ -25,27 +29,24 @@ SMALL = ["--data", "moons", "--layers", "8,4"]
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    """They take half a second, which only two tests need to spend."""
+    """Pictures take half a second, and only two tests look at them."""
     monkeypatch.setattr(train_mlp, "draw_training", lambda *_: None)
 
 
 def run(folder, *options):
     """The checkpoint after a run of the script in this process."""
     train_mlp.main([*options, "--out", str(folder)])
-    return tg.load(folder / "checkpoint.npz")
+    return tg.load(Path(folder) / "checkpoint.npz")
+
+
+@functools.cache
+def state_after_an_epoch():
+    with tempfile.TemporaryDirectory() as folder:
+        return run(folder, *SMALL, "--epochs", "1")
 
 
 def assert_same_run(a, b):
-    assert_same_state({**a, "options": None}, {**b, "options": None})
-
-
-def assert_same_state(a, b):
-    if isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for name in a:
-            assert_same_state(a[name], b[name])
-    else:
-        np.testing.assert_array_equal(a, b)
+    assert_same({**a, "options": None}, {**b, "options": None})
 
 
 # --- It learns ------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_only_layers_that_no_batch_norm_follows_have_a_bias(bn, activation, kind
 @pytest.mark.parametrize(
     ("name", "lr", "steps"), [("sgd", 0.1, None), ("adam", 0.003, 40)]
 )
-def test_each_optimizer_has_a_learning_rate_of_its_own(tmp_path, name, lr, steps):
+def test_each_optimizer_has_its_own_default_learning_rate(tmp_path, name, lr, steps):
     optimizer = run(tmp_path, *SMALL, "--optimizer", name, "--epochs", "2")["optimizer"]
     assert (optimizer["lr"], optimizer.get("steps")) == (lr, steps)
 
@@ -235,15 +236,16 @@ def test_resuming_from_nothing_or_from_a_damaged_file_says_so(tmp_path):
 def test_a_new_run_keeps_the_checkpoint_of_an_earlier_one(tmp_path, capsys):
     earlier = run(tmp_path, *SMALL, "--epochs", "3")
     later = run(tmp_path, *SMALL, "--epochs", "1")
-    kept = tmp_path / "checkpoint-1.npz"
+    renamed = tmp_path / "checkpoint-1.npz"
     assert (
-        f"The checkpoint of an earlier run is now {kept}.\n" in capsys.readouterr().out
+        f"The checkpoint of an earlier run is now {renamed}.\n"
+        in capsys.readouterr().out
     )
-    assert_same_run(tg.load(kept), earlier)
+    assert_same_run(tg.load(renamed), earlier)
     assert len(later["history"]) == 1
     run(tmp_path, *SMALL, "--epochs", "1")
     assert_same_run(tg.load(tmp_path / "checkpoint-2.npz"), later)
-    assert_same_run(tg.load(kept), earlier)
+    assert_same_run(tg.load(renamed), earlier)
 
 
 def test_resuming_from_what_another_program_saved_says_so(tmp_path):
@@ -271,8 +273,10 @@ def test_resuming_from_what_another_program_saved_says_so(tmp_path):
     ids=lambda value: type(value).__name__,
 )
 @pytest.mark.parametrize("entry", ["options", "history", "model", "optimizer"])
-def test_resuming_from_entries_of_another_kind_is_one_line(tmp_path, entry, value):
-    state = run(tmp_path, *SMALL, "--epochs", "1")
+def test_resuming_from_entries_of_another_kind_is_a_one_line_error(
+    tmp_path, entry, value
+):
+    state = state_after_an_epoch()
     tg.save(tmp_path / "checkpoint.npz", **{**state, entry: value})
     with pytest.raises(SystemExit) as caught:
         run(tmp_path, *SMALL, "--resume")
@@ -283,7 +287,7 @@ def test_resuming_from_entries_of_another_kind_is_one_line(tmp_path, entry, valu
         assert f"{entry} ({kind})" in caught.value.code
 
 
-def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path):
+def test_a_folder_at_the_path_of_the_checkpoint_is_a_one_line_error(tmp_path):
     folder = tmp_path / "checkpoint.npz"
     folder.mkdir()
     with pytest.raises(SystemExit, match=r"^train_mlp\.py: error: .*checkpoint\.npz"):
@@ -292,7 +296,7 @@ def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path):
     assert (tmp_path / "checkpoint-1.npz").is_dir()
 
 
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_one_line_error(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -312,7 +316,7 @@ def test_a_network_that_does_not_fit_into_memory_is_refused_at_once(tmp_path):
     )
 
 
-def test_too_little_memory_is_one_line(tmp_path, monkeypatch):
+def test_too_little_memory_is_a_one_line_error(tmp_path, monkeypatch):
     def exhausted(*_, **__):
         raise MemoryError
 
@@ -338,7 +342,7 @@ def test_a_single_training_row_is_refused_if_there_is_batch_norm(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_ctrl_c_during_the_imports_is_one_line(tmp_path):
+def test_ctrl_c_during_the_imports_prints_one_line(tmp_path):
     # A library that never finishes its import, found before the real one.
     (tmp_path / "numpy.py").write_text(
         "print('now', flush=True)\nimport time\ntime.sleep(60)"
@@ -418,7 +422,9 @@ def test_on_a_terminal_a_bar_shows_loss_and_accuracy(tmp_path, monkeypatch):
         ("--dtype", "int8", "invalid choice: 'int8'"),
     ],
 )
-def test_a_nonsensical_option_is_named_with_what_must_hold(capsys, option, value, what):
+def test_a_nonsensical_option_is_reported_with_what_must_hold(
+    capsys, option, value, what
+):
     with pytest.raises(SystemExit) as caught:
         train_mlp.main([option, value])
     assert caught.value.code == 2

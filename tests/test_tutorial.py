@@ -9,15 +9,14 @@ import contextlib
 import io
 import math
 import re
-from pathlib import Path
 
 import pytest
+from conftest import EXAMPLES
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 PATH = EXAMPLES / "tutorial.ipynb"
 COMMITTED = nbformat.read(PATH, as_version=4)
 PROSE = " ".join(

@@ -13,11 +13,11 @@ from types import FunctionType, ModuleType
 import numpy as np
 import pytest
 import user_program
+from conftest import ROOT
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = Path(tg.__file__).parent
 
 
@@ -62,7 +62,7 @@ def methods(kind, place):
     members = {k: v for base in reversed(kind.__mro__) for k, v in vars(base).items()}
     for name, value in members.items():
         for function in functions_of(value):
-            # The methods of dataclasses and of Python's own classes are not.
+            # Methods made by dataclasses or by Python's own classes do not count.
             written_here = PACKAGE in Path(function.__code__.co_filename).parents
             dunder = name.startswith("__") and name.endswith("__")
             if written_here and (dunder or not name.startswith("_")):
@@ -209,7 +209,7 @@ def test_completion_in_a_notebook_offers_the_public_names_and_no_imports(module)
     assert names == set(module.__all__)
 
 
-def test_help_of_a_function_shows_its_own_docstring():
+def test_help_on_a_function_shows_its_own_docstring():
     for name in ("relu", "exp", "matmul", "concatenate", "grad"):
         function = getattr(tg, name)
         text = pydoc.plain(pydoc.render_doc(function))

@@ -22,7 +22,7 @@ else:
 
 
 class Residual(nn.Module):
-    """A block of the user's own, with a skip connection around it."""
+    """A custom block with a skip connection."""
 
     def __init__(self, features: int, rng: np.random.Generator) -> None:
         self.linear = nn.Linear(features, features, bias=False, rng=rng)
@@ -132,7 +132,7 @@ def inspection(folder: Path) -> str:
 
 
 def batch_norm(x: Tensor) -> Tensor:
-    """Both definitions, and an operation of the user's own."""
+    """Both definitions of batch norm, and a custom operation."""
     softplus = tg.Primitive(
         "softplus", lambda x: np.logaddexp(x, 0), lambda g, y, x: g * tg.sigmoid(x)
     )

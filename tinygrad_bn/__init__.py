@@ -29,7 +29,7 @@ The files in reading order:
 10. ``check.py``, ``checkpoint.py``: a numerical check of gradients, and checkpoints.
 
 A file imports only files that come before it in this list. (The exceptions are the
-first four: they use the helpers, and ``batchnorm.py`` uses operators of tensors.)
+first four, which use the helpers; ``batchnorm.py`` uses the third group, too.)
 
 Left out on purpose: GPUs, convolutions, and complex numbers. ``to_torch`` makes a
 PyTorch network, which has them.

@@ -1,10 +1,10 @@
 """The backward pass: one loop over the tape, from the newest operation to the oldest.
 
-The output of an operation is newer than every input that is itself the output of an
-operation. So the tape, sorted by timestamp, is in topological order, and when the loop
-reaches a node, everything that was computed from that node has already added its share
-to the cotangent. (A leaf may be newer, if it has changed since. Leaves are not in the
-loop, and ``refuse_changed_leaves`` raises.)
+An operation runs after the operations that made its inputs, so its output has a later
+timestamp than theirs. The tape, sorted by timestamp, is therefore in topological order:
+when the loop reaches a node, everything that was computed from that node has already
+added its share to the cotangent. (Only a leaf may be newer than what was computed from
+it, if it has changed since. ``refuse_changed_leaves`` then raises.)
 
     backward pass   carries the cotangent of an output back to leaves, or to other nodes
                     that were asked for
@@ -174,7 +174,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
     if create_graph:
         # With a node as cotangent, every pullback runs on nodes and is recorded, also
         # for a caller inside no_grad. The loop is the same; only a fused operation does
-        # something else (see Fused.apply_pullbacks). A given node keeps its history.
+        # something else (see Fused.apply_pullbacks). A cotangent that was given as a
+        # node keeps its own history.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
         with recording():
             cotangents = backward_pass(y, g, set(wanted))
@@ -221,10 +222,10 @@ class Fused(Operation):
         self, g: Any, y: Node, needs: Sequence[bool]
     ) -> Iterable[tuple[Node, Any]]:
         if isinstance(g, Node):
-            # What was saved are arrays without history. So the definition runs again on
-            # the same inputs, and its graph is differentiated as far as those inputs.
-            # What lies behind them is left to the loop that called this. To go on here
-            # would count it twice if one input was computed from another.
+            # The saved arrays have no history. So the definition computes y again from
+            # the same inputs, and a backward pass through this new graph stops at them.
+            # The outer loop continues from there. If this one went on, it would count a
+            # contribution twice where one input was computed from another.
             wanted = set(itertools.compress(y.inputs, needs))
             inputs = {x for x in y.inputs if isinstance(x, Node)}
             cotangents = backward_pass(self.unfold(y), g, wanted, boundary=inputs)

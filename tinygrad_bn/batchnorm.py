@@ -55,8 +55,12 @@ d_mean = -sum(d_x_c), and each value of x receives 1/m of that:
     d_x       = d_x_c - mean(d_x_c)
               = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
-The last line holds because sum(x_hat) = 0. In it, ``g`` is the direct route,
-``- mean(g)`` came through E[x], and the last term through Var[x].
+The last line uses x_c * inv_std = x_hat, a gamma that is constant within a channel, and
+sum(x_hat) = 0, from which mean(d_x_c) = gamma * inv_std * mean(g). In it, ``g`` is the
+direct route, ``- mean(g)`` came through E[x], and the last term through Var[x]. These
+are the two components that the geometry speaks of: mean(g), as a vector, is the
+component of g along the ones, and x_hat * mean(g * x_hat) is the one along x_hat, since
+for eps = 0 the squared length of x_hat is m.
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``. (It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()``
@@ -85,7 +89,7 @@ from .tensor import Tensor
 
 
 @composite
-@in_single_precision  # Sums of float16 would overflow.
+@in_single_precision  # float16 is computed in float32, where sums do not overflow.
 def batch_norm(
     x: Any,
     gamma: Any = None,
@@ -168,8 +172,9 @@ def fused_batch_norm(
     """
     x = as_tensor(x)
     if mean is not None or var is not None or x.dtype == np.float16:
-        given = {"mean": mean, "var": var, "running": running}
-        return batch_norm(x, gamma, beta, axes=axes, eps=eps, **given)
+        return batch_norm(
+            x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var, running=running
+        )
     axes = averaged_axes(x, axes)
     check_settings("batch_norm", eps)
     gamma = _checked("gamma", gamma, x, axes)
@@ -248,7 +253,8 @@ class RunningStatistics:
             raise errors.momentum_refused(momentum)
         self.mean = np.zeros(num_features, dtype)
         self.var = np.ones(num_features, dtype)
-        self.momentum, self.updates = momentum, np.zeros((), int)
+        self.momentum = momentum
+        self.updates = np.zeros((), int)  # an array, so that checkpoints restore it
 
     def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
         """Include a batch's ``mean`` and biased ``var``, both (C,), of ``m`` values."""
@@ -300,7 +306,7 @@ def _checked(name, values, x, axes):
 def _broadcastable(name, values, x, axes):
     """``values``, checked, in a shape that broadcasts along ``axes``."""
     values = _checked(name, values, x, axes)
-    # With the axes of x, or with channels that are the last axes, it already does.
+    # It already does if it has the axes of x, or if the averaged axes all come first.
     if values is None or values.ndim == x.ndim or axes == tuple(range(len(axes))):
         return values
     return reshape(values, shape=shape_with_ones(x, axes))

@@ -2,7 +2,8 @@
 
 Read a pullback as ``(g, y, *inputs, **params) -> gradient of one input``. It is written
 with operators and with the functions of this file. So it runs on arrays and on tensors
-alike, and derivatives of every order are made of primitives again.
+alike, and derivatives of every order are made of primitives again. A pullback may use
+primitives that are defined further down, because it looks them up when it runs.
 
     adjoint pair   two linear operations, each of which is the pullback of the other:
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
@@ -64,6 +65,7 @@ reshape = Primitive(
 transpose = Primitive(
     "transpose",
     lambda x, axes: x.transpose(axes),
+    # argsort inverts the permutation.
     lambda g, y, x, axes: transpose(g, axes=tuple(np.argsort(axes).tolist())),
 )
 
@@ -76,14 +78,15 @@ astype = Primitive(
 
 def _scatter_add(x, index, shape):
     y = np.zeros(shape, x.dtype)
-    if _names_each_place_once(index):
+    if _has_no_duplicates(index):
         y[index] = x
     else:
         np.add.at(y, index, x)
     return y
 
 
-def _names_each_place_once(index: Any) -> bool:
+def _has_no_duplicates(index: Any) -> bool:
+    # Integers and slices select each place at most once; arrays may repeat one.
     parts = index if isinstance(index, tuple) else (index,)
     return all(
         isinstance(part, int | slice | np.integer | type(None) | type(Ellipsis))
@@ -161,8 +164,8 @@ class Elementwise(Primitive):
 
 
 _BROADCASTABLE = (
-    "the shapes must agree from the last axis on, or be 1 there; reshape or transpose "
-    "one."
+    "the shapes, aligned at their last axes, must agree or be 1 on each axis; reshape or "
+    "transpose one."
 )
 
 
@@ -196,15 +199,15 @@ div = Elementwise(
     "div",
     np.true_divide,
     lambda g, y, a, b: g / b,
-    lambda g, y, a, b: g * -y / b,  # y = a / b, so -a / b^2 = -y / b
+    lambda g, y, a, b: g * -y / b,  # The slope in b is -a / b^2 = -y / b.
 )
 
 
 def _slope_in_base(g, y, x, n):
     if isinstance(n, Number):
         return g * (n * x ** (n - 1)) if n else g * 0
-    # Where n = 0, the slope is 0. At x = n = 0 that needs help, because 0 * 0^(-1)
-    # would be nan: the base is set to 1 there.
+    # Where n = 0, the slope is 0. At x = n = 0 the formula would give 0 * 0^(-1) = nan,
+    # so the base is replaced by 1 there.
     return g * (n * (x + equal(x, 0) * equal(n, 0)) ** (n - 1))
 
 
@@ -212,7 +215,7 @@ power = Elementwise(
     "power",
     lambda x, n: x**n,
     _slope_in_base,
-    # At x = 0 the logarithm is taken of 1, so that the slope is 0 there.
+    # At x = 0, log(1) = 0 takes the place of log(0), so that the slope is 0.
     lambda g, y, x, n: g * (y * log(x + equal(x, 0))),
 )
 
@@ -282,7 +285,8 @@ tanh = Primitive(
 relu = Primitive(
     "relu",
     kernels.relu,
-    # y >= 0, so the sign is 1 where x > 0, and else 0. For a tensor, np.sign is sign.
+    # y >= 0, so its sign is 1 where x > 0 and 0 elsewhere. For an array, np.sign is
+    # faster than sign; for a tensor, NumPy calls sign.
     lambda g, y, x: g * np.sign(y),
     doc="``max(x, 0)``, elementwise; slope 0 at 0.",
 )
@@ -299,12 +303,13 @@ stop_gradient = Primitive(
     "stop_gradient",
     lambda x: x.view(),
     None,
-    doc="The same values, through which no gradient flows: a visible cut.",
+    doc="The same values; no gradient flows back. Drawings show the cut.",
 )
 
 # --- Products and maxima -------------------------------------------------------------
 
-# compositions.matmul first broadcasts the axes before the last two to equal lengths.
+# compositions.matmul first broadcasts the axes before the last two to equal lengths, so
+# that each gradient has the shape of its input.
 matmul = Primitive(
     "matmul",
     np.matmul,
@@ -316,9 +321,11 @@ matmul = Primitive(
 )
 
 
-# The shape has all axes of x, with 1 where the largest or smallest value is taken.
+# max_to is to max what sum_to is to sum: the shape is that of x, with 1 for each axis
+# over which the largest or smallest value is taken.
 def _extreme_to(x, shape, ufunc):
     axes = tuple(i for i, n in enumerate(shape) if n != x.shape[i])
+    # Not x itself, because a result is made read-only.
     return ufunc.reduce(x, axis=axes, keepdims=True) if axes else x.view()
 
 

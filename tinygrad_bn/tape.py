@@ -4,8 +4,8 @@
                       the node that users see, with operators and methods
     leaf              a node without a recorded operation: created by the user, or
                       computed while nothing was recorded
-    tape              the graph behind a node. It is not a list: each node keeps the
-                      operation, inputs and params that made it, as plain data
+    tape              the graph behind a node: each node keeps the operation, inputs and
+                      params that made it; ``backward.tape(y)`` lists the nodes
     primitive         an operation with one pullback per input; the pullbacks are
                       written in primitives, too
     pullback          the rule ``(g, y, *inputs, **params) -> gradient of one input``,
@@ -13,10 +13,11 @@
     cotangent ``g``   the upstream gradient that arrives at an operation's output ``y``
     timestamp         the logical time at which an operation ran or a leaf last changed
 
-An operation called with arrays returns an array. Called with at least one node, it
-returns a node, which keeps its operation and inputs if a gradient may be wanted. That
-is all that recording means. So a pullback is written once: it runs on arrays in an
-ordinary backward pass, and on nodes when the gradient itself is to be differentiated.
+An operation on arrays returns an array. If at least one input is a node, it returns a
+node. Recording means that this node keeps its operation and inputs; it does so if one
+of the inputs requires a gradient or has a history itself. So a pullback is written
+once: it runs on arrays in an ordinary backward pass, and on nodes when the gradient
+itself is to be differentiated.
 The operators of ``Tensor`` call the primitives of ``ops.py``, so ``g * b`` on nodes is
 recorded like any other product.
 
@@ -48,7 +49,8 @@ Number = int | float
 class Node:
     """An array, how it was made, and the gradient that was collected for it.
 
-    In sets and dictionaries, a node is equal to itself only.
+    Nodes are hashed by identity, so sets and dictionaries keep them apart even if their
+    values agree.
     """
 
     # In this order: the value, how it was made, its gradient.
@@ -64,14 +66,17 @@ class Node:
     timestamp: int
     op: "Operation | Any"
     inputs: tuple
-    params: dict[str, Any]
+    params: Any
     saved: Any
     scope: Scope | None
+    _grad: np.ndarray | None
+    _grad_buffer: np.ndarray | None
 
     def _fill(
         self, data, requires_grad=False, name=None, op=None, inputs=(), params=None,
         saved=None,
     ):  # fmt: skip
+        """Set all fields: the constructor for arrays that need no copy."""
         self._data = data
         self._requires_grad = requires_grad
         self.name = name
@@ -117,9 +122,9 @@ _AS_THEY_ARE = Node, int, float, type(None)
 class Operation:
     """What primitives and fused operations have in common: a call, and its recording.
 
-    ``demands`` says what the inputs must satisfy; the error for inputs that do not is
-    built from it. ``doc`` is the docstring of the operation. If ``saves`` is true,
-    ``forward`` returns a pair: the result, and what the backward pass needs.
+    ``demands`` states what the inputs must satisfy; the error for other inputs quotes
+    it. ``doc`` is the docstring of the operation. If ``saves`` is true, ``forward``
+    returns a pair: the result, and what the backward pass needs.
     """
 
     saves = False
@@ -152,7 +157,7 @@ class Operation:
         arrays: list[Any] = []
         node_type: Any = None
         # needs_grad: a gradient flows back through the output. has_history: the output
-        # keeps its history, also behind a stop_gradient, which pictures show.
+        # keeps its inputs, even after a stop_gradient, so that drawings show the cut.
         needs_grad = has_history = has_raw_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
@@ -177,7 +182,7 @@ class Operation:
         data = self._output(data)
         y = node_type.__new__(node_type)  # The constructor would copy the array.
         if not (has_history and state.recording):
-            return y._fill(data, saved=saved)
+            return y._fill(data, saved=saved)  # fused_batch_norm reads what was saved.
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.
             inputs = tuple(
@@ -199,8 +204,8 @@ class Operation:
         """The result as a read-only array that shares no memory with a leaf."""
         if type(data) is not np.ndarray or data.base is not None:
             data = np.asarray(data)
-            # A view of a writable array may be one of a leaf, which can change. Outputs
-            # of operations are read-only, and a view of them is safe.
+            # A writable base may be the memory of a leaf, which can change later.
+            # Outputs of operations are read-only, so a view of one is safe.
             if data.base is not None and data.base.flags.writeable:
                 data = data.copy()
         if data.dtype.kind not in "fbiu":  # float, bool, int, unsigned

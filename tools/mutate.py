@@ -47,12 +47,12 @@ from cosmic_ray.work_item import MutationSpec
 ROOT = Path(__file__).parent.parent
 # The fast tests of each file. The first of them fail soonest.
 TESTS = {
-    "tape": "details tensor ops nn batchnorm interrupts optim routes",
-    "backward": "details tensor ops check batchnorm interrupts nn",
-    "ops": "details ops tensor batchnorm nn check",
-    "batchnorm": "details batchnorm compositions layers nn check",
-    "optimizer": "details optim interrupts checkpoint",
-    "optim": "details optim interrupts checkpoint",
+    "tape": "tensor ops nn batchnorm interrupts optim routes",
+    "backward": "tensor ops check batchnorm interrupts nn",
+    "ops": "ops tensor batchnorm nn check",
+    "batchnorm": "batchnorm compositions layers nn check",
+    "optimizer": "optim interrupts checkpoint",
+    "optim": "optim interrupts checkpoint",
     "checkpoint": "checkpoint",
 }
 # Memory that each process may map; the tests need a third of it.
