@@ -435,11 +435,13 @@ def test_a_file_without_a_format_number_can_be_read(tmp_path):
     ("contents", "arrays", "what"),
     [
         ({"format": 2, **ONE}, [], "its format is 2, but this version of tinygrad_bn"),
+        ({"format": 0, **ONE}, [], "its format is 0, but this version of tinygrad_bn"),
         (ONE, [("a", npy(b"(10000000000000,)"))], "'a.npy' has another size than its"),
         (ONE, [("a", npy(b"(2,)"))], "'a.npy' has another size than its array"),
         (ONE, [("a", npy(b"(0,)"))], "'a.npy' has another size than its array"),
         (ONE, [("a", npy(b"(-1,)"))], "'a.npy' has another size than its array"),
         (ONE, [("a", npy(b"(1,)").replace(b"\1", b"\2", 1))], "an array has the unkn"),
+        (ONE, [("a", npy(b"(1,)").replace(b"\1", b"\0", 1))], "an array has the unkn"),
         (ONE, [("a", b"hello")], "EOF: reading magic string"),
         (ONE, [], '"There is no item named'),
         ([], [], "'list' object has no attribute 'get'"),

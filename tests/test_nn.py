@@ -622,6 +622,18 @@ def test_a_tensor_computed_under_no_grad_and_assigned_to_a_module_is_state(rng):
     np.testing.assert_array_equal(model.hidden.data, state["hidden"])
 
 
+def test_an_error_names_an_input_by_its_place_in_the_module_that_was_called(rng):
+    class Product(nn.Module):
+        def __init__(self):
+            self.weight = random_leaf(rng, 3, 2)
+
+        def forward(self, x):
+            return tg.matmul(x, self.weight)
+
+    with pytest.raises(ValueError, match=r"'1\.weight'\(3, 2\)"):
+        nn.Sequential(nn.ReLU(), Product())(np.ones((5, 4)))
+
+
 def test_train_and_eval_reach_every_module_inside(rng):
     model = Branches(rng)
     inside = [model, *model.paths, model.last, *model.last]

@@ -1159,6 +1159,17 @@ def test_a_fused_backward_must_return_one_gradient_per_input(returned):
     )
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_has_the_dtype_of_its_tensor_whatever_the_pullback_returns(
+    create_graph,
+):
+    halve = tg.Primitive("halve", lambda x: (x / 2).astype("f4"), lambda g, y, x: g / 2)
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    d_x = tg.grad(halve(x).sum(), x, create_graph=create_graph)
+    assert d_x.dtype == np.float64
+    assert d_x.tolist() == [0.5, 0.5]
+
+
 def test_a_pullback_that_returns_a_number_is_an_error_that_names_the_operation():
     constant = tg.Primitive("constant", lambda x: x * 1, lambda g, y, x: 1.0)
     with pytest.raises(
