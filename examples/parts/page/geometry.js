@@ -156,23 +156,26 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
   // --- Moving the tips
 
   // A point close to the line through 0 and a direction goes onto it.
-  function snapped(point, direction) {
+  function snapped(point, direction, close) {
     const unit = direction.map((v) => v / length(direction));
     const along = dot(point, unit);
     const onLine = unit.map((v) => v * along);
     const off = length(plus(point, onLine.map((v) => -v)));
-    return off < 0.12 ? onLine : point;
+    return off < close ? onLine : point;
   }
 
   function drag(name) {
-    draggable($(`#geometry-handle-${name}`), () => {
+    const handle = $(`#geometry-handle-${name}`);
+    // A finger on a tip does not scroll. (Browsers heed touch-action for a whole figure only.)
+    handle.addEventListener("touchstart", (e) => e.preventDefault(), { passive: false });
+    draggable(handle, () => {
       const { [name]: start, x } = chapters.geometry.state;
       return (dx, dy) => {
         const moved = plus(start, [dx / scale, -dy / scale]);
-        set("geometry", { [name]: snapped(moved, x === start ? start : x) });
+        set("geometry", { [name]: snapped(moved, x === start ? start : x, 0.12) });
       };
     });
-    $(`#geometry-handle-${name}`).addEventListener("keydown", (event) => {
+    handle.addEventListener("keydown", (event) => {
       const steps = {
         ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1],
       };
@@ -197,11 +200,12 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
   const { x, g, mean } = data.geometry;
   chapter("geometry", {
     defaults: { x, g, mean },
-    clean: (s) => ({
-      x: limited(s.x, 1, longest.x, x),
-      g: limited(s.g, 0, longest.g, g),
-      mean: within(s.mean, -1, 1, mean),
-    }),
+    clean(s) {
+      const found = limited(s.x.map(rounded), 1, longest.x, x);
+      // An address rounds both, which must not turn g away from the line of x.
+      const onLine = snapped(limited(s.g.map(rounded), 0, longest.g, g), found, 0.002);
+      return { x: found, g: onLine, mean: within(s.mean, -1, 1, mean) };
+    },
     show,
   });
   drag("x");
