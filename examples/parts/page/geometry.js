@@ -54,11 +54,12 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     tabulate(inSpace(x, 1), inSpace(g, mean), parts);
     write("#geometry-mean", plain(mean));
     write("#geometry-said", said(g, mean, parts));
-    write("#geometry-ratio", ratio(parts));
+    compare(parts);
     put("#geometry-figure", {
       "aria-label":
         `x − E[x] at ${x.map(plain).join(", ")} in the plane, x̂ on the circle at ` +
-        `${hat.map(plain).join(", ")}. ${said(g, mean, parts)} ${ratio(parts)}`,
+        `${hat.map(plain).join(", ")}. ${said(g, mean, parts)} From the start: ` +
+        `${$("#geometry-sigma").textContent}, ${$("#geometry-length").textContent}.`,
     });
   }
 
@@ -73,13 +74,11 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     );
   }
 
-  function ratio({ sigma, dX }) {
-    const times = (now, first) => `×${plain(now / first)}`;
-    const end = sigma > longest.x / Math.sqrt(3) - 1e-9 ? " (the limit)" : "";
-    return (
-      `From the start: σ\u00a0${times(sigma, atFirst.sigma)}${end}, ` +
-      `|∂L/∂x|\u00a0${times(length(dX), length(atFirst.dX))}.`
-    );
+  // How much longer x and its gradient are than at the start.
+  function compare({ sigma, dX }) {
+    const end = sigma > longest.x / Math.sqrt(3) - 1e-9 ? "limit: " : "";
+    write("#geometry-sigma", `${end}σ ×${plain(sigma / atFirst.sigma)}`);
+    write("#geometry-length", `|∂L/∂x| ×${plain(length(dX) / length(atFirst.dX))}`);
   }
 
   function tabulate(x, g, parts) {

@@ -50,7 +50,9 @@ def drawing() -> str:
         *_key(57, "along (1, 1, 1): removed", "mean"),
         *_key(76, "g − mean(g), in the plane", "direct"),
         words("From above", 4, 106, "bold"),
-        words("means removed", 4, 124, "quiet"),
+        words("in the plane", 4, 124, "quiet"),
+        words("σ ×1.00", WIDTH - 4, 106, "end bold bias", id="geometry-sigma"),
+        words("|∂L/∂x| ×1.00", WIDTH - 4, 124, "end bold left", id="geometry-length"),
         words("circle: all x̂", 4, HEIGHT - 8, "quiet"),
         words("limit: σ = 3", WIDTH - 4, HEIGHT - 8, "end quiet"),
     ]
