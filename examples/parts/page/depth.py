@@ -39,7 +39,7 @@ NORMS = {
 }
 NORM_NAMES = {
     "none": "none", "batch": "batch norm", "layer": "layer norm",
-    "skip": "batch norm + skip",
+    "skip": "batch + skip",
 }  # fmt: skip
 SIGMAS = {"0.5": 0.5, "1": 1.0, "√2": math.sqrt(2), "2": 2.0, "4": 4.0}
 FIRST = {"activation": "ReLU", "norm": "batch", "sigma": "√2"}

@@ -200,9 +200,9 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
   chapter("geometry", {
     defaults: { x, g, mean },
     clean(s) {
-      const found = limited(s.x.map(rounded), 1, longest.x, x);
-      // An address rounds both, which must not turn g away from the line of x.
-      const onLine = snapped(limited(s.g.map(rounded), 0, longest.g, g), found, 0.002);
+      const found = limited(s.x, 1, longest.x, x);
+      // The rounding of an address must not turn g away from the line of x.
+      const onLine = snapped(limited(s.g, 0, longest.g, g), found, 0.002);
       return { x: found, g: onLine, mean: within(s.mean, -1, 1, mean) };
     },
     show,

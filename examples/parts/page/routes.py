@@ -44,7 +44,8 @@ x̂ is what is left when E[x] is subtracted from each sample.
 The loss weights x̂ with c = ({listed(bias.C)}).
 Backward. The loss hands each sample of x̂ its weight, c.
 x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.
-The other leads to E[x], subtracted four times: {signed(G.d_mean, 3)}, minus the sum of c.
+The other leads to E[x], subtracted four times: {signed(G.d_mean, 3)}, \
+minus the sum of c.
 E[x] is an average, so each sample gets a quarter: {signed(G.x_through[0], 3)}.
 b was added to each sample: each row of x is summed. Directly: {signed(G.direct, 3)}.
 Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.
