@@ -777,6 +777,45 @@ def test_the_labels_of_chapter_3_never_overlap_or_leave_the_figure(open_page):
     assert overlapping == []
 
 
+@slow
+def test_what_is_left_and_its_gradient_are_named_at_their_own_arrows(open_page):
+    """Both arrows point the same way, so each name must be nearer to its own."""
+    page = open_page(width=400)
+    for x in (geometry.X, 2 * np.array(geometry.X), (0.2, 2.4), (-3, 0.5)):
+        page.evaluate("x => set('geometry', { x })", [*map(float, x)])
+        away = {
+            (label, arrow): page.evaluate(DISTANCE, [label, arrow])
+            for label in ("rest", "dx")
+            for arrow in ("rest", "dx")
+        }
+        assert away["rest", "rest"] < away["rest", "dx"]
+        assert away["dx", "dx"] < away["dx", "rest"]
+
+
+DISTANCE = """([label, arrow]) => {
+  const box = $(`#geometry-label-${label}`).getBoundingClientRect();
+  const shaft = $(`#geometry-${arrow} line`);
+  const points = Array.from({ length: 21 }, (_, i) =>
+    shaft.getPointAtLength((i / 20) * shaft.getTotalLength()));
+  return Math.min(...points.map((p) => {
+    const { x, y } = p.matrixTransform(shaft.getScreenCTM());
+    return Math.hypot(
+      x - Math.min(Math.max(x, box.left), box.right),
+      y - Math.min(Math.max(y, box.top), box.bottom));
+  }));
+}"""
+
+
+@slow
+def test_what_is_removed_stays_in_sight_where_nothing_is_left(open_page):
+    page = open_page(fragment="#geometry&geometry.x=2,0&geometry.g=1.5,0")
+    assert page.inner_text("#geometry-said").endswith("nothing is left.")
+    (g,), (removed,) = (
+        attribute(page, f"#geometry-{name} line", "y1") for name in ("g", "removed")
+    )
+    assert abs(g - removed) == pytest.approx(8, abs=0.1)
+
+
 # Chapter 4
 
 
@@ -1009,7 +1048,7 @@ def test_pointing_at_a_cell_shows_its_training(open_page):
         assert key["y"] + key["height"] < curve["y"]
         assert key["x"] + key["width"] <= frame["x"] + frame["width"]
     label = page.get_attribute("#rates-figure", "aria-label")
-    assert "Rate 3, weights 10 × He’s" in label
+    assert "Rate 3, weights × 10: " in label
 
 
 @slow
@@ -1204,6 +1243,53 @@ def test_a_link_shows_what_its_sender_saw(open_page):
         )
         < 800
     )
+
+
+@slow
+def test_a_tab_keeps_the_state_in_the_address(open_page):
+    page = open_page()
+    page.locator("#bias input[type=range]").fill("-0.1")
+    page.locator("#routes [data-action=next]").click()
+    page.get_by_role("link", name="3").click()
+    address = "#geometry&bias.b=-0.1&routes.step=1"
+    wait_until(page, f"location.hash === '{address}'")
+    page.reload()
+    assert (step_of(page), state(page, "bias")["b"]) == (1, -0.1)
+
+
+@slow
+@pytest.mark.parametrize("width", [400, 830, 1280])
+def test_nothing_jumps_when_words_become_longer(open_page, width):
+    page = open_page(width=width)
+    for name in ("routes", "cases", "depth", "rates", "bias"):
+        selectors = {
+            "bias": "#bias .result > p:last-child", "cases": "#cases-rows",
+        }  # fmt: skip
+        selector = selectors.get(name, f"#{name}-figure")
+        heights = page.evaluate(HEIGHTS, [name, selector])
+        assert len(heights) == 1, name
+
+
+HEIGHTS = """([name, selector]) => {
+  const each = {
+    bias: [[true, 2], [true, -3], [false, 2], [false, -7]].flatMap(([flow, b]) =>
+      [true, false].map((trained) => ({ flow, b, trained }))),
+    routes: data.routes.steps.map((_, step) => ({ step, part: "" })).concat(
+      Object.keys(data.routes.parts).map((part) => ({ step: 11, part }))),
+    cases: Object.keys(data.cases.cases).map((choice) => ({ choice })),
+    depth: Object.keys(data.depth.measured).map((key) => {
+      const [activation, norm, sigma] = key.split(" ");
+      return { activation, norm, sigma };
+    }),
+    rates: data.rates.rates.map((lr) => ({ lr })),
+  }[name];
+  const heights = each.map((state) => {
+    set(name, state);
+    const section = document.querySelector(`#${name}`).getBoundingClientRect();
+    return document.querySelector(selector).getBoundingClientRect().top - section.top;
+  });
+  return [...new Set(heights.map(Math.round))];
+}"""
 
 
 @slow

@@ -15,7 +15,7 @@
       curves[2 * i].setAttribute("points", points(profile("none", s)));
       curves[2 * i + 1].setAttribute("points", points(profile(norm, s)));
     });
-    sigmas.forEach((s, i) => label(i, s, profile("none", s)));
+    sigmas.forEach((s, i) => label(i, s, profile("none", s), chosen));
     curves.at(-1).setAttribute("points", points(chosen));
     const expected = theory[`${activation} ${norm} ${sigma}`];
     const circles = expected.map((v, i) => (i % 3 === 1 ? dotAt(i, v) : null)).filter(Boolean);
@@ -47,15 +47,22 @@
     );
   }
 
-  // A dotted line has its weight scale where it enters the frame: above the line at the left
-  // edge, or before a line that comes from above or below, as an arrow shows.
-  function label(i, scale, profile) {
+  // A dotted line has its weight scale where it enters the frame: above or below the line at
+  // the left edge; before a line that comes from outside, as an arrow shows, or behind such a
+  // line if there is no room.
+  function label(i, scale, profile, chosen) {
     const first = profile.findIndex((v) => Math.abs(v) <= limit);
     const beyond = first === 0 ? "" : profile[0] > 0 ? " ↑" : " ↓";
-    const y = within(up(profile[first]) - 5, top + 12, bottom - 4, top);
+    // Above its line if it falls, or else below; on the other side if the chosen curve is there.
+    const isFree = (y) => chosen.slice(first, first + 7).every((v) => Math.abs(up(v) - y + 5) > 9);
+    const sides = profile[first] > 0 ? [-5, 16] : [16, -5];
+    const places = sides.map((d) => within(up(profile[first]) + d, top + 12, bottom - 4, top));
+    const y = places.find(isFree) ?? places[0];
     const label = $(`#depth-scale-${i}`);
     label.textContent = scale + beyond;
-    const x = across(first) + (beyond ? -4 - label.getComputedTextLength() : 5);
+    const before = across(first) - 4 - label.getComputedTextLength();
+    const passed = profile.findIndex((v) => Math.abs(v) < 0.84 * limit);
+    const x = beyond && before > left ? before : across(beyond ? passed : first) + 5;
     put(`#depth-scale-${i}`, { x, y });
   }
 

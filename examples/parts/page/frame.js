@@ -87,7 +87,10 @@ function short(value) {
 function recall() {
   const [id, ...entries] = location.hash.slice(1).split("&");
   // A link within the page names only a chapter, and keeps what the reader has set.
-  if (entries.length === 0 && recall.done) return;
+  if (entries.length === 0 && recall.done) {
+    if (Object.hasOwn(chapters, id)) remember(id);
+    return;
+  }
   const found = {};
   for (const entry of entries) {
     const [, name, key, text] = /^(\w+)\.(\w+)=(.*)$/.exec(entry) ?? [];

@@ -18,7 +18,7 @@
     write("#rates-without", percent(without.accuracy));
     write("#rates-with", percent(withNorm.accuracy));
     const said =
-      `Rate ${state.lr}, weights ${state.weights} × He’s: ` +
+      `Rate ${state.lr}, weights × ${state.weights}: ` +
       `${percent(without.accuracy)} without, ${percent(withNorm.accuracy)} with.`;
     write("#rates-said", said);
     put("#rates-figure", {

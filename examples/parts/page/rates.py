@@ -75,7 +75,7 @@ def drawing() -> str:
         words("Test accuracy in %:", 4, 14, "bold"),
         words("without", 170, 14, "bold mean"), words("|", 240, 14, "bold"),
         words("with", 254, 14, "bold direct"),
-        words("initial weights, as a multiple of He’s", 4, 32, "quiet"),
+        words("initial weights (1: He initialization)", 4, 32, "quiet"),
         words("learning rate", LEFT, bottom + 34, "quiet"),
     ]  # fmt: skip
     for i, scale in enumerate(reversed(scales)):

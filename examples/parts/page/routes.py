@@ -49,7 +49,7 @@ minus the sum of c.
 E[x] is an average, so each sample gets a quarter: {signed(G.x_through[0], 3)}.
 b was added to each sample: each row of x is summed. Directly: {signed(G.direct, 3)}.
 Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.
-The sum is {signed(G.total)}. No single number on the way is zero, only their sum is.
+The sum is {signed(G.total)}. No single gradient on the way is zero, only their sum is.
 """.splitlines()
 LAST = len(STEPS) - 1
 
@@ -104,7 +104,9 @@ def _alternatives() -> list[str]:
 
 def parts() -> dict[str, object]:
     """What the template contains of this chapter."""
-    return {"figure": drawing(), "last": LAST, "ledger": ledger()}
+    return {
+        "figure": drawing(), "last": LAST, "ledger": ledger(), "b": f"{bias.B:g}"
+    }  # fmt: skip
 
 
 def drawing() -> str:
