@@ -11,9 +11,10 @@ and the script compares both. Combined, the steps of the derivation are one line
     d_x = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)).
 
 As geometry: the mean part removes the component of the direct part along the ones
-(which a bias in front would receive), and the variance part removes its component along
-x_hat (which a scale in front would receive). Of the latter a fraction eps / (var + eps)
-is left, because mean(x_hat^2) = var / (var + eps). (geometry.py draws this.)
+(which a bias before batch norm would receive), and the variance part removes its
+component along x_hat (which a scale there would receive). Of the latter a fraction
+eps / (var + eps) is left, because mean(x_hat^2) = var / (var + eps). (geometry.py draws
+this.)
 
 In float32, the method by which the variance is computed decides whether there is
 anything to differentiate: with a mean of 1e4, E[x^2] - E[x]^2 is rounding noise of

@@ -15,15 +15,15 @@ multiplies |dL/dh|^2 by
 phi returns has a part that all rows share, its mean, and a part in which the rows
 differ. Random weights turn the shared part into a different constant for each unit.
 Over the batch it is a constant, which batch norm removes; over the units it is a
-spread, which layer norm keeps and divides by.
+spread, which layer norm does not remove, but divides by.
 
     ReLU       batch norm 1.47, mild per layer; layer norm 1
     sigmoid    batch norm 1.03; layer norm 0.15, it vanishes
 
 So the average over the batch, which makes a bias redundant, cures sigmoid networks and
 lets ReLU networks explode. In ReLU networks it has an advantage all the same: with
-layer norm, the rows of a batch become alike from layer to layer, whereas batch norm
-keeps them apart.
+layer norm, the rows of a batch become alike from layer to layer, and with batch norm
+they do not.
 
 Two more measurements. A beta above 0 moves ReLU toward its straight part, and the
 factor toward 1. And batch norm *after* the activation brings the dependence on the
@@ -46,18 +46,11 @@ import numpy as np
 
 from parts.batch_or_layer.plots import numbers, plot, report
 from parts.batch_or_layer.theory import factor_in_theory, similarity_in_theory
-from parts.batch_or_layer.variants import (
-    ACTIVATIONS,
-    AFTER,
-    BATCH,
-    LAYER,
-    NONE,
-    between,
-)
+from parts.batch_or_layer.variants import AFTER, BATCH, LAYER, NONE, between
 from support.command_line import experiment_options, parse
 from support.json_file import add_json_option, save_json
 from support.layers import layers
-from support.networks import HE, perceptron, scaled
+from support.networks import ACTIVATIONS, HE, perceptron, scaled
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import Tensor

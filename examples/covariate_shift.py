@@ -9,10 +9,10 @@ about differences between two layers.) The paper's Figure 1 shows it in the last
 layer. With batch norm, gamma sets how much the inputs of a hidden sigmoid vary from
 image to image, from the first step to the last. Without it, these inputs are at first
 almost the same for all images. Training makes no progress until they differ, and by
-then their spread has grown many times over. What batch norm improves is
-speed, far more than final accuracy, and how much depends on the learning rate: the
-figure is made at lr 0.1 for both networks. At lr 2, the network without batch norm
-leaves its plateau early, too, and after 5000 steps both are equally good.
+then their spread has grown many times over. What batch norm improves is speed, far more
+than final accuracy, and how much depends on the learning rate: the figure is made at lr
+0.1 for both networks. At lr 2, the network without batch norm leaves its plateau early,
+too, and after 5000 steps both are equally good.
 
 The network has three hidden layers of 100 sigmoids and binary pixels. It takes 5000
 steps of SGD (the paper: 50,000) on batches of 60, with weights from N(0, 0.1^2) and
@@ -99,7 +99,7 @@ def train(data, seed, steps, bn, lr):
         title = f"batch norm: {bn}, to step {step} of {steps}"
         networks.train(model, sgd, data, BATCH, step - begin, rng, title)
         seen.append((step, *observe(model, data)))
-    return Run(*map(np.array, zip(*seen)))
+    return Run(*map(np.array, zip(*seen)), lr)
 
 
 def measure(data, seed, steps, lr=0.1, jobs=1):

@@ -11,23 +11,23 @@ that of a bias and that of a scale. Make the weights of all layers ten times as 
 and all these standard deviations are ten times as large: from layer to layer, the scale
 of the weights cancels. What is left is a constant of the activation. Let h be the
 output of a linear layer with weights from N(0, sigma^2 / fan_in), phi the activation
-behind it, and Z ~ N(0, 1). From layer to layer toward the input, |dL/dh|^2 is
+after it, and Z ~ N(0, 1). From layer to layer toward the input, |dL/dh|^2 is
 multiplied by
 
     sigma^2 E[phi'(h)^2]             without batch norm
     E[phi'(Z)^2] / Var[phi(Z)]       with batch norm before phi, in large batches
 
-(``parts/gradient_flow/mean_field.py`` says why). The second factor is never below 1,
-because Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian Poincare inequality). So
-the gradient of a wide network with batch norm cannot vanish at initialization. In all
-but linear ones it grows, mildly per layer: for ReLU, the factor is pi / (pi - 1) =
-1.47, which is 1.21 for its length and amounts to 10^5 for its square in 30 layers. It
-is larger in small batches: 1.79 if 8 rows are normalized together. He's initialization
+(``support/mean_field.py`` says why). The second factor is never below 1, because
+Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian Poincare inequality). So the
+gradient of a wide network with batch norm cannot vanish at initialization. In all but
+linear ones it grows, mildly per layer: for ReLU, the factor is pi / (pi - 1) = 1.47,
+which is 1.21 for its length and amounts to 10^5 for its square in 30 layers. It is
+larger in small batches: 1.79 if 8 rows are normalized together. He's initialization
 without batch norm has a factor of 1.
 
 Skip connections make the growth polynomial instead of exponential
 (residual_networks.py). Training undoes it: a layer with a large gradient soon has large
-weights, and therefore, behind batch norm, a small gradient (scale_invariance.py). A few
+weights, and therefore, before batch norm, a small gradient (scale_invariance.py). A few
 steps of SGD suffice; the larger the learning rate, the fewer. What batch norm buys in
 training is a wide range of learning rates and initial scales that work
 (learning_rates.py). It is not the only network that works: sigmoid networks of depth 5
@@ -56,19 +56,23 @@ from functools import partial
 
 import numpy as np
 
-from parts.gradient_flow import mean_field
 from parts.gradient_flow.plots import plot, report
+from support import mean_field
 from support.command_line import add_image_options, experiment_options, images, parse
 from support.layers import layers
-from support.networks import HE, accuracy, linears, perceptron, train, training
+from support.networks import (
+    ACTIVATIONS,
+    HE,
+    accuracy,
+    linears,
+    perceptron,
+    train,
+    training,
+)
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import Tensor, grad, nn, optim
 
-# An empty sequence of modules is the identity.
-ACTIVATIONS = {
-    "linear": nn.Sequential, "ReLU": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
-}  # fmt: skip
 SIGMAS = (0.5, 1, HE, 2, 4)
 WIDTH, DEPTH, BATCH = 256, 30, 128
 # Layers 8 to 25: earlier ones depend on the data, later ones on the loss.

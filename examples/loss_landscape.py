@@ -18,7 +18,7 @@ without batch norm, whose gradient is then close to zero: a plateau is smooth.
 
 The paper on batch norm explained its success by "internal covariate shift", the change
 in the distribution of a layer's inputs during training. This account fails. Random
-shifts and scales behind each batch norm, drawn again in every step, make the inputs of
+shifts and scales after each batch norm, drawn again in every step, make the inputs of
 the sigmoids move more than they do without batch norm, and yet the network learns as
 fast as with plain batch norm.
 

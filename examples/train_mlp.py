@@ -2,8 +2,7 @@
 
 Pictures and a checkpoint are saved in out/train_mlp/. After Ctrl-C, the checkpoint
 holds the last finished epoch, and --resume continues from it as if training had never
-stopped. Without --resume, a checkpoint that is already there is kept under another
-name.
+stopped. Without --resume, a checkpoint that is already there is renamed.
 """
 
 if __name__ == "__main__":
@@ -128,10 +127,10 @@ def keep_checkpoint(folder):
     if not path.exists():
         return
     number = 1
-    while (kept := folder / f"checkpoint-{number}.npz").exists():
+    while (renamed := folder / f"checkpoint-{number}.npz").exists():
         number += 1
-    path.rename(kept)
-    print(f"The checkpoint of an earlier run is now {kept}.")
+    path.rename(renamed)
+    print(f"The checkpoint of an earlier run is now {renamed}.")
 
 
 def refuse_single_row(args, data):

@@ -11,10 +11,9 @@ The gradient of batch norm needs no other primitives than batch norm itself: add
 mul, power, sum_to and broadcast_to.
 
 With --shape, the script lists the arrays that each definition leaves in memory for a
-batch of this shape, and which of them the backward pass reads again. The graph keeps
-every intermediate result alive, because each tensor refers to its inputs, but it reads
-only some of them again. The fused operation keeps x - E[x] and three numbers per
-channel.
+batch of this shape, and which of them the backward pass reads again. The graph holds
+every intermediate result, because each tensor refers to its inputs, but it reads only
+some of them again. The fused operation saves x - E[x] and three numbers per channel.
 
 Second derivatives are right in both cases, also where gamma is 0. The classic mistake
 is to recover x_hat from the output, as (y - beta) / gamma, which is 0 / 0 there. The
@@ -59,8 +58,8 @@ def of_shape(batch_norm, shape: tuple[int, int], dtype: str) -> Tensor:
 
 
 def footprint(y: Tensor) -> tuple[int, int]:
-    """The number of operations behind ``y``, and the bytes that they keep in memory."""
-    return len(tape(y)), sum(array.size for array in memory.kept(y))
+    """The number of operations on the tape, and the bytes that they hold in memory."""
+    return len(tape(y)), sum(array.size for array in memory.held(y))
 
 
 def batch_shape(text: str) -> tuple[int, int]:

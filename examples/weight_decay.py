@@ -87,7 +87,7 @@ class Run(NamedTuple):
     accuracy: float
 
     @property
-    def late_angle(self) -> float:
+    def final_angle(self) -> float:
         """The root mean square of the angles in the last quarter of the steps."""
         return math.sqrt(np.mean(self.angle[-len(self.angle) // 4 :] ** 2))
 

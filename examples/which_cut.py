@@ -5,8 +5,8 @@
 Cut the gradient at Var[x], and the bias still receives none. Cut it at E[x], and the
 bias drifts: only E[x] protects it. A bias gets no gradient only if batch norm subtracts
 the mean of the current batch from it. It learns like any other bias in evaluation mode,
-with a ReLU in between, with a skip connection around batch norm, and in front of layer
-norm, which averages over features instead of samples.
+with a ReLU in between, with a skip connection around batch norm, and before layer norm,
+which averages over features instead of samples.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, sections 2 and 3.2; layer norm: Ba, Kiros &
 Hinton, arXiv 1607.06450, section 3.
@@ -36,7 +36,7 @@ def evaluation_mode() -> tuple[Tensor, Tensor]:
 
 
 def relu_between() -> tuple[Tensor, Tensor]:
-    """Behind a ReLU, the bias no longer moves all rows by the same amount."""
+    """After a ReLU, the bias no longer moves all rows by the same amount."""
     x, b = example.biased_data()
     h = tg.relu(x - np.array([0, -1.5, 3]))
     return example.loss(tg.batch_norm(h, *example.gamma_and_beta())), b

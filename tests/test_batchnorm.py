@@ -546,7 +546,7 @@ ONE_VALUE = (
     "axes=(0,). Use a larger batch, or evaluation mode."
 )
 NO_SUCH_AXIS = (
-    "axis must name different axes out of 2, but (2,) was received for 'x'(4, 3)."
+    "axis must name existing axes, each once, but (2,) was received for 'x'(4, 3)."
 )
 ONE_PER_CHANNEL = (
     "batch_norm: {} must have one value per channel, (3,), for 'x'(4, 3) with "

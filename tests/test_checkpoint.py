@@ -365,7 +365,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         tg.load(tmp_path / "a")
     assert str(caught.value) == (
         f"load: there must be a checkpoint at {tmp_path / 'a'}, but there is no such "
-        "file. Check the path: nothing is appended to it."
+        "file. Check the path; no extension is added to it."
     )
 
 
@@ -398,7 +398,7 @@ def test_a_file_that_save_did_not_write_is_refused(tmp_path, write, what):
         tg.load(path)
     assert str(caught.value) == (
         f"load: {path} must be a whole checkpoint, written by tg.save, but reading it "
-        f"failed: {what}. Use another one."
+        f"failed: {what}. Load a different one."
     )
 
 
@@ -435,11 +435,13 @@ def test_a_file_without_a_format_number_can_be_read(tmp_path):
     ("contents", "arrays", "what"),
     [
         ({"format": 2, **ONE}, [], "its format is 2, but this version of tinygrad_bn"),
+        ({"format": 0, **ONE}, [], "its format is 0, but this version of tinygrad_bn"),
         (ONE, [("a", npy(b"(10000000000000,)"))], "'a.npy' has another size than its"),
         (ONE, [("a", npy(b"(2,)"))], "'a.npy' has another size than its array"),
         (ONE, [("a", npy(b"(0,)"))], "'a.npy' has another size than its array"),
         (ONE, [("a", npy(b"(-1,)"))], "'a.npy' has another size than its array"),
         (ONE, [("a", npy(b"(1,)").replace(b"\1", b"\2", 1))], "an array has the unkn"),
+        (ONE, [("a", npy(b"(1,)").replace(b"\1", b"\0", 1))], "an array has the unkn"),
         (ONE, [("a", b"hello")], "EOF: reading magic string"),
         (ONE, [], '"There is no item named'),
         ([], [], "'list' object has no attribute 'get'"),

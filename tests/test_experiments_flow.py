@@ -10,12 +10,11 @@ import covariate_shift
 import gradient_flow
 import scale_invariance
 from gradient_flow import theory
-from parts.batch_noise.ghost_batches import GhostBatchNorm
 from parts.covariate_shift.plots import NORMAL_SPREAD, first_step
 from parts.covariate_shift.run import Run
-from parts.gradient_flow import mean_field
 from parts.scale_invariance.stretched_layer import Layer
-from support import data
+from support import data, mean_field
+from support.ghost_batch_norm import GhostBatchNorm
 from support.measures import relative_error
 from support.networks import HE, batches, linears
 from tinygrad_bn import Tensor, nn
@@ -70,7 +69,7 @@ def test_observing_a_network_changes_nothing_in_it(digits):
 
 def test_the_spread_is_the_difference_of_the_outer_percentiles():
     percentiles = np.array([[[-1.0], [0.5], [1.0]], [[-2.0], [0.0], [4.0]]])
-    run = Run(np.array([1, 2]), np.array([0.1, 0.9]), percentiles)
+    run = Run(np.array([1, 2]), np.array([0.1, 0.9]), percentiles, lr=0.1)
     np.testing.assert_array_equal(run.spread, [[2], [6]])
     np.testing.assert_array_equal(run.growth, [3])
     np.testing.assert_array_equal(run.shift, [0.5])
@@ -276,8 +275,8 @@ def test_a_batch_of_two_is_normalized_to_the_sign_of_the_difference(quick):
     pairs = quick(batch_noise)[0]["pairs"]
     for eps, x_hat in pairs.items():
         np.testing.assert_allclose(x_hat, d / np.sqrt(d**2 + eps), rtol=1e-12)
-    apart = np.abs(d) > 0.03
-    np.testing.assert_allclose(pairs[1e-5][apart], np.sign(d)[apart], atol=0.01)
+    distant = np.abs(d) > 0.03
+    np.testing.assert_allclose(pairs[1e-5][distant], np.sign(d)[distant], atol=0.01)
 
 
 @pytest.mark.slow

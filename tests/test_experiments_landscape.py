@@ -193,30 +193,30 @@ def test_in_float32_one_pass_is_noise_and_centering_again_is_exact(by_hand):
 # --- two_definitions.py ---------------------------------------------------------------
 
 
-def arrays_behind(batch_norm):
-    return memory.kept(two_definitions.of_shape(batch_norm, (60, 100), "float32"))
+def arrays_held(batch_norm):
+    return memory.held(two_definitions.of_shape(batch_norm, (60, 100), "float32"))
 
 
 def test_the_fused_operation_reads_again_its_centered_input_and_one_row():
-    kept = arrays_behind(tg.fused_batch_norm)
-    assert [(a.name, a.size) for a in kept if a.readers] == [
+    held = arrays_held(tg.fused_batch_norm)
+    assert [(a.name, a.size) for a in held if a.readers] == [
         ("x - E[x]", 60 * 100 * 4), ("1 / sqrt(Var[x] + eps)", 100 * 4),
     ]  # fmt: skip
-    assert [(a.name, a.size) for a in kept if not a.readers] == [
+    assert [(a.name, a.size) for a in held if not a.readers] == [
         ("E[x]", 400), ("Var[x]", 400), ("y", 24000)
     ]  # fmt: skip
 
 
-def test_the_graph_keeps_every_result_alive_and_reads_some_of_them_again():
-    kept = arrays_behind(tg.batch_norm)
-    assert len(kept) == 15
-    by_name = {a.name: a for a in kept}
+def test_the_graph_holds_every_result_and_reads_some_of_them_again():
+    held = arrays_held(tg.batch_norm)
+    assert len(held) == 15
+    by_name = {a.name: a for a in held}
     assert by_name["sub"].readers == ["power", "mul"]
     assert by_name["x_hat"].readers == ["mul"]
     for name in ("E[x]", "Var[x]", "y"):
         assert by_name[name].readers == []
     # A broadcast row that is a view takes no memory of its own.
-    assert {a.size for a in kept if a.shape == (60, 100)} == {0, 24000}
+    assert {a.size for a in held if a.shape == (60, 100)} == {0, 24000}
 
 
 def test_where_gamma_is_0_recovering_x_hat_fails_and_both_definitions_work():

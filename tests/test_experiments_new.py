@@ -15,9 +15,10 @@ import residual_networks
 import weight_decay
 from parts.batch_or_layer.theory import factor_in_theory, similarity_in_theory
 from parts.batch_or_layer.variants import AFTER, BATCH, LAYER, NONE
-from parts.gradient_accumulation.norms import FROZEN, GHOST, GhostBatchNorm
+from parts.gradient_accumulation.norms import FROZEN, GHOST
 from parts.residual_networks.theory import growth_in_theory
 from support.command_line import parse
+from support.ghost_batch_norm import GhostBatchNorm
 from support.json_file import add_json_option, save_json
 from support.networks import HE
 from tinygrad_bn import Tensor, nn
@@ -59,7 +60,7 @@ def test_the_theory_of_both_norms_has_its_closed_forms():
     assert theory("ReLU", BATCH, beta=6.0) == pytest.approx(1, abs=1e-6)
 
 
-def test_rows_without_a_common_direction_become_alike_behind_layer_norm():
+def test_rows_without_a_common_direction_become_alike_after_layer_norm():
     theory = similarity_in_theory(500)
     assert theory[0] == 0
     assert theory[1] == pytest.approx(1 / math.pi)
@@ -106,7 +107,7 @@ def test_batch_norm_explodes_relu_networks_and_layer_norm_sigmoid_networks_vanis
 
 
 @pytest.mark.slow
-def test_layer_norm_lets_rows_become_alike_and_batch_norm_keeps_them_apart(quick):
+def test_rows_become_alike_with_layer_norm_and_not_with_batch_norm(quick):
     similarity = quick(batch_or_layer)[0]["similarity"]
     assert similarity["ReLU", LAYER, HE, 0.0][-1] > 0.9
     assert 0.2 < similarity["ReLU", BATCH, HE, 0.0][-1] < 0.45
@@ -169,12 +170,12 @@ def test_only_hidden_weights_are_scaled():
 
 
 @pytest.mark.slow
-def test_behind_batch_norm_decay_sets_the_angle_of_a_step(quick):
+def test_with_batch_norm_decay_sets_the_angle_of_a_step(quick):
     measured = quick(weight_decay)[0]
     four_times = measured[weight_decay.FOUR_TIMES]
     expected = weight_decay.FOUR_TIMES.theory
     assert expected == pytest.approx(0.2)
-    assert four_times.late_angle == pytest.approx(expected, rel=0.05)
+    assert four_times.final_angle == pytest.approx(expected, rel=0.05)
     assert four_times.size[-1] < four_times.size[0] / 4
     # Without decay, |W| grows.
     size = measured[weight_decay.NO_DECAY].size
@@ -216,7 +217,7 @@ def test_a_network_does_not_learn_from_pairs(quick):
 
 def test_ghost_batches_are_normalized_and_averaged_like_batches():
     x = np.random.default_rng(0).normal(3, 2, (12, 5))
-    ghost = GhostBatchNorm(5, 4, dtype=np.float64)
+    ghost = GhostBatchNorm(5, 4, per_group=True, dtype=np.float64)
     plain = nn.BatchNorm(5, dtype=np.float64)
     y = ghost(Tensor(x)).data
     expected = np.concatenate([plain(Tensor(x[i : i + 4])).data for i in (0, 4, 8)])

@@ -212,12 +212,20 @@ def test_derived_claims_have_a_table_of_their_own():
 def test_unseen_seeds_are_counted_and_change_nothing(small_gallery, monkeypatch):
     measured, page, picture = small_gallery
     before = page.read_text(encoding="utf-8")
+    run, seeds = make_gallery.run, []
+
+    def recorded_run(script, arguments):
+        seeds.append(arguments[arguments.index("--seed") + 1])
+        return run(script, arguments)
+
+    monkeypatch.setattr(make_gallery, "run", recorded_run)
     measured[0] = 0.5
-    text = make_gallery.check_unseen("small", 4)
-    assert text.splitlines()[0] == "small, over 4 unseen seeds or more"
+    text = make_gallery.check_unseen("small", 4, first=100)
+    assert seeds == ["100", "101", "102", "103"]
+    assert text.splitlines()[0] == "small, over 4 seeds or more, from 100 on"
     assert text.splitlines()[-1].split() == ["it", "0.5", ">", "1", "0", "of", "4"]
     measured[0] = 1.25
-    assert make_gallery.check_unseen("small", 4).endswith("4 of 4")
+    assert make_gallery.check_unseen("small", 4, first=3).endswith("4 of 4")
     assert page.read_text(encoding="utf-8") == before
     assert picture.read_text(encoding="utf-8") == "old"
 
@@ -225,7 +233,7 @@ def test_unseen_seeds_are_counted_and_change_nothing(small_gallery, monkeypatch)
 def shift(accuracies, spreads):
     """Observations of ``covariate_shift`` at the steps 1000 and 5000."""
     percentiles = np.array([[[0.0], [0.0], [spread]] for spread in spreads])
-    return Run(np.array([1000, 5000]), np.array(accuracies), percentiles)
+    return Run(np.array([1000, 5000]), np.array(accuracies), percentiles, lr=0.1)
 
 
 def test_claims_hold_for_the_right_results_only():

@@ -382,7 +382,7 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
         pytest.param(
             lambda: nn.Flatten()(Tensor(np.zeros(3), name="x")),
             ValueError,
-            "axis must name different axes out of 1, but 1 was received for 'x'(3,).",
+            "axis must name existing axes, each once, but 1 was received for 'x'(3,).",
             id="a vector for Flatten",
         ),
         pytest.param(
@@ -395,7 +395,7 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
         pytest.param(
             lambda: nn.ModuleList([nn.Identity(), nn.Tanh]),
             TypeError,
-            "ModuleList: modules must be given, but 1 is <class "
+            "ModuleList: every item must be a module, but item 1 is <class "
             "'tinygrad_bn.nn.Tanh'>. Is it a class that was not called, or a function?",
             id="a class in a list of modules",
         ),

@@ -541,7 +541,7 @@ def test_in_place_operators_on_a_parameter_are_errors(record, symbol, change):
         change(p, np.eye(2))
     assert str(error.value) == (
         f"a leaf that requires a gradient cannot be changed by {symbol}, which would "
-        "put another tensor in the place of 'p'(2, 2). To change its values, write "
+        "bind the name of 'p'(2, 2) to a new tensor. To change its values, write "
         f"p.data {symbol} ...; to compute with it, write y = p {symbol[:-1]} ..."
     )
 
@@ -620,6 +620,18 @@ def test_a_tensor_computed_under_no_grad_and_assigned_to_a_module_is_state(rng):
     assert list(state) == ["layer.weight", "layer.bias", "hidden"]
     model.load_state_dict(state)
     np.testing.assert_array_equal(model.hidden.data, state["hidden"])
+
+
+def test_an_error_names_an_input_by_its_place_in_the_module_that_was_called(rng):
+    class Product(nn.Module):
+        def __init__(self):
+            self.weight = random_leaf(rng, 3, 2)
+
+        def forward(self, x):
+            return tg.matmul(x, self.weight)
+
+    with pytest.raises(ValueError, match=r"'1\.weight'\(3, 2\)"):
+        nn.Sequential(nn.ReLU(), Product())(np.ones((5, 4)))
 
 
 def test_train_and_eval_reach_every_module_inside(rng):
@@ -1032,7 +1044,7 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.Sequential(nn.BatchNorm(3), nn.ReLU),
             TypeError,
-            "Sequential: modules must be given, but 1 is <class "
+            "Sequential: every item must be a module, but item 1 is <class "
             "'tinygrad_bn.nn.ReLU'>. Is it a class that was not called, or a function?",
             id="a class in a sequence of modules",
         ),

@@ -682,7 +682,8 @@ def test_a_numpy_function_of_a_sequence_with_a_tensor_names_what_to_use():
 def test_a_numpy_function_with_out_or_as_a_method_is_an_error():
     x = Tensor([1.0, 2.0])
     rest = (
-        " with out= or as a method must be given arrays only, but received a tensor. "
+        " with out=, or as a method such as .reduce, must be given arrays only, but "
+        "received a tensor. "
         "Use the operators and functions of tg, which return new tensors, or "
         "np.asarray(tensor)."
     )
@@ -784,8 +785,8 @@ def test_relu_turns_booleans_into_integers():
 
 U, W = Tensor(randn(2, 3), requires_grad=True, name="u"), Tensor(randn(4, 3), name="w")
 BROADCASTABLE = (
-    ": the shapes must agree from the last axis on, or be 1 there; reshape or "
-    "transpose one. Received: "
+    ": the shapes, aligned at their last axes, must agree or be 1 on each axis; "
+    "reshape or transpose one. Received: "
 )
 MULTIPLIABLE = (
     "matmul: the last axis of the first input and the second to last of the second "
@@ -801,7 +802,7 @@ RESHAPE = (
     "but 'u'(2, 3) received "
 )
 TRANSPOSE = "transpose: each of the 2 axes must be named once, but 'u'(2, 3) received "
-AXIS = "axis must name different axes out of 2, but "
+AXIS = "axis must name existing axes, each once, but "
 SQUEEZE = "squeeze: the axes to be removed must have length 1, but "
 DDOF = "var: ddof must be smaller than the number of values averaged, "
 MUST_AGREE = (
@@ -832,7 +833,7 @@ BOTH = "'u'(2, 3), 'w'(4, 3)."
         (lambda: tg.concatenate([U, Tensor(0.0)]), JOINABLE + "'u'(2, 3), tensor()."),
         (
             lambda: tg.concatenate([]),
-            "concatenate: at least one tensor must be given, received none.",
+            "concatenate: at least one tensor must be given, but none was received.",
         ),
         (
             lambda: tg.stack([U, W]),
@@ -850,23 +851,23 @@ BOTH = "'u'(2, 3), 'w'(4, 3)."
         (lambda: U.mean(axis="0"), AXIS + "'0' was received for 'u'(2, 3)."),
         (
             lambda: tg.stack([U, U], axis=3),
-            "axis must name different axes out of 3, but 3 was received for 'u'(2, 3).",
+            f"{AXIS}3 was received for 'u'(2, 3), and the result has 3 axes.",
         ),
         (
             lambda: tg.stack([U, U], axis=None),
-            "axis must be a single one, but None was received for 'u'(2, 3).",
+            "axis must be a single integer, but None was received for 'u'(2, 3).",
         ),
         (
             lambda: tg.concatenate([U, U], axis=(0, 1)),
-            "axis must be a single one, but (0, 1) was received for 'u'(2, 3).",
+            "axis must be a single integer, but (0, 1) was received for 'u'(2, 3).",
         ),
         (
             lambda: U.argmax(axis=(0, 1)),
-            "axis must be a single one, but (0, 1) was received for 'u'(2, 3).",
+            "axis must be a single integer, but (0, 1) was received for 'u'(2, 3).",
         ),
         (
             lambda: tg.expand_dims(U, (0, 0)),
-            AXIS.replace("2", "4") + "(0, 0) was received for 'u'(2, 3).",
+            f"{AXIS}(0, 0) was received for 'u'(2, 3), and the result has 4 axes.",
         ),
         (
             lambda: U.squeeze(0),
@@ -915,8 +916,8 @@ def test_a_rule_that_returns_a_wrong_shape_is_an_error_that_names_the_operation(
     with pytest.raises(ValueError) as error:
         tg.grad(careless(U), U)
     assert str(error.value) == (
-        "careless: the gradient of an input must have its shape, but the rule for "
-        "'u'(2, 3) returned (). Correct the pullback."
+        "careless: the gradient of an input must have its shape, but the pullback for "
+        "'u'(2, 3) returned (). Correct it."
     )
 
 

@@ -485,13 +485,25 @@ def test_the_state_of_an_optimizer_must_have_the_right_shapes(make, name):
     np.testing.assert_equal(optimizer.state_dict(), before)
 
 
+def test_each_masked_entry_of_a_state_is_named():
+    optimizer = optim.Adam(make_parameters())
+    state = optimizer.state_dict()
+    masked = {name: np.ma.array(state[name], mask=True) for name in ("sum_g", "sum_gg")}
+    with pytest.raises(ValueError) as error:
+        optimizer.load_state_dict(state | masked)
+    assert str(error.value).endswith(
+        "sum_g: expected an array without a mask; sum_gg: expected an array without a "
+        "mask."
+    )
+
+
 def test_a_negative_number_of_steps_is_refused_with_a_clear_text():
     optimizer = optim.Adam(make_parameters())
     with pytest.raises(ValueError) as error:
         optimizer.load_state_dict({**optimizer.state_dict(), "steps": -1})
     assert str(error.value) == (
         "Adam.load_state_dict: the entries must be those of this optimizer. Nothing "
-        "was loaded. steps: expected a number from 0 on, received -1."
+        "was loaded. steps: expected a number of at least 0, received -1."
     )
 
 
@@ -756,8 +768,8 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.Adam(nn.ReLU().parameters()),
             ValueError,
-            "Adam: at least one parameter must be given, received none. Does the "
-            "module hold its tensors as attributes, with requires_grad=True?",
+            "Adam: at least one parameter must be given, but none was received. Does "
+            "the module hold its tensors as attributes, with requires_grad=True?",
             id="no parameters",
         ),
         pytest.param(
@@ -849,6 +861,19 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
             ValueError,
             "AdamW: betas must be two numbers in [0, 1), but (1, 0) was received.",
             id="beta of 1 for AdamW",
+        ),
+        pytest.param(
+            lambda: optim.Adam([W], betas=(0.9,)),
+            ValueError,
+            "Adam: betas must be two numbers in [0, 1), but (0.9,) was received.",
+            id="one beta",
+        ),
+        pytest.param(
+            lambda: optim.Adam([W], betas=(0.9, 0.99, 0.999)),
+            ValueError,
+            "Adam: betas must be two numbers in [0, 1), but (0.9, 0.99, 0.999) was "
+            "received.",
+            id="three betas",
         ),
         pytest.param(
             lambda: optim.clip_grad_norm([W], -1),

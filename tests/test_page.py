@@ -68,7 +68,7 @@ def test_the_profiles_of_chapter_5_agree_with_their_theory(committed):
 
 
 def test_the_theory_of_chapter_5_is_that_of_gradient_flow():
-    from parts.gradient_flow import mean_field
+    from support import mean_field
 
     for norm, bn in (("none", False), ("batch", True)):
         expected = mean_field.factor(tg.relu, bn, 2.0, 7, 24)

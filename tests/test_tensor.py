@@ -437,7 +437,7 @@ def test_a_cotangent_of_another_shape_is_an_error():
         y.backward(gradient=np.ones(3))
     assert str(error.value) == (
         "gradient must have the shape of the tensor it arrives at, but tensor(2, 3) "
-        "got one of shape (3,)."
+        "received one of shape (3,)."
     )
 
 
@@ -473,7 +473,9 @@ def test_a_gradient_with_respect_to_a_string_is_an_error():
 
 @pytest.mark.parametrize(("y", "wrt"), [(3.0, leaf([1.0])), (leaf([1.0]) * 2, None)])
 def test_grad_requires_a_tensor_and_inputs_to_differentiate_with_respect_to(y, wrt):
-    with pytest.raises(TypeError, match="y must be a tensor and wrt one or several"):
+    with pytest.raises(
+        TypeError, match="y must be a tensor, and wrt a tensor or a sequence of them"
+    ):
         tg.grad(y, wrt)
 
 
@@ -1155,6 +1157,17 @@ def test_a_fused_backward_must_return_one_gradient_per_input(returned):
         "broken: backward must return one gradient per input, but for 2 inputs it "
         f"returned {returned}. Return None where none is needed."
     )
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_has_the_dtype_of_its_tensor_whatever_the_pullback_returns(
+    create_graph,
+):
+    halve = tg.Primitive("halve", lambda x: (x / 2).astype("f4"), lambda g, y, x: g / 2)
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    d_x = tg.grad(halve(x).sum(), x, create_graph=create_graph)
+    assert d_x.dtype == np.float64
+    assert d_x.tolist() == [0.5, 0.5]
 
 
 def test_a_pullback_that_returns_a_number_is_an_error_that_names_the_operation():

@@ -24,7 +24,7 @@ def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
     They are sorted and counted from the start. ``added`` is the number of axes that the
     result has in addition to those of ``x``.
 
-    Raises: ``ValueError`` for an axis that there is not, or that comes twice.
+    Raises: ``ValueError`` for an axis that is out of range or repeated.
     """
     if axis is None:
         return tuple(range(x.ndim))

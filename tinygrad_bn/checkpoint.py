@@ -46,7 +46,7 @@ def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> N
     ``path`` is used exactly as given; a symbolic link is followed. The file is written
     under another name in the same folder and then renamed, so an earlier checkpoint
     stays whole if anything goes wrong; the new one takes over its permissions. Saving
-    also removes unfinished files of earlier saves to this path that were killed. NumPy
+    also removes unfinished files left by saves to this path that were killed. NumPy
     scalars become Python scalars. A path that ends in ``.safetensors`` takes a module
     instead of a state: ``tg.save("net.safetensors", model)`` writes PyTorch's names and
     layout.
@@ -100,7 +100,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"load: there must be a checkpoint at {path}, but there is no such file. "
-            "Check the path: nothing is appended to it."
+            "Check the path; no extension is added to it."
         ) from None
     except (MemoryError, ModuleNotFoundError):
         raise
@@ -108,7 +108,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:
         raise ValueError(
             f"load: {path} must be a whole checkpoint, written by tg.save, but reading "
-            f"it failed: {str(error) or type(error).__name__}. Use another one."
+            f"it failed: {str(error) or type(error).__name__}. Load a different one."
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Functions composed of primitives: products, reductions, softmax, shapes and joining.
 
 They accept tensors and arrays, and follow NumPy's conventions for ``axis``. The tape
-records their primitives; most reductions are composites, which pictures can fold into
-one box.
+records their primitives. Pictures can fold those that are composites, such as ``var``
+and ``softmax``, into one box.
 
 This file comes after ``ops.py`` in the reading order.
 
@@ -298,7 +298,7 @@ def concatenate(tensors: Sequence[np.ndarray], axis: int | None = 0) -> np.ndarr
 @overload
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> "Tensor": ...
 def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
-    """Join tensors along an existing axis; None joins all values in one row.
+    """Join tensors along an existing axis; None flattens them first.
 
     Raises: ``ValueError`` for no tensors, or shapes that differ elsewhere.
     """

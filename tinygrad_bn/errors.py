@@ -4,8 +4,8 @@ One function per message, so that an algorithm reads ``raise errors.leaf_changed
 node)`` and the sentence stays out of its way. Inputs appear under the name that
 ``describe`` gives them.
 
-This file comes first in the order of imports, and last in the order of reading: look
-here when you want the wording of an error.
+This file comes first in the order of imports. Look here only for the wording of an
+error.
 
 Left out on purpose: the messages of modules, optimizers, checkpoints and drawings,
 which stand where they are raised.
@@ -92,7 +92,7 @@ def assigned_gradient_lost(values: Any) -> TypeError:
 def in_place(x: Any, symbol: str) -> TypeError:
     return TypeError(
         f"a leaf that requires a gradient cannot be changed by {symbol}, which would "
-        f"put another tensor in the place of {describe(x)}. To change its values, "
+        f"bind the name of {describe(x)} to a new tensor. To change its values, "
         f"write p.data {symbol} ...; to compute with it, write "
         f"y = p {symbol.removesuffix('=')} ..."
     )
@@ -146,9 +146,9 @@ def unknown_to_numpy(name: str, remedy: str) -> TypeError:
 def ufunc_writes(name: str, method: str) -> TypeError:
     method = "" if method == "__call__" else f".{method}"
     return TypeError(
-        f"np.{name}{method} with out= or as a method must be given arrays only, but "
-        "received a tensor. Use the operators and functions of tg, which return new "
-        "tensors, or np.asarray(tensor)."
+        f"np.{name}{method} with out=, or as a method such as .reduce, must be given "
+        "arrays only, but received a tensor. Use the operators and functions of tg, "
+        "which return new tensors, or np.asarray(tensor)."
     )
 
 
@@ -182,15 +182,16 @@ def result_is_not_real(operation: Any, dtype: Any) -> TypeError:
 
 
 def axis_refused(axis: Any, x: Any, added: int = 0) -> ValueError:
+    result = f", and the result has {x.ndim + added} axes" if added else ""
     return ValueError(
-        f"axis must name different axes out of {x.ndim + added}, but {axis!r} was "
-        f"received for {describe(x)}."
+        f"axis must name existing axes, each once, but {axis!r} was received for "
+        f"{describe(x)}{result}."
     )
 
 
 def one_axis_needed(axis: Any, x: Any) -> ValueError:
     return ValueError(
-        f"axis must be a single one, but {axis!r} was received for {describe(x)}."
+        f"axis must be a single integer, but {axis!r} was received for {describe(x)}."
     )
 
 
@@ -245,7 +246,9 @@ def ddof_refused(ddof: Any, m: int, x: Any) -> ValueError:
 
 
 def nothing_to_join(function: str) -> ValueError:
-    return ValueError(f"{function}: at least one tensor must be given, received none.")
+    return ValueError(
+        f"{function}: at least one tensor must be given, but none was received."
+    )
 
 
 def stack_of_shapes(tensors: Sequence) -> ValueError:
@@ -285,15 +288,15 @@ def cotangent_missing(y: Any) -> ValueError:
 def cotangent_misshapen(y: Any, shape: tuple) -> ValueError:
     return ValueError(
         "gradient must have the shape of the tensor it arrives at, but "
-        f"{describe(y)} got one of shape {shape}."
+        f"{describe(y)} received one of shape {shape}."
     )
 
 
 def pullback_misshapen(node: Any, x: Any, gradient: Any) -> ValueError:
     received = getattr(gradient, "shape", repr(gradient))
     return ValueError(
-        f"{node.op.name}: the gradient of an input must have its shape, but the rule "
-        f"for {describe(x, node.scope)} returned {received}. Correct the pullback."
+        f"{node.op.name}: the gradient of an input must have its shape, but the "
+        f"pullback for {describe(x, node.scope)} returned {received}. Correct it."
     )
 
 
@@ -306,7 +309,7 @@ def fused_gradients_missing(operation: Any, inputs: int, gradients: int) -> Valu
 
 def grad_of_no_tensor(y: Any, wrt: Any) -> TypeError:
     return TypeError(
-        "grad(y, wrt): y must be a tensor and wrt one or several, but "
+        "grad(y, wrt): y must be a tensor, and wrt a tensor or a sequence of them, but "
         f"{describe(y):.60} and {describe(wrt):.60} were received."
     )
 

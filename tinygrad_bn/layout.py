@@ -10,8 +10,8 @@ The shape of a square matrix does not show its layout, so the type of its values
 ``tg.load`` reads ``.safetensors`` files as ``PyTorchArray``, and ``load_state_dict``
 transposes these and PyTorch's tensors, but no other arrays.
 
-This file comes after ``init.py`` in the reading order. It knows no modules: each
-class of modules says how PyTorch stores its members. It does not import PyTorch.
+This file comes after ``init.py`` in the reading order. It depends neither on
+modules, whose classes declare how PyTorch stores their members, nor on PyTorch.
 
 Left out on purpose: the state of PyTorch's optimizers, and its ``.pt`` files, which
 hold pickled objects.
@@ -76,7 +76,7 @@ def in_our_layout(
         if array is None:
             raise TypeError(
                 "load_state_dict: the values must be real numbers that NumPy knows, "
-                f"but {name!r} is {values.dtype}. Convert it, as with .float()."
+                f"but {name!r} is {values.dtype}. Convert it, say with .float()."
             )
         array = np.asarray(array)
         entry = known.get(name)

@@ -5,7 +5,7 @@
                      inside lists, tuples and dictionaries; the output of an operation,
                      such as an activation, is not a member
     parameter        a member that requires a gradient
-    state            what a checkpoint contains: tensors, and arrays that do not train
+    state            what a checkpoint contains: tensors, and untrained arrays
     qualified name   attribute names from the outermost module inward: ``0.weight``
 
 Nothing is registered. Every request for names or parameters walks the attributes, so
@@ -81,7 +81,7 @@ class Module:
         return next((name for name, m in self._walk() if m is member), None)
 
     def named_modules(self) -> Iterator[tuple[str, "Module"]]:
-        """This module, with an empty name, and all those inside, each once."""
+        """This module, with an empty name, and every module inside, each once."""
         found = {id(self)}
         yield "", self
         for name, member in self._walk():

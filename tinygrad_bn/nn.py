@@ -204,13 +204,14 @@ class LayerNorm(Module):
 
     Batch norm averages each feature over the examples of the batch; layer norm averages
     each example over its features. So the examples do not depend on each other, there
-    are no running statistics, and evaluation does the same as training. A bias in front
-    of layer norm does learn: it differs from feature to feature, and layer norm
+    are no running statistics, and evaluation and training compute the same. A bias in
+    front of layer norm does learn: it differs from feature to feature, and layer norm
     subtracts only what all features have in common.
 
     Shapes: x (..., C) -> (..., C); ``gamma`` and ``beta`` as in ``BatchNorm``.
 
-    Raises: ``ValueError`` for fewer than two features, the wrong number, and eps < 0.
+    Raises: ``ValueError`` for fewer than two features, for x with another number of
+    features, and for eps < 0.
 
     Source: Ba, Kiros & Hinton, arXiv 1607.06450, section 3.
     """
@@ -270,7 +271,7 @@ class Dropout(Module):
 
     The other values are divided by 1 - p, so that the expected value is x. Evaluation
     mode returns x. ``rng`` is a generator of random numbers or a seed; it is not part
-    of the state, so a resumed run draws other values than an uninterrupted one.
+    of the state, so a resumed run draws different values from an uninterrupted one.
 
     Raises: ``ValueError`` for p outside [0, 1].
 
@@ -359,8 +360,8 @@ class ModuleList(Module):
         i = len(self)
         if not isinstance(module, Module):
             raise TypeError(
-                f"{type(self).__name__}: modules must be given, but {i} is {module!r}. "
-                "Is it a class that was not called, or a function?"
+                f"{type(self).__name__}: every item must be a module, but item {i} is "
+                f"{module!r}. Is it a class that was not called, or a function?"
             )
         setattr(self, str(i), module)
 

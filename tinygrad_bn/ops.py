@@ -164,8 +164,8 @@ class Elementwise(Primitive):
 
 
 _BROADCASTABLE = (
-    "the shapes, aligned at their last axes, must agree or be 1 on each axis; reshape or "
-    "transpose one."
+    "the shapes, aligned at their last axes, must agree or be 1 on each axis; reshape "
+    "or transpose one."
 )
 
 

@@ -1,4 +1,4 @@
-"""Optimizer: the flat arrays of all parameters, their checks, and the state.
+"""Optimizer: the flat arrays that hold all parameters, checks, and the saved state.
 
     flat array        one array that holds all parameters one after the other; each
                       ``parameter.data`` is a slice of it
@@ -9,7 +9,7 @@
 
 ``parameter.grad`` is a gradient buffer, which the next backward pass overwrites after
 ``zero_grad()``: copy it to keep it. A parameter that received no gradient since
-``zero_grad()`` counts as one whose gradient is zero: momentum and weight decay still
+``zero_grad()`` is updated as if its gradient were zero: momentum and weight decay still
 move it (PyTorch skips it).
 
 An optimizer takes ``model.parameters()`` or ``model.named_parameters()``. When it loads
@@ -42,13 +42,13 @@ BLOCK = 32768
 
 
 class Optimizer:
-    """What all optimizers share: the flat buffers, their checks, and their state.
+    """What all optimizers share: the flat arrays, the checks, and the saved state.
 
     ``parameters``: tensors, or pairs of a name and a tensor.
 
     Raises: ``ValueError`` for no parameters, a parameter given twice, mixed dtypes, or
     a setting out of range; ``TypeError`` for anything but leaves that require a
-    gradient, and if only some of them have names.
+    gradient, or if only some of them have names.
     """
 
     def __init__(self, parameters: Parameters, lr: float, weight_decay: float):
@@ -204,8 +204,8 @@ class Optimizer:
         if not self.parameters:
             raise ValueError(
                 f"{type(self).__name__}: at least one parameter must be given, "
-                "received none. Does the module hold its tensors as attributes, "
-                "with requires_grad=True?"
+                "but none was received. Does the module hold its tensors as "
+                "attributes, with requires_grad=True?"
             )
         for p in self.parameters:
             if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
@@ -238,9 +238,9 @@ def _keep_freed_memory() -> None:
     """Let the C library keep the memory that one training step frees for the next.
 
     glibc gives it back to the system and maps it again in every step, until it has seen
-    a larger block freed (mallopt(3), M_MMAP_THRESHOLD). Measured on the MNIST network
-    of ``benchmarks``, a step then takes 1.3 times as long as the step written by hand;
-    without this line, 2.0 times.
+    a larger block freed (mallopt(3), M_MMAP_THRESHOLD). On the MNIST network of
+    ``benchmarks``, a step takes 1.3 times as long as the step written by hand; without
+    this line, 2.0 times.
     """
     np.empty(2**25 - 2**16, np.uint8)
 
@@ -294,7 +294,9 @@ def _differences(here: dict[str, np.ndarray], there: dict[str, Any]) -> list[str
                 f"received {received.shape} {received.dtype}"
             )
         elif expected.dtype.kind == "i" and (received.astype(expected.dtype) < 0).any():
-            wrong.append(f"{name}: expected a number from 0 on, received {received}")
+            wrong.append(
+                f"{name}: expected a number of at least 0, received {received}"
+            )
     return sorted(wrong)
 
 

@@ -53,12 +53,12 @@ def explain(
 
     By default, a row is the sum of the routes that pass the same statistics of the same
     last batch norm, and the same tensors named outside batch norm. ``gates``, if given,
-    are the names that identify routes instead. The last of more than 16 rows sums the
-    smallest ones. ``gradient`` is the initial cotangent, shaped like ``y``; it is
-    optional if ``y`` has one element.
+    are the names that identify routes instead. If there are more than 16 rows, the last
+    one is the sum of the smallest. ``gradient`` is the initial cotangent, shaped like
+    ``y``; it is optional if ``y`` has one element.
 
     Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
-    gradient, an unknown gate, gates that make more rows, or a missing or misshapen
+    gradient, an unknown gate, ``gates`` that yield more rows, or a missing or misshapen
     ``gradient``.
     """
     refuse_unrecorded("explain", y)
@@ -116,9 +116,9 @@ def _replayed(
     y: Tensor, leaf: Tensor, g: np.ndarray, gates: Iterable[str] | None
 ) -> tuple[dict[Row, np.ndarray], set[tuple[str, ...]]]:
     """The rows in float64, and the gates of those that sum to 0 over broadcast axes."""
-    twins = replay(y)
-    leaf = twins.get(leaf, leaf)
-    subgraph = Subgraph(Unfolded(twins[y]), leaf)
+    replayed = replay(y)
+    leaf = replayed.get(leaf, leaf)
+    subgraph = Subgraph(Unfolded(replayed[y]), leaf)
     vanished: set[tuple[str, ...]] = set()
 
     def note_sums(node: Tensor, x: Tensor, key: Key, d_y: Any, d_x: Any) -> None:
@@ -182,7 +182,7 @@ class Subgraph:
     """The part of a graph between its output and some tensors, the targets.
 
     ``steps`` maps each tensor in this part to the tensors that its gradient goes to
-    next, each with whether that step is a cut. Its order is that of the graph.
+    next, each mapped to True if that step is a cut. Its order is that of the graph.
     """
 
     def __init__(self, graph: Unfolded, *targets: Tensor):
@@ -201,10 +201,10 @@ class Subgraph:
         }
 
     def _steps_from(self, node: Any, reaches: set, beyond_cut: set) -> dict:
-        """The steps from ``node``, each with whether it is a cut.
+        """The steps from ``node``, each mapped to True if it is a cut.
 
-        A step without a gradient is a cut only if ``stop_gradient`` is the reason.
-        Other such steps, as into a mask, belong to no route.
+        A step without a gradient is a cut only if ``stop_gradient`` caused it. Other
+        such steps, for example into a mask, are on no route.
         """
         inputs = [
             x for x in self.graph.inputs(node) if isinstance(x, Tensor) and x in reaches

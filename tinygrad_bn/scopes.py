@@ -1,4 +1,4 @@
-"""Where the program is: inside which calls, and whether operations are recorded.
+"""Which calls the program is inside, and whether operations are recorded.
 
     scope            one call of a composite or of a module
     composite        a function whose operations are recorded under its name
@@ -64,7 +64,7 @@ def name_in(scope: Scope | None, name: str) -> str:
 
 
 def place_in(scope: Scope | None, member: Any) -> str | None:
-    """The path of a leaf or module in the innermost module called that holds it."""
+    """The path of a leaf or module, seen from the innermost call that contains it."""
     for call in enclosing(scope):
         if call.owner is not None:
             path = call.owner.path_of(member)
@@ -105,9 +105,9 @@ state = _State()
 
 @contextmanager
 def _recording(wanted: bool) -> Iterator[None]:
-    # Generators may leave their contexts in another order than they entered them. Each
-    # context therefore withdraws its own request; it does not restore what it found. It
-    # does so in the thread that it began in, even if another thread ends it.
+    # Generators may leave their contexts in a different order than they entered them.
+    # Each context therefore withdraws its own request; it does not restore what it
+    # found. It does so in the thread that it began in, even if another thread ends it.
     request, here = object(), vars(state)
     try:
         here["requests"][request] = here["recording"] = wanted

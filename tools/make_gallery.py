@@ -3,8 +3,8 @@
     python tools/make_gallery.py                        the drawings, in seconds
     python tools/make_gallery.py --experiments          all experiments, too, in minutes
     python tools/make_gallery.py --experiments NAME     one experiment
-    python tools/make_gallery.py --unseen 10 --experiments NAME
-                             check its claims over ten other seeds, and change nothing
+    python tools/make_gallery.py --unseen 10 --first 100 --experiments NAME
+                             check its claims over seeds 100 to 109, and change nothing
 
 The drawings are those of every script in examples/ that defines ``drawings(theme)``.
 The experiments are the folders of examples/parts/ that contain a ``claims.py``, and
@@ -43,7 +43,7 @@ if str(EXAMPLES) not in sys.path:
     sys.path.insert(0, str(EXAMPLES))
 
 from support.claims import Claim, checked
-from support.command_line import THEMES, picture_name
+from support.command_line import THEMES, picture_name, whole_number
 from support.tables import span, table
 
 
@@ -94,8 +94,8 @@ def rebuild(name: str) -> None:
     print(f"{name}: {time.perf_counter() - began:.0f} s for {len(runs)} runs")
 
 
-def check_unseen(name: str, count: int) -> str:
-    """How often each claim of an experiment holds over seeds the gallery does not use.
+def check_unseen(name: str, count: int, first: int) -> str:
+    """How often each claim of an experiment holds over some seeds, from ``first`` on.
 
     A run that measures several seeds counts as that many.
     """
@@ -104,7 +104,7 @@ def check_unseen(name: str, count: int) -> str:
     seeds_per_run = 1 if len(part.SEEDS) > 1 else 3
     found: dict[str, list[Claim]] = {}
     with TemporaryDirectory() as ignored:
-        for seed in range(3, 3 + count, seeds_per_run):
+        for seed in range(first, first + count, seeds_per_run):
             measured, _ = run(script, ["--seed", str(seed), "--out", ignored])
             for c in part.claims([measured]):
                 found.setdefault(c.statement, []).append(c)
@@ -115,7 +115,7 @@ def check_unseen(name: str, count: int) -> str:
         rows.append(
             (statement, span(values), claims[0].bounds, f"{passed} of {len(values)}")
         )
-    title = f"{name}, over {count} unseen seeds or more"
+    title = f"{name}, over {count} seeds or more, from {first} on"
     return table(title, ("", "measured", "must be", "values that hold"), rows)
 
 
@@ -141,9 +141,16 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--unseen",
-        type=int,
+        type=whole_number(1),
         metavar="N",
         help="check the claims over N other seeds, and change nothing",
+    )
+    parser.add_argument(
+        "--first",
+        type=whole_number(3),
+        default=3,
+        metavar="SEED",
+        help="the first of them (default 3, since the gallery shows seeds 0 to 2)",
     )
     given = parser.parse_args(arguments)
     if given.experiments is not None and not os.environ.get("MNIST_DIR"):
@@ -153,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
     if given.unseen:
         for name in given.experiments or EXPERIMENTS:
-            print(check_unseen(name, given.unseen), end="\n\n", flush=True)
+            print(check_unseen(name, given.unseen, given.first), end="\n\n", flush=True)
         return
     drawn = drawings()
     for name, drawing in drawn.items():

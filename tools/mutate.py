@@ -53,7 +53,7 @@ TESTS = {
     "batchnorm": "batchnorm compositions layers nn check",
     "optimizer": "optim interrupts checkpoint",
     "optim": "optim interrupts checkpoint",
-    "checkpoint": "checkpoint",
+    "checkpoint": "checkpoint safetensors",
 }
 # Memory that each process may map; the tests need a third of it.
 MEMORY = 4 * 2**30

@@ -4,6 +4,8 @@
     data               the data sets, and minibatches
     networks           perceptrons: building, training and testing them
     layers             what each module of a network computed, and its gradient
+    mean_field         the theory of wide random networks
+    ghost_batch_norm   batch norm over groups of a batch
     parallel           runs for several seeds and settings at the same time
     interrupts         what Ctrl-C does while a script imports its libraries
     measures, tables   how deviations are measured, and how numbers are printed

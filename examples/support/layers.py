@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
 
 def layers(loss: Tensor) -> dict[str, Layer]:
-    """The modules behind ``loss`` by qualified name, in the order of their calls.
+    """The modules on the tape by qualified name, in the order of their calls.
 
     The second call of a module is listed separately, as in ``1 (call 2)``.
     """

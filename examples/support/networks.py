@@ -11,6 +11,10 @@ from support.data import DataSet
 from tinygrad_bn import Tensor, nn, no_grad
 from tinygrad_bn.optim import Optimizer
 
+# An empty sequence of modules is the identity.
+ACTIVATIONS = {
+    "linear": nn.Sequential, "ReLU": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
+}  # fmt: skip
 HE = math.sqrt(2)  # sigma of Kaiming He's weights, with which nn.Linear starts
 
 

@@ -25,8 +25,8 @@ def claims(runs):
         )
         yield derived(name, [error], high=1e-9)
     signs = run["pairs"][min(run["pairs"])]
-    apart = np.abs(run["d"]) > 0.03
-    deviation = largest((signs - np.sign(run["d"]))[apart])
+    distant = np.abs(run["d"]) > 0.03
+    deviation = largest((signs - np.sign(run["d"]))[distant])
     name = "batch of two, eps = 1e-05, |d| > 0.03: deviation of x̂ from its sign"
     yield derived(name, [deviation], high=0.01)
     ghosts = run["added_errors"]["SGD", 32], run["added_errors"]["Adam", 32]

@@ -2,9 +2,9 @@
 
 from itertools import pairwise
 
-from parts.batch_or_layer.variants import ACTIVATIONS, AFTER, BATCH, LAYER
+from parts.batch_or_layer.variants import AFTER, BATCH, LAYER
 from support.claims import claim, derived
-from support.networks import HE
+from support.networks import ACTIVATIONS, HE
 
 SEEDS = (0, 1, 2)
 BOUNDS = {
@@ -26,7 +26,9 @@ def claims(runs):
     ratios = [
         found / run["theory"][case] for run in runs for case, found in factors(run)
     ]
-    yield claim("all networks: factor / theory of large batches", ratios, 0.9, 1.1)
+    yield claim(
+        "all networks: factor per layer / theory of large batches", ratios, 0.9, 1.1
+    )
     for norm in (BATCH, LAYER):
         changes = [
             change(run, [(a, norm, s, 0.0) for s in sigmas])
@@ -34,21 +36,29 @@ def claims(runs):
             for a in ACTIVATIONS
         ]
         yield derived(
-            f"{norm}, eps = 0: relative change with sigma", changes, high=1e-6
+            f"{norm}, eps = 0: relative change of the factor with sigma",
+            changes,
+            high=1e-6,
         )
     changes = [change(run, [("tanh", AFTER, s, 0.0) for s in sigmas]) for run in runs]
-    yield claim(f"tanh, {AFTER}: relative change with sigma", changes, low=1)
+    yield claim(
+        f"tanh, {AFTER}: relative change of the factor with sigma", changes, low=1
+    )
     declines = [
         run["factors"]["ReLU", BATCH, HE, a] - run["factors"]["ReLU", BATCH, HE, b]
         for run in runs
         for a, b in pairwise(betas)
     ]
     yield claim(
-        "ReLU, batch norm: decline of the factor as beta grows", declines, low=0
+        "ReLU, batch norm: decline of the factor from one beta to the next",
+        declines,
+        low=0,
     )
     for norm, bounds in ((BATCH, (0.2, 0.45)), (LAYER, (0.9, 1))):
         alike = [run["similarity"]["ReLU", norm, HE, 0.0][-1] for run in runs]
-        yield claim(f"ReLU, {norm}: cosine of rows in layer 30", alike, *bounds)
+        yield claim(
+            f"ReLU, {norm}: mean cosine of two rows in layer 30", alike, *bounds
+        )
 
 
 def factors(run):

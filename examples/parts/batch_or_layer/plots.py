@@ -2,81 +2,90 @@
 
 import numpy as np
 
-from parts.batch_or_layer.variants import ACTIVATIONS, AFTER, BATCH, LAYER, NONE
-from support.networks import HE
+from parts.batch_or_layer.variants import AFTER, BATCH, LAYER, NONE
+from support.networks import ACTIVATIONS, HE
 from support.plotting import circles, figure
 from support.tables import span, table
 
 NORMS = (NONE, BATCH, LAYER)
+SHOWN_LAYERS = (1, 2, 5, 10, 20, 30)  # in the table of similarities
 COLORS = {BATCH: "C0", LAYER: "C1", NONE: "C4", AFTER: "C2"}
 STYLES = {BATCH: "-", LAYER: "--", NONE: ":", AFTER: "-."}
 
 
 def report(measured):
     """The closing tables: factors with their theory, and the similarity of rows."""
-    factors, theory = measured["factors"], measured["theory"]
+    return "\n\n".join(
+        [
+            report_constants(measured),
+            report_sigmas(measured),
+            report_betas(measured),
+            report_similarity(measured),
+        ]
+    )
+
+
+def report_constants(measured):
+    """The factors that do not depend on sigma."""
     sigmas = measured["sigmas"]
-    by_norm = [
+    rows = [
         (
             f"{activation}, {norm}",
-            span(factors[activation, norm, sigma, 0.0] for sigma in sigmas),
-            f"{theory[activation, norm, sigmas[0], 0.0]:.4g}",
+            span(measured["factors"][activation, norm, s, 0.0] for s in sigmas),
+            f"{measured['theory'][activation, norm, sigmas[0], 0.0]:.4g}",
         )
         for activation in ACTIVATIONS
         for norm in (BATCH, LAYER)
     ]
-    by_sigma = [
+    title = (
+        "Factor of |dL/dh|² per layer toward the input, the same for each\n"
+        "sigma (theory: leading order in 1/width and 1/batch)"
+    )
+    return table(title, ("", "measured", "theory"), rows)
+
+
+def report_sigmas(measured):
+    """The factors that depend on sigma, with a column for each sigma."""
+    found, theory = measured["factors"], measured["theory"]
+    sigmas = measured["sigmas"]
+    rows = [
         (
             f"{activation}, {norm}",
             *(
-                f"{factors[case]:.3g} ({theory[case]:.3g})"
-                for sigma in sigmas
-                for case in [(activation, norm, sigma, 0.0)]
+                f"{found[case]:.3g} ({theory[case]:.3g})"
+                for case in [(activation, norm, s, 0.0) for s in sigmas]
             ),
         )
         for activation, norm in [*((a, NONE) for a in ACTIVATIONS), ("tanh", AFTER)]
     ]
-    by_beta = [
-        (f"beta {beta:g}", factors[case], theory[case])
-        for beta in measured["betas"]
-        for case in [("ReLU", BATCH, HE, beta)]
-    ]
-    alike = measured["similarity"]
-    depths = (1, 2, 5, 10, 20, 30)
+    title = "The same factor where it depends on sigma, measured (theory)"
+    return table(title, ("", *(f"sigma {s:.3g}" for s in sigmas)), rows)
+
+
+def report_betas(measured):
+    """The factor of ReLU by the shift of batch norm."""
+    cases = [("ReLU", BATCH, HE, beta) for beta in measured["betas"]]
     rows = [
-        (
-            f"ReLU, {norm}",
-            *(f"{alike['ReLU', norm, HE, 0.0][d - 1]:.2f}" for d in depths),
-        )
-        for norm in (BATCH, LAYER)
+        (f"beta {case[-1]:g}", measured["factors"][case], measured["theory"][case])
+        for case in cases
     ]
-    theory = [f"{measured['similarity theory'][d - 1]:.2f}" for d in depths]
-    rows.append(("ReLU, layer norm, wide-network theory", *theory))
-    return "\n\n".join(
-        [
-            table(
-                "Factor of |dL/dh|^2 per layer toward the input, the same for each\n"
-                "sigma (theory: leading order in 1/width and 1/batch)",
-                ("", "measured", "theory"),
-                by_norm,
-            ),
-            table(
-                "The same factor where it depends on sigma, measured (theory)",
-                ("", *(f"sigma {sigma:.3g}" for sigma in sigmas)),
-                by_sigma,
-            ),
-            table(
-                "The same factor of ReLU behind batch norm with a shift beta",
-                ("", "measured", "theory"),
-                by_beta,
-            ),
-            table(
-                "Mean cosine of two rows of h",
-                ("", *(f"layer {d}" for d in depths)),
-                rows,
-            ),
-        ]
-    )
+    title = "The same factor of ReLU after batch norm with a shift beta"
+    return table(title, ("", "measured", "theory"), rows)
+
+
+def report_similarity(measured):
+    """How much two rows resemble each other, with a column for some layers."""
+    found = {
+        f"ReLU, {norm}": measured["similarity"]["ReLU", norm, HE, 0.0]
+        for norm in (BATCH, LAYER)
+    }
+    found["ReLU, layer norm, wide-network theory"] = measured["similarity theory"]
+    rows = [
+        (name, *(f"{cosines[d - 1]:.2f}" for d in SHOWN_LAYERS))
+        for name, cosines in found.items()
+    ]
+    title = "Mean cosine of two rows of h (1: all rows have the same direction)"
+    return table(title, ("", *(f"layer {d}" for d in SHOWN_LAYERS)), rows)
 
 
 def numbers(measured):
@@ -144,7 +153,7 @@ def plot_after(axes, measured):
     axes.set(title="Batch norm after tanh: sigma matters", xscale="log")
     axes.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
     axes.minorticks_off()
-    axes.set(xlabel="sigma, of weights N(0, sigma² / fan_in)")
+    axes.set(xlabel="sigma, of weights N(0, sigma² / inputs)")
     axes.set_ylabel("factor of |dL/dh|² per layer")
     axes.legend(title="batch norm")
 
@@ -157,7 +166,7 @@ def plot_shift(axes, measured):
     theory = [measured["theory"][case] for case in cases]
     circles(axes, betas, theory, "theory")
     axes.axhline(1, color="C4", linewidth=1, linestyle=":")
-    axes.set(title="A shift in front of ReLU reduces the growth")
+    axes.set(title="A shift before ReLU reduces the growth")
     axes.set(xlabel="beta of batch norm", ylabel="factor of |dL/dh|² per layer")
     axes.legend()
 

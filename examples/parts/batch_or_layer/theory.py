@@ -1,6 +1,6 @@
 """The factors and similarities that wide networks and large batches approach.
 
-``parts/gradient_flow/mean_field.py`` derives the factors without norm and with batch
+``support/mean_field.py`` derives the factors without norm and with batch
 norm. With layer norm, the argument is the same except for the denominator: for a row,
 the variance of the next h over the *units* is sigma^2 E[phi(Z)^2], because the weights
 of different units are independent. The mean over the units is nearly 0.
@@ -18,8 +18,9 @@ import math
 
 import numpy as np
 
-from parts.batch_or_layer.variants import ACTIVATIONS, AFTER, LAYER, NONE
-from parts.gradient_flow import mean_field
+from parts.batch_or_layer.variants import AFTER, LAYER, NONE
+from support import mean_field
+from support.networks import ACTIVATIONS
 
 
 def factor_in_theory(activation, norm, sigma, beta, first, last):

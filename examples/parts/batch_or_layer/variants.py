@@ -6,14 +6,11 @@ engine differentiates it; there is no backward pass to write.
 
 import numpy as np
 
+from support.networks import ACTIVATIONS
 from tinygrad_bn import nn
 
 NONE, BATCH, LAYER = "no norm", "batch norm", "layer norm"
 AFTER = "batch norm after the activation"
-# An empty sequence of modules is the identity.
-ACTIVATIONS = {
-    "linear": nn.Sequential, "ReLU": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid,
-}  # fmt: skip
 
 
 def between(width, activation, norm, beta=0.0):

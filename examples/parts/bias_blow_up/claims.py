@@ -36,13 +36,13 @@ def _of_the_unit(run):
     yield derived("full batch norm: |b|", largest, high=1e-12)
 
     errors = [_largest_deviation(path.w, theory["recursion"].w) for path in roots]
-    name = "both constant: relative error of the recursion for |w|"
+    name = f"{BOTH}: relative error of the recursion for |w|"
     yield derived(name, errors, high=1e-9)
     errors = [_largest_deviation(path.w, theory["root"].w) for path in roots]
-    name = "both constant: error of the square-root law / (lr (tau - 1) / (4 e))"
+    name = f"{BOTH}: error of the square-root law / (lr (tau - 1) / (4 e))"
     yield derived(name, np.divide(errors, SQUARE_ROOT_ERROR), 0.8, 1.1)
     changes = [np.ptp(path.loss) for path in roots]
-    yield derived("both constant: change of the loss", changes, high=1e-9)
+    yield derived(f"{BOTH}: change of the loss", changes, high=1e-9)
     errors = [_largest_deviation(path.w, theory["rounds"].w) for path in rounds]
     name = "statistics renewed once per round"
     yield derived(f"{name}: relative error of |w| = tau^round", errors, high=1e-6)

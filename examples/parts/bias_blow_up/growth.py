@@ -12,7 +12,7 @@ import numpy as np
 from support.measures import final_loss
 
 FULL, MEAN, VAR = "full batch norm", "E[x] constant", "Var[x] constant"
-BOTH = "both constant"
+BOTH = "E[x] and Var[x] constant"
 CONSTANTS = {FULL: (), MEAN: ("mean",), VAR: ("var",), BOTH: ("mean", "var")}
 BETA = "E[x] constant, beta learns"
 

@@ -1,7 +1,7 @@
 """Networks whose backward pass treats statistics as constants.
 
 The sigmoid network computes its statistics in each step, but leaves some of them out of
-the gradient. The ReLU network keeps its statistics frozen for several steps.
+the gradient. The statistics of the ReLU network are frozen for several steps.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""One linear unit in front of batch norm, and three laws by which its b or w grows.
+"""One linear unit before batch norm, and three laws by which its b or w grows.
 
 The docstring of bias_blow_up.py defines the unit and derives the three laws; the
 functions whose names end in ``theory`` compute them.

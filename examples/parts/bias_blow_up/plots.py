@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from parts.bias_blow_up.growth import BETA, FULL, MEAN
+from parts.bias_blow_up.growth import BETA, BOTH, FULL, MEAN
 from parts.bias_blow_up.networks import blew_up
 from support.plotting import circles, figure
 from support.tables import span, table
@@ -65,7 +65,7 @@ def report_unit(unit, theory):
         for case, path in unit["line"].items()
     ]
     parts = {
-        "root": ("both constant", " (leading order)"),
+        "root": (BOTH, " (leading order)"),
         "rounds": ("statistics renewed once per round", ""),
     }
     for part, (title, order) in parts.items():
@@ -75,8 +75,8 @@ def report_unit(unit, theory):
             for name, a, b in ends
         ]
     ends = unit["root"].w[-1], theory["recursion"].w[-1]
-    rows.append(("|w|: both constant, by the exact recursion", *ends))
-    rows.append(("loss at the end of a round", unit["converged"].max(), 0.0))
+    rows.append((f"|w|: {BOTH}, by the exact recursion", *ends))
+    rows.append(("largest loss at the end of a round", unit["converged"].max(), 0.0))
     return table("One unit, before the last step", ("", "measured", "theory"), rows)
 
 

@@ -16,7 +16,7 @@ def report(measured):
     """The closing tables: measured numbers and the theory."""
     pairs = [
         (
-            named(*case),
+            f"{named(*case)}, float64",
             span(abs(np.subtract(*run["losses"])).max() for run in runs),
             span(run["differences"].max() for run in runs),
             "0",
@@ -44,7 +44,7 @@ def report(measured):
     return "\n\n".join(
         [
             table(
-                "Largest differences in training, with b minus without b (float64)",
+                "Largest differences in training, with b minus without b",
                 head,
                 pairs,
             ),

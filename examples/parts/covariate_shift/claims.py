@@ -20,12 +20,18 @@ def claims(runs):
         run["with, high"].accuracy[-1] - run["without, high"].accuracy[-1]
         for run in runs
     ]
-    name = "test accuracy at step 5000, lr 2, with minus without"
+    name = "lr 2: test accuracy at step 5000, with batch norm minus without"
     yield claim(name, ahead, -0.02, 0.02)
     ahead = [run["with"].accuracy[-1] - run["without"].accuracy[-1] for run in runs]
-    yield claim("test accuracy at step 5000, with minus without", ahead, low=0.02)
+    yield claim(
+        "lr 0.1: test accuracy at step 5000, with batch norm minus without",
+        ahead,
+        low=0.02,
+    )
     for name, bounds in (("without", {"low": 10}), ("with", {"high": 2})):
         growths = [np.median(run[name].growth) for run in runs]
         yield claim(
-            f"{name} batch norm: spread of inputs, end / start", growths, **bounds
+            f"{name} batch norm, lr 0.1: spread of a unit's inputs, end / start",
+            growths,
+            **bounds,
         )

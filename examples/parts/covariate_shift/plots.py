@@ -29,7 +29,7 @@ def report(measured):
         f"spread of inputs, step {steps[-1]}": lambda run: np.median(run.spread[-1]),
         "spread of inputs, end / start": lambda run: np.median(run.growth),
         f"spread of inputs, end / start, unit {UNIT}": lambda run: run.growth[UNIT],
-        "change of the median input": lambda run: np.median(run.shift),
+        "|change| of the median input, start to end": lambda run: np.median(run.shift),
     }
     theory = {f"spread of inputs, step {steps[0]}": f"batch norm: {NORMAL_SPREAD:.3g}"}
     rows = [
@@ -40,24 +40,25 @@ def report(measured):
     name = f"first step with test accuracy {last:.3g}"
     rows.append((name, *(first_step(run, last) for run in runs), ""))
     title = "Inputs: medians over the 100 units of the last hidden layer"
-    head = (
-        "", "without", "batch norm", "without, lr 2", "batch norm, lr 2", "theory"
-    )  # fmt: skip
-    return table(title, head, rows)
+    names = [named(case, run) for case, run in measured.items()]
+    return table(title, ("", *names, "theory"), rows)
+
+
+def named(case, run):
+    """A network and its learning rate in words."""
+    norm = "without" if case.startswith("without") else "batch norm"
+    return f"{norm}, lr {run.lr:g}"
 
 
 def plot(measured, name, theme):
     """The test accuracy, and the percentiles of one unit of both networks."""
     without, with_bn = measured["without"], measured["with"]
     fig, ((a, b, c),) = figure(theme, 1, 3, size=(3.4, 3.2))
-    a.plot(with_bn.steps, 100 * with_bn.accuracy, label="batch norm, lr 0.1")
-    a.plot(without.steps, 100 * without.accuracy, label="without, lr 0.1")
-    for case, label in (
-        ("with, high", "batch norm, lr 2"),
-        ("without, high", "without, lr 2"),
-    ):
-        high = measured[case]
-        a.plot(high.steps, 100 * high.accuracy, label=label, linewidth=1)
+    for case in ("with", "without", "with, high", "without, high"):
+        run = measured[case]
+        width = 1 if "high" in case else None
+        label = named(case, run)
+        a.plot(run.steps, 100 * run.accuracy, label=label, linewidth=width)
     a.set(title="a. Test accuracy, two rates", ylabel=f"test accuracy (%), {name}")
     a.legend()
     c.sharey(b)

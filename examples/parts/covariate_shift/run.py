@@ -11,12 +11,14 @@ class Run(NamedTuple):
     """The observations during one training.
 
     Shapes: steps, at which the network was observed, and test accuracy, (T,);
-    percentiles of the inputs of each sigmoid in the last hidden layer, (T, 3, 100).
+    percentiles of the inputs of each sigmoid in the last hidden layer, (T, 3, 100);
+    the learning rate is a number.
     """
 
     steps: np.ndarray
     accuracy: np.ndarray
     percentiles: np.ndarray
+    lr: float
 
     @property
     def spread(self) -> np.ndarray:

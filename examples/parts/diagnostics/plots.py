@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from support.measures import final_loss
 from support.plotting import figure
 from support.tables import table
 
@@ -16,41 +17,41 @@ def report(found):
     """The closing table: the picture as numbers."""
     rows = [
         (
-            name, growth(seen, "values"), 1 / growth(seen, "gradient"),
+            LABELS[name], growth(seen, "values"), 1 / growth(seen, "gradient"),
             float(np.median(seen["ratios"])), f"{seen['dead'][-1].mean():.1%}",
-            float(seen["loss"][-1]),
+            final_loss(seen["loss"]),
         )
         for name, seen in found.items()
     ]  # fmt: skip
     return table(
         "First step: std of activations, layer 5 / layer 1, and of gradients, 1 / 5.\n"
-        "All steps: median |update| / |weight|. Last step: dead units and loss.",
+        "All steps: median |update| / |weight|. Last step: dead units.\n"
+        "Last quarter of the steps: median loss.",
         ("", "activations", "gradients", "updates", "dead units", "loss"),
         rows,
     )
 
 
 LABELS = {
-    "without": "without", "batch norm": "with batch norm",
-    "He, lr 0.1": "without, He's weights, lr 0.1",
+    "without": "without batch norm", "batch norm": "with batch norm",
+    "He, lr 0.1": "without, but He's weights, lr 0.1",
 }  # fmt: skip
 
 
 def plot(found, theme):
     """Signals and gradients by layer, the updates of weights, and dead units."""
     fig, ((values, gradients), (updates, dead)) = figure(theme, 2, 2)
-    for (name, seen), marker in zip(found.items(), "soD"):
+    for (name, seen), marker, shift in zip(found.items(), "soD", (-0.1, 0, 0.1)):
         style = {"marker": marker, "label": LABELS[name]}
         layers = np.arange(1, 1 + len(seen["layers"]))
         for axes, field in ((values, "values"), (gradients, "gradient")):
             sizes = [getattr(layer, field).std() for layer in seen["layers"]]
             axes.plot(layers, sizes, **style)
-        # The last weight belongs to the linear layer behind the ReLU layers.
+        # The last weight belongs to the linear layer after the ReLU layers.
         ratios = seen["ratios"][:, : len(layers)]
         low, middle, high = np.percentile(ratios, (10, 50, 90), axis=0)
-        updates.errorbar(
-            layers, middle, (middle - low, high - middle), capsize=3, **style
-        )
+        bars = (middle - low, high - middle)
+        updates.errorbar(layers + shift, middle, bars, capsize=3, **style)
         dead.plot(seen["step"], 100 * seen["dead"].mean(axis=1), label=LABELS[name])
     values.set(title="First step: small weights, faint signals", yscale="log")
     values.set_ylabel("std of activations")

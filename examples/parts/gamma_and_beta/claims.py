@@ -2,11 +2,11 @@
 
 import math
 
-import numpy as np
-
 from support.claims import claim, derived
 
 SEEDS = (0,)  # one run measures three seeds
+# For sin 3x, about one seed in seven ends above 0.002.
+HIGHEST_ERRORS = {"|x|": 0.002, "x²": 0.002, "bump": 0.02, "sin 3x": 0.03}
 
 
 def claims(runs):
@@ -17,14 +17,12 @@ def claims(runs):
     yield derived(name, [abs(difference)], high=1e-3)
     for std, value in run["r_squared"].items():
         difference = value - run["r_squared theory"][std]
-        name = f"R² of a linear fit to the sigmoid, std {std}: |error of sampling|"
+        name = f"R² of a linear fit to the sigmoid, std {std}: |sampling error|"
         yield derived(name, [abs(difference)], high=1e-3)
     for name, floor in run["floor"].items():
         ratios = [loss / floor for loss in run["losses"][name, False]]
         name = f"{name}: error without gamma and beta / floor"
         yield claim(name, ratios, 1 - 1e-9, 1.01)
-    for name in run["floor"]:
+    for name, high in HIGHEST_ERRORS.items():
         errors = run["losses"][name, True]
-        high = 0.02 if name == "bump" else 0.002
-        yield claim(f"{name}: median error with them", [np.median(errors)], high=high)
-        yield claim(f"{name}: error with them", errors, high=0.03)
+        yield claim(f"{name}: error with gamma and beta", errors, high=high)

@@ -14,12 +14,16 @@ def claims(runs):
         name, (_, bn) = named(*case), case
         found = [run["factors"][case] for run in runs]
         ratios = np.divide(found, [run["theory"][case] for run in runs])
-        yield claim(f"{name}: factor / theory", ratios.ravel(), 0.95, 1.05)
+        yield claim(f"{name}: factor per layer / theory", ratios.ravel(), 0.95, 1.05)
         changes = [max(factors) / min(factors) - 1 for factors in found]
         if bn:
-            yield derived(f"{name}: relative change with sigma", changes, high=1e-6)
+            yield derived(
+                f"{name}: relative change of the factor with sigma", changes, high=1e-6
+            )
         else:
-            yield claim(f"{name}: relative change with sigma", changes, low=1)
+            yield claim(
+                f"{name}: relative change of the factor with sigma", changes, low=1
+            )
     yield from _of_batches(runs)
     for column, what in ((0, "sigma |dL/dh|"), (1, "sigma |dL/dW|")):
         scaled = [
@@ -31,7 +35,7 @@ def claims(runs):
         yield derived(name, changes, high=1e-6)
     for rate, step in ((0.5, 2), (0.1, 15)):
         factors = [run["early"][rate][step] for run in runs]
-        name = f"ReLU, batch norm, lr {rate}: factor after {step} steps"
+        name = f"ReLU, batch norm, lr {rate}: factor per layer after {step} steps"
         yield claim(name, factors, high=1.2)
     yield from _of_training([run["accuracy"] for run in runs])
 
@@ -47,7 +51,7 @@ def _of_batches(runs):
         name = f"{activation}, batch norm, 8 to 128 rows: factor / finite-batch theory"
         yield claim(name, ratios, 0.92, 1.08)
     factors = [run["batches"]["ReLU", 8] for run in runs]
-    yield claim("ReLU, batch norm, 8 rows: factor", factors, low=1.6)
+    yield claim("ReLU, batch norm, 8 rows: factor per layer", factors, low=1.6)
 
 
 def _of_training(accuracies):
@@ -60,10 +64,14 @@ def _of_training(accuracies):
             name = named(f"sigmoid, depth {depth}, sigma 1, lr 0.5", bn)
             yield claim(f"{name}: test accuracy", values, **bounds)
     values = found("sigmoid", False, 5, 4, 0.5)
-    yield claim("sigmoid, depth 5, sigma 4, without: test accuracy", values, low=0.85)
+    yield claim(
+        f"{named('sigmoid, depth 5, sigma 4, lr 0.5', False)}: test accuracy",
+        values,
+        low=0.85,
+    )
     for lr, bounds in ((0.01, {"high": -0.1}), (0.1, {"low": 0})):
         ahead = np.subtract(*(found("ReLU", bn, 20, HE, lr) for bn in (True, False)))
-        name = f"ReLU, depth 20, lr {lr}: test accuracy, batch norm minus without"
+        name = f"ReLU, depth 20, lr {lr}: test accuracy with batch norm minus without"
         yield claim(name, ahead, **bounds)
     best = [
         np.max([v for case, v in a.items() if case[:3] == ("ReLU", bn, 20)])
@@ -71,5 +79,7 @@ def _of_training(accuracies):
         for bn in (True, False)
     ]
     ahead = np.subtract(best[::2], best[1::2])
-    name = "ReLU, depth 20, each at its best rate: batch norm minus without"
+    name = (
+        "ReLU, depth 20, best lr of each: test accuracy with batch norm minus without"
+    )
     yield claim(name, ahead, 0, 0.15)

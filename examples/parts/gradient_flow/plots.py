@@ -10,68 +10,76 @@ SHOWN_STEPS = (0, 1, 2, 5, 15)  # of SGD, in the table
 
 
 def named(activation, bn):
-    return f"{activation}, {'batch norm' if bn else 'without'}"
+    return f"{activation}, {'batch norm' if bn else 'no norm'}"
 
 
 def report(measured):
     """The closing tables: factors with their theory, and the results of training."""
-    sigmas = [f"sigma {sigma:.3g}" for sigma in measured["sigmas"]]
-    factors = [
-        (named(*case), *(f"{a:.4g} ({b:.4g})" for a, b in zip(found, expected)))
-        for case, found in measured["factors"].items()
-        for expected in (measured["theory"][case],)
-    ]
-    sizes = sorted({batch for _, batch in measured["batches"]})
-    batches = [
-        (
-            activation,
-            *(
-                f"{measured['batches'][activation, b]:.3f} "
-                f"({measured['batch theory'][activation, b]:.3f})"
-                for b in sizes
-            ),
-            f"({measured['theory'][activation, True][0]:.3f})",
-        )
-        for activation in dict.fromkeys(a for a, _ in measured["batches"])
-    ]
-    fixed = [
-        (f"sigma {sigma:.3g}", h, h * sigma, w * sigma)
-        for sigma, (h, w) in measured["fixed output"].items()
-    ]
-    steps = min(map(len, measured["early"].values()))
-    shown = [k for k in SHOWN_STEPS if k < steps]
-    early = [
-        (f"lr {lr}", *(f"{found[k]:.3f}" for k in shown))
-        for lr, found in measured["early"].items()
-    ]
     return "\n\n".join(
         [
-            table(
-                "Factor of |dL/dh|^2 per layer toward the input, measured\n"
-                "(theory: infinite width; with batch norm, infinite batch)",
-                ("", *sigmas),
-                factors,
-            ),
-            table(
-                "The same with batch norm, by the rows normalized together, measured\n"
-                "(theory: infinite width, this batch)",
-                ("", *(f"{b} rows" for b in sizes), "infinitely many"),
-                batches,
-            ),
-            table(
-                "ReLU layer 10 of 12 with batch norm, if the output layer does not\n"
-                "scale with sigma (theory: the last two columns are constant)",
-                ("", "|dL/dh|", "sigma |dL/dh|", "sigma |dL/dW|"),
-                fixed,
-            ),
-            table(
-                "The factor of ReLU with batch norm, during training",
-                ("", *(f"step {k}" for k in shown)),
-                early,
-            ),
+            report_factors(measured),
+            report_batches(measured),
+            report_fixed_output(measured["fixed output"]),
+            report_early(measured["early"]),
             report_accuracies(measured["accuracy"]),
         ]
     )
+
+
+def report_factors(measured):
+    """A row for each network, a column for each sigma."""
+    rows = [
+        (named(*case), *map(with_theory, found, measured["theory"][case]))
+        for case, found in measured["factors"].items()
+    ]
+    title = (
+        "Factor of |dL/dh|² per layer toward the input, measured\n"
+        "(theory: infinite width; with batch norm, infinite batch)"
+    )
+    return table(title, ("", *(f"sigma {s:.3g}" for s in measured["sigmas"])), rows)
+
+
+def report_batches(measured):
+    """A row for each activation, a column for each number of rows."""
+    found, theory = measured["batches"], measured["batch theory"]
+    sizes = sorted({batch for _, batch in found})
+    rows = [
+        (
+            activation,
+            *(with_theory(found[activation, b], theory[activation, b]) for b in sizes),
+            f"({measured['theory'][activation, True][0]:.4g})",
+        )
+        for activation in dict.fromkeys(a for a, _ in found)
+    ]
+    title = (
+        "The same with batch norm, by the rows normalized together, measured\n"
+        "(theory: infinite width, this batch)"
+    )
+    return table(title, ("", *(f"{b} rows" for b in sizes), "infinitely many"), rows)
+
+
+def with_theory(found, expected):
+    return f"{found:.4g} ({expected:.4g})"
+
+
+def report_fixed_output(found):
+    """The gradients at layer 10 with their dependence on sigma, and without it."""
+    rows = [(f"sigma {s:.3g}", h, h * s, w * s) for s, (h, w) in found.items()]
+    title = (
+        "ReLU layer 10 of 12 with batch norm, if the output layer does not\n"
+        "scale with sigma (theory: the last two columns are constant)"
+    )
+    return table(title, ("", "|dL/dh|", "sigma |dL/dh|", "sigma |dL/dW|"), rows)
+
+
+def report_early(early):
+    """A row for each learning rate, a column for each of some steps."""
+    steps = [k for k in SHOWN_STEPS if k < min(map(len, early.values()))]
+    rows = [
+        (f"lr {lr}", *(f"{found[k]:.3f}" for k in steps)) for lr, found in early.items()
+    ]
+    title = "The factor of ReLU with batch norm, during training"
+    return table(title, ("", *(f"step {k}" for k in steps)), rows)
 
 
 def report_accuracies(accuracies):
@@ -85,7 +93,7 @@ def report_accuracies(accuracies):
         for activation, depth, sigma, lr in sorted(settings)
     ]
     title = "Test accuracy after training"
-    return table(title, ("", "without", "batch norm"), rows)
+    return table(title, ("", "without batch norm", "with batch norm"), rows)
 
 
 def plot(measured, theme):
@@ -99,12 +107,15 @@ def plot(measured, theme):
     plot_early(early, measured["early"], measured["theory"]["ReLU", True][0])
     accuracies = measured["accuracy"]
     plot_accuracies(depth, accuracies, "sigmoid", sigma=1, lr=0.5)
-    depth.set(title="Sigmoids, sigma 1: only with batch norm", xlabel="hidden layers")
+    depth.set(title="Sigma 1: deep sigmoids need batch norm", xlabel="hidden layers")
     plot_accuracies(sigma, accuracies, "sigmoid", depth=5, lr=0.5)
-    sigma.set(title="… but with sigma 4, without as well")
-    sigma.set_xlabel("sigma, of weights N(0, sigma² / fan_in); depth 5")
+    sigma.set(title="Sigma 4: they learn without it, too")
+    sigma.set_xlabel("sigma, of weights N(0, sigma² / inputs); depth 5")
     plot_accuracies(rate, accuracies, "ReLU", depth=20, sigma=HE)
-    rate.set(title="ReLUs, depth 20: the rate decides", xlabel="learning rate")
+    rate.set(
+        title="Deep ReLUs: the learning rate decides",
+        xlabel="learning rate (20 hidden layers)",
+    )
     return fig
 
 
@@ -114,7 +125,7 @@ def plot_profiles(axes, profiles):
             found = profiles[activation, bn, HE]
             layers, label = np.arange(1, len(found) + 1), named(activation, bn)
             axes.plot(layers, found / found[-1], style, color=color, label=label)
-    axes.set(title="Batch norm: sigmoid steady, ReLU grows", yscale="log")
+    axes.set(title="Vanishing is cured; ReLU grows mildly", yscale="log")
     axes.set(xlabel="layer, from the input", ylabel="|dL/dh|² (last layer: 1)")
     axes.legend(title="sigma² = 2")
 
@@ -126,16 +137,17 @@ def plot_factors(axes, measured, bn):
         found, expected = measured["factors"][case], measured["theory"][case]
         axes.plot(sigmas, expected, "-", color=f"C{i}", linewidth=1)
         axes.plot(sigmas, found, marker, color=f"C{i}", label=case[0])
-    title = "With batch norm: independent of sigma" if bn else "Without: sigma decides"
-    axes.set(title=title, xscale="log", yscale="linear" if bn else "log")
+    if bn:
+        axes.set(title="With batch norm, sigma cancels", ylim=(0.95, 1.95))
+    else:
+        axes.set(title="Without batch norm, sigma decides", yscale="log")
+    axes.set_xscale("log")
     axes.set(
-        xlabel="sigma, of weights N(0, sigma² / fan_in)",
+        xlabel="sigma, of weights N(0, sigma² / inputs)",
         ylabel="factor of |dL/dh|² per layer",
     )
     axes.set_xticks(sigmas, [f"{sigma:.3g}" for sigma in sigmas])
     axes.xaxis.minorticks_off()
-    if bn:
-        axes.set_ylim(0.95, 1.95)
     axes.legend(title="lines: theory", ncols=2 if bn else 1)
 
 
@@ -178,7 +190,7 @@ def plot_accuracies(axes, accuracies, activation, depth=None, sigma=None, lr=Non
             and all(g in (None, c) for g, c in zip(given, case))
         }
         x = sorted(points)
-        label = "with batch norm" if bn else "without"
+        label = "with batch norm" if bn else "without batch norm"
         y = [points[value] for value in x]
         axes.plot([f"{value:g}" for value in x], y, marker=marker, label=label)
     axes.set(ylim=(0, 105), ylabel="test accuracy (%)")

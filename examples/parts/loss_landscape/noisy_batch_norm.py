@@ -1,4 +1,4 @@
-"""Networks without batch norm, with batch norm, and with noise behind batch norm.
+"""Networks without batch norm, with batch norm, and with noise after batch norm.
 
 The noise shifts and scales the output of batch norm, so that the inputs of the next
 layer move from step to step. ``with_noise`` trains a sigmoid network of each kind, and

@@ -6,7 +6,7 @@
     sigma    weights are drawn from N(0, sigma^2 / width)
     profile  log10 of |dL/dh_l|^2, compared with the last layer, for l = 1 to 30
 
-The theory is that of ``parts/gradient_flow/mean_field.py``, in one formula. Let q_l be
+The theory is that of ``support/mean_field.py``, in one formula. Let q_l be
 the variance of h_l, and take phi and phi' at what the norm returns. One layer
 multiplies |dL/dh|^2 by sigma^2 E[phi'^2] / q_l, or by sigma^2 E[phi'^2] without a norm;
 a residual block adds 1 to that. Going forward, q_(l+1) is sigma^2 Var[phi] behind batch
@@ -22,9 +22,9 @@ from functools import cache
 import numpy as np
 
 import tinygrad_bn as tg
-from parts.gradient_flow import mean_field
 from parts.page.svg import circle, element, figure, line, words
 from parts.page.text import plain
+from support import mean_field
 from tinygrad_bn import Tensor
 
 UNITS, DEPTH, BATCH = 256, 30, 128

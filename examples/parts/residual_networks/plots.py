@@ -112,7 +112,7 @@ def plot_growth(axes, measured):
         expected = theory[0] / theory[shown]
         circles(axes, shown, expected, "theory" if norm == LAYER else None)
     axes.set(title="Then gradients grow like a power of n", xscale="log", yscale="log")
-    axes.set(xlabel="number of blocks n", ylabel="|dL/dx|² at input / behind block n")
+    axes.set(xlabel="number of blocks n", ylabel="|dL/dx|² at input / after block n")
     axes.set_xticks([1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 8, 16, 32, 64])
     axes.minorticks_off()
     axes.legend()

@@ -24,7 +24,7 @@ def claims(runs):
             yield derived(name, np.abs(ratios), high=1e-3)
     for p, found in run["spread"].items():
         ratios = np.divide(found, run["spread theory"][p])
-        yield claim(f"std of the running mean / theory, p = {p}", ratios, 0.92, 1.08)
+        yield claim(f"p = {p}: std of the running mean / theory", ratios, 0.92, 1.08)
     for (n, layers), found in run["gap"].items():
         if layers > 1:
             gaps = [gap[-1] / run["gap theory"][n, layers] for gap in found]

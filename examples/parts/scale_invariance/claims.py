@@ -32,7 +32,7 @@ def claims(runs):
     growths = [np.diff(path.size).min() for path in paths]
     yield derived("smallest growth of |W|² in a step", growths, low=0)
     decays = [path.effective_lr[-1] / path.effective_lr[0] for path in paths]
-    yield claim("effective learning rate, end / start", decays, high=1)
+    yield claim("effective learning rate lr / |W|², end / start", decays, high=1)
     differences = [
         relative_error(path.loss, run["reference"].loss)
         for run in runs

@@ -29,8 +29,8 @@ def report(measured):
     return "\n\n".join(
         [
             table(
-                "Relative errors of BN((aW)u) and a dL/d(aW) (theory: 0),\n"
-                "compared with W and eps / a^2",
+                "aW with eps, compared with W with eps / a²: relative error of\n"
+                "y = BN((aW)u), and of a times the gradient of aW (theory: 0)",
                 ("", "y", "gradient"),
                 invariance,
             ),
@@ -79,7 +79,7 @@ def plot_rates(size, rate, rates):
     size.set(title="Every step makes the weights longer", yscale="log")
     size.set_yticks([300, 1000, 3000], ["300", "1000", "3000"])
     size.minorticks_off()
-    size.set(xlabel="step", ylabel="|W|² of all layers in front of BN")
+    size.set(xlabel="step", ylabel="|W|² of all layers before BN")
     rate.set(title="A rate that is too large soon decays", yscale="log")
     rate.set(xlabel="step", ylabel="effective learning rate, lr / |W|²")
 

@@ -1,4 +1,4 @@
-"""Which arrays stay in memory behind an output, and which of them backward reads again.
+"""Which arrays an output holds in memory, and which of them backward reads again.
 
     alive   the tape refers to the array, so that its memory cannot be freed
     read    the backward pass needs the values of the array
@@ -17,8 +17,8 @@ from tinygrad_bn import Tensor, tape
 FUSED_SAVED = ("x - E[x]", "1 / sqrt(Var[x] + eps)", "E[x]", "Var[x]")
 
 
-class Kept(NamedTuple):
-    """An array behind an output, its size in bytes, and the operations that read it."""
+class Held(NamedTuple):
+    """An array in memory, its size in bytes, and the operations that read it again."""
 
     name: str
     shape: tuple[int, ...]
@@ -26,8 +26,8 @@ class Kept(NamedTuple):
     readers: list[str]
 
 
-def kept(y: Tensor) -> list[Kept]:
-    """The arrays behind ``y`` that operations made, oldest first.
+def held(y: Tensor) -> list[Held]:
+    """The arrays on the tape of ``y`` that operations made, oldest first.
 
     The inputs are left out, since they belong to the caller anyway.
     """
@@ -41,7 +41,7 @@ def kept(y: Tensor) -> list[Kept]:
         saved = zip(FUSED_SAVED, node.saved or ())
         for name, array in [*saved, (node.name or node.op.name, node.data)]:
             read_by = readers.get(id(array), [])
-            found.append(Kept(name, array.shape, memory(array), read_by))
+            found.append(Held(name, array.shape, memory(array), read_by))
     return found
 
 
@@ -85,7 +85,7 @@ def differ(some: list[np.ndarray], others: list[np.ndarray]) -> bool:
 
 def report(name: str, y: Tensor) -> str:
     """The arrays as a table, with their sums."""
-    arrays = kept(y)
+    arrays = held(y)
     rows = [
         (
             a.name,
@@ -99,4 +99,6 @@ def report(name: str, y: Tensor) -> str:
     read = sum(a.size for a in arrays if a.readers)
     rows += [("alive, in all", "", alive, ""), ("read again, in all", "", read, "")]
     head = ("result", "shape", "bytes", "read again in the backward pass of")
-    return table(f"{name}: arrays behind y, without x, gamma and beta", head, rows)
+    return table(
+        f"{name}: arrays that y holds in memory, without x, gamma and beta", head, rows
+    )

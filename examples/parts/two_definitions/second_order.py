@@ -1,10 +1,10 @@
 """Second derivatives of batch norm where gamma is 0, and the classic mistake there.
 
-To save memory, one may drop x_hat and recover it in the backward pass from the output,
-as x_hat = (y - beta) / gamma. Where gamma is 0, this is 0 / 0. Initializing gamma with
-0 is common in front of a skip connection, so this is no exotic case. There, dL/dx is 0,
-but dL/dgamma = sum(g * x_hat) is not, nor is the derivative of dL/dx with respect to
-gamma.
+To save memory, one may leave out x_hat and recover it in the backward pass from the
+output, as x_hat = (y - beta) / gamma. Where gamma is 0, this is 0 / 0. This case is not
+exotic: residual networks often start with gamma = 0 in the last batch norm of a branch.
+There, dL/dx is 0, but dL/dgamma = sum(g * x_hat) is not, nor is the derivative of dL/dx
+with respect to gamma.
 """
 
 import numpy as np

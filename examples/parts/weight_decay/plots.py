@@ -20,7 +20,7 @@ def report(measured):
     rows = [
         (
             named(setting),
-            f"{run.late_angle:.4f}",
+            f"{run.final_angle:.4f}",
             f"{setting.theory:.4f}" if setting.decay and setting.bn else "",
             f"{run.size[0]:.2f}",
             f"{run.size[-1]:.2f}",
@@ -38,14 +38,14 @@ def report(measured):
 
 
 def plot(measured, theme):
-    """Lengths, the balance that stops them, angles by step, and late angles."""
-    fig, ((size, balance), (angle, late)) = figure(theme, 2, 2)
+    """Lengths, the balance that stops them, angles by step, and final angles."""
+    fig, ((size, balance), (angle, final)) = figure(theme, 2, 2)
     *settings, no_decay, without = measured
     standard, same_product, four_times, _, short, long = settings
     plot_sizes(size, measured, (long, standard, short))
     plot_balance(balance, measured, long)
     plot_angles(angle, measured, (four_times, same_product, standard, no_decay))
-    plot_late(late, measured, settings, without)
+    plot_final(final, measured, settings, without)
     return fig
 
 
@@ -85,11 +85,11 @@ def plot_angles(axes, measured, settings):
     axes.legend(title="dotted: sqrt(2 lr decay)", ncols=2, columnspacing=1)
 
 
-def plot_late(axes, measured, settings, without):
+def plot_final(axes, measured, settings, without):
     axes.axline((0, 0), slope=1, color="C4", linewidth=1, linestyle=":")
-    x, y = zip(*((s.theory, measured[s].late_angle) for s in settings))
+    x, y = zip(*((s.theory, measured[s].final_angle) for s in settings))
     axes.plot(x, y, "o", fillstyle="none", markersize=7, label="batch norm")
-    found = measured[without].late_angle
+    found = measured[without].final_angle
     axes.plot(without.theory, found, "s", color="C1", label="without batch norm")
     axes.set(title="Only batch norm obeys the formula", xlim=(0, 0.23), ylim=(0, 0.23))
     axes.set(xlabel="sqrt(2 lr decay)", ylabel="measured angle per step (radians)")

@@ -2,7 +2,7 @@
 
     h        the output of a linear layer with weights from N(0, sigma^2 / fan_in)
     q        the variance of h, over units and rows
-    phi      the activation behind h (and behind batch norm, if there is any)
+    phi      the activation after h (and after batch norm, if there is any)
     factor   by which |dL/dh|^2 is multiplied from a layer to the one before it
 
 In a wide network, each h is a sum of many small independent terms and hence normal, so
@@ -31,7 +31,7 @@ the next h is spread evenly over the directions that G leaves, so that the facto
 
 the latter from the mean of 1 / chi^2 with B - 1 degrees of freedom. Without phi, the
 factor is (B - 2) / (B - 3). It assumes that the rows are exchangeable, which they are
-behind a few layers.
+after a few layers.
 
 Left out: finite widths, which change the factor by a few percent.
 
@@ -99,7 +99,7 @@ def finite_batch_factor(phi, batch: int) -> float:
     own, other = mean(y.data[0] ** 2), mean(y.data[0] * y.data[1])
     own_d, other_d = mean(d[0] ** 2), mean(d[0] * d[1])
     own_dx, other_dx = mean((d * x)[0] ** 2), mean((d * x)[0] * (d * x)[1])
-    # tr(G D G D), and what the projection off x_hat takes from it.
+    # tr(G D G D), and what the projection that removes x_hat takes from it.
     trace = (batch - 2 + 1 / batch) * own_d + n / batch * other_d
     taken = n / batch * (own_dx - other_dx)
     return batch / (batch - 3) * (trace - taken) / (n * (own - other))
