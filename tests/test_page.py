@@ -807,6 +807,18 @@ DISTANCE = """([label, arrow]) => {
 
 
 @slow
+@pytest.mark.parametrize("part", ["#geometry-handle-x", '[data-part="u"]'])
+def test_the_mouse_leaves_no_box_around_a_part_of_a_figure(open_page, part):
+    page = open_page()
+    page.locator(f"{part} :is(.ring, .box)").click()
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(f"document.activeElement === $('{part}')")
+    assert page.evaluate(outline) == "none"
+    page.keyboard.press("Tab")
+    assert page.evaluate(outline) == "solid"
+
+
+@slow
 def test_what_is_removed_stays_in_sight_where_nothing_is_left(open_page):
     page = open_page(fragment="#geometry&geometry.x=2,0&geometry.g=1.5,0")
     assert page.inner_text("#geometry-said").endswith("nothing is left.")
@@ -1158,6 +1170,24 @@ def test_a_tap_on_an_arrow_or_a_box_is_answered_in_sight(phone):
         assert phone.evaluate(IN_SIGHT, "#routes-said")
 
 
+@slow
+def test_hints_for_keyboards_are_shown_where_there_may_be_one(phone, open_page):
+    hints = phone.locator(".keys").count()
+    assert hints == 3
+    assert phone.locator(".keys:visible").count() == 0
+    assert open_page().locator(".keys:visible").count() == hints
+
+
+@slow
+def test_a_tap_on_a_cell_shows_its_training_in_sight(phone):
+    phone.locator("nav a[href='#rates']").tap()
+    phone.locator('[data-cell="0.1 1"]').tap()
+    assert state(phone, "rates") == {"lr": "0.1", "weights": "1"}
+    assert phone.inner_text("#rates-said").startswith("Rate 0.1, weights × 1: ")
+    for selector in ("#rates-said", "#rates-curve-with"):
+        assert phone.evaluate(IN_SIGHT, selector)
+
+
 IN_SIGHT = """(selector) => {
   const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
   return top >= document.querySelector("nav").getBoundingClientRect().bottom &&
@@ -1255,6 +1285,14 @@ def test_a_tab_keeps_the_state_in_the_address(open_page):
     wait_until(page, f"location.hash === '{address}'")
     page.reload()
     assert (step_of(page), state(page, "bias")["b"]) == (1, -0.1)
+    page.locator("#routes [data-action=next]").click()
+    wait_until(page, "location.hash.includes('step=2')")
+    page.get_by_role("link", name="4").click()
+    page.locator("#routes [data-action=next]").click()
+    wait_until(page, "location.hash.includes('step=3')")
+    page.go_back()
+    wait_until(page, "location.hash === '#routes&bias.b=-0.1&routes.step=3'")
+    assert step_of(page) == 3
 
 
 @slow

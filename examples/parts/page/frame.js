@@ -64,7 +64,7 @@ let waiting = null;
 function remember(id) {
   // Browsers refuse a change of the address at every movement of the mouse.
   clearTimeout(waiting);
-  waiting = setTimeout(() => history.replaceState(null, "", hashOf(id)), 150);
+  waiting = setTimeout(() => history.replaceState("seen", "", hashOf(id)), 150);
 }
 
 function hashOf(id) {
@@ -86,8 +86,9 @@ function short(value) {
 
 function recall() {
   const [id, ...entries] = location.hash.slice(1).split("&");
-  // A link within the page names only a chapter, and keeps what the reader has set.
-  if (entries.length === 0 && recall.done) {
+  // A link within the page names only a chapter, and keeps what the reader has set. So does
+  // the way back to an address that this page has written.
+  if (recall.done && (entries.length === 0 || history.state === "seen")) {
     if (Object.hasOwn(chapters, id)) remember(id);
     return;
   }
