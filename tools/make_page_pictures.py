@@ -21,7 +21,7 @@ from browser import browser
 import page
 from parts.page import bias
 
-WIDTH, HEIGHT, SCALE = 830, 440, 1.5  # of chapter 1 in the README, in CSS pixels
+WIDTH, HEIGHT, SCALE = 830, 408, 1.5  # of chapter 1 in the README, in CSS pixels
 
 
 def four_dots() -> str:

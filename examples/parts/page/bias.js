@@ -13,7 +13,7 @@ function centered({ u, c }, b, flow) {
 }
 
 {
-  const { u, lr, steps, b: start, limit, scale, origin } = data.bias;
+  const { u, lr, steps, b: start, limit, scale, origin, width } = data.bias;
   const position = (value) => origin + scale * value;
   // Without the rounding of thirty additions.
   const place = (b) => within(Number(b.toFixed(6)), -limit, limit, start);
@@ -27,8 +27,11 @@ function centered({ u, c }, b, flow) {
     xHat.forEach((value, i) => put(`#bias-hat${i}`, { cx: position(value) }));
     put("#bias-mean", { transform: `translate(${position(mean)} 0)` });
     write("#bias-mean text", flow ? "E[x]" : "E[x], gradient cut");
+    const half = $("#bias-mean text").getComputedTextLength() / 2;
+    const inFigure = within(position(mean), half + 4, width - half - 4, origin);
+    put("#bias-mean text", { x: inFigure - position(mean) });
     put("#bias-trail", { x1: position(average(u) + from), x2: position(mean) });
-    write("#bias-loss", `loss L = ${plain(loss)}`);
+    write("#bias-loss", `loss L = Σ c·x̂ = ${plain(loss)}`);
     write("#bias-direct", signed(direct));
     write("#bias-through", flow ? signed(through) : "cut");
     write("#bias-total", signed(total));
@@ -57,7 +60,7 @@ function centered({ u, c }, b, flow) {
         "notices b."
       );
     }
-    return b === from ? "The two routes cancel. Nothing is left for b to learn." : moved;
+    return b === from ? "Drag b, and watch both rows of dots and the loss." : moved;
   }
 
   // One step of gradient descent after the other, or all at once without motion.

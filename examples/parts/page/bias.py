@@ -16,14 +16,14 @@ def numbers() -> dict:
     """What the script needs to compute the forward pass and the two routes."""
     return {
         "u": U.tolist(), "c": C.tolist(), "b": B, "lr": LEARNING_RATE, "steps": STEPS,
-        "limit": LIMIT, "scale": SCALE, "origin": ORIGIN,
+        "limit": LIMIT, "scale": SCALE, "origin": ORIGIN, "width": WIDTH,
     }  # fmt: skip
 
 
 def parts() -> dict[str, object]:
     """What the template contains of this chapter."""
-    texts = {"b": B, "limit": LIMIT, "steps": STEPS, "sum": plain(C.sum())}
-    return {"figure": drawing(), **texts}
+    texts = {"b": B, "limit": LIMIT, "steps": STEPS, "rate": LEARNING_RATE}
+    return {"figure": drawing(), "sum": plain(C.sum()), **texts}
 
 
 def picture(style: str) -> str:
@@ -62,7 +62,7 @@ def drawing(*more: str) -> str:
         ),
         element("g", area, *samples, id="bias-samples"),
         words("x̂ = x − E[x]", 4, 124, "bold"),
-        words(f"loss L = {plain(loss)}", WIDTH - 4, 124, "end", id="bias-loss"),
+        words(f"loss L = Σ c·x̂ = {plain(loss)}", WIDTH - 4, 124, "end", id="bias-loss"),
         line(0, y_hat, WIDTH, y_hat, "axis"),
         *hats,
         marker(y_hat + 10, "mean 0", "quiet", transform=f"translate({ORIGIN} 0)"),

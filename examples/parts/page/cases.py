@@ -208,7 +208,7 @@ def elements(case: Case) -> Iterator[str]:
 
 def _forward(case):
     lines = [
-        [(192, 32), (192, 82)], [(252, 32), (252, 82)], [(214, 110), (214, 148)],
+        [(202, 32), (202, 82)], [(252, 32), (252, 82)], [(224, 110), (224, 148)],
         [(108, 156), (146, 156)], [(204, 176), (204, 214)], [(326, 176), (268, 214)],
         [(204, 242), (204, 278)],
     ]  # fmt: skip
@@ -223,18 +223,18 @@ def _forward(case):
 def _backward(case):
     yield _stream("all", [(168, 278), (168, 242)])
     yield _stream("all", [(168, 214), (168, 176)])
-    yield _stream("direct", [(158, 148), (158, 110)], (158, 134))
-    yield _stream("direct", [(82, 82), (82, 32)], (82, 60))
+    yield _stream("direct", [(164, 148), (164, 110)], (147, 129))
+    yield _stream("direct", [(82, 82), (82, 32)], (99, 57))
     if "around" not in case.absent:
         points = [(284, 286), (355, 286), (355, 102), (284, 102)]
         yield _stream("around", points, (355, 216))
-        yield _stream("around", [(164, 82), (164, 32)], (164, 60))
+        yield _stream("around", [(164, 82), (164, 32)], (181, 57))
     if "mean" in case.cut:
         yield _cut("mean", [(146, 168), (108, 168)], (127, 168))
     elif "mean" not in case.absent:
         yield _stream("mean", [(146, 168), (108, 168)])
-        yield _stream("mean", [(64, 148), (64, 110)], (64, 134))
-        yield _stream("mean", [(40, 82), (40, 32)], (40, 60))
+        yield _stream("mean", [(64, 148), (64, 110)], (81, 129))
+        yield _stream("mean", [(40, 82), (40, 32)], (57, 57))
     if "var" in case.cut:
         yield _cut("var", [(236, 214), (290, 176)], (262, 195))
     elif "var" not in case.absent:
@@ -243,8 +243,8 @@ def _backward(case):
         dashed = "dashed" if entries == {"0"} else ""
         yield _stream("var", [(236, 214), (290, 176)])
         yield _stream("var", [(262, 168), (230, 168)])
-        yield _stream("var", [(188, 148), (188, 110)], (188, 134), dashed)
-        yield _stream("var", [(124, 82), (124, 32)], (124, 60), dashed)
+        yield _stream("var", [(188, 148), (188, 110)], (205, 129), dashed)
+        yield _stream("var", [(124, 82), (124, 32)], (141, 57), dashed)
 
 
 def _stream(route, points, label=None, class_=""):

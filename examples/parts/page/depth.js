@@ -15,7 +15,7 @@
       curves[2 * i].setAttribute("points", points(profile("none", s)));
       curves[2 * i + 1].setAttribute("points", points(profile(norm, s)));
     });
-    sigmas.forEach((s, i) => label(i, s, profile("none", s)));
+    sigmas.forEach((s, i) => label(i, s, profile("none", s), chosen));
     curves.at(-1).setAttribute("points", points(chosen));
     const expected = theory[`${activation} ${norm} ${sigma}`];
     const circles = expected.map((v, i) => (i % 3 === 1 ? dotAt(i, v) : null)).filter(Boolean);
@@ -29,25 +29,41 @@
     // The key names only lines that can be told apart.
     $("#depth-key-other").classList.toggle("absent", alike(all));
     $("#depth-key-without").classList.toggle("absent", norm === "none");
-    const reason = activation === "sigmoid" && norm === "layer"
-      ? " Sigmoid’s outputs are positive. Layer norm keeps what they have in common over " +
-        "the batch, and divides by it: the gradient vanishes."
-      : "";
-    const said =
-      `${activation}, ${norms[norm]}, weight scale ${sigma}: from layer ${layers} to layer 1, ` +
-      `|∂L/∂h|² is multiplied by ${scientific(chosen[0])}. ${spread(all)}${reason}`;
+    const said = `From layer ${layers} to layer 1: ×\u00a0${scientific(chosen[0])}. ${spread(all)}`;
     write("#depth-said", said);
-    put("#depth-figure", { "aria-label": `Curves of |∂L/∂h|² over the layers. ${said}` });
+    write("#depth-why", reason(activation, norm));
+    put("#depth-figure", {
+      "aria-label":
+        `Curves of |∂L/∂h|² over the layers for ${activation}, ${norms[norm]}, weight scale ` +
+        `${sigma}. ${said}`,
+    });
   }
 
-  // A dotted line has its weight scale where it enters the frame; an arrow tells where the
-  // line has come from.
-  function label(i, scale, profile) {
+  function reason(activation, norm) {
+    if (activation !== "sigmoid" || norm !== "layer") return "";
+    return (
+      "Sigmoid’s outputs are positive, so all samples have much in common. Batch norm " +
+      "subtracts that; layer norm keeps it and divides by it, and the gradient vanishes."
+    );
+  }
+
+  // A dotted line has its weight scale where it enters the frame: above or below the line at
+  // the left edge; before a line that comes from outside, as an arrow shows, or behind such a
+  // line if there is no room.
+  function label(i, scale, profile, chosen) {
     const first = profile.findIndex((v) => Math.abs(v) <= limit);
     const beyond = first === 0 ? "" : profile[0] > 0 ? " ↑" : " ↓";
-    const y = within(up(profile[first]) - 5, top + 12, bottom - 4, top);
-    write(`#depth-scale-${i}`, scale + beyond);
-    put(`#depth-scale-${i}`, { x: across(first) + 5, y });
+    // Above its line if it falls, or else below; on the other side if the chosen curve is there.
+    const isFree = (y) => chosen.slice(first, first + 7).every((v) => Math.abs(up(v) - y + 5) > 9);
+    const sides = profile[first] > 0 ? [-5, 16] : [16, -5];
+    const places = sides.map((d) => within(up(profile[first]) + d, top + 12, bottom - 4, top));
+    const y = places.find(isFree) ?? places[0];
+    const label = $(`#depth-scale-${i}`);
+    label.textContent = scale + beyond;
+    const before = across(first) - 4 - label.getComputedTextLength();
+    const passed = profile.findIndex((v) => Math.abs(v) < 0.84 * limit);
+    const x = beyond && before > left ? before : across(beyond ? passed : first) + 5;
+    put(`#depth-scale-${i}`, { x, y });
   }
 
   const alike = (powers) => Math.max(...powers) - Math.min(...powers) < 0.1;
@@ -55,7 +71,7 @@
   function spread(powers) {
     const [low, high] = [Math.min(...powers), Math.max(...powers)];
     if (alike(powers)) return "Every weight scale gives the same line.";
-    return `Other weight scales: from ${scientific(low)} to ${scientific(high)}.`;
+    return `Other scales: from ${scientific(low)} to ${scientific(high)}.`;
   }
 
   function dotAt(i, power) {
@@ -73,7 +89,7 @@
     if (Math.abs(power) < 2) return (10 ** power).toFixed(2);
     const whole = Math.floor(power);
     const digits = [...String(whole)].map((d) => (d === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]));
-    return `${(10 ** (power - whole)).toFixed(1)} · 10${digits.join("")}`;
+    return `${(10 ** (power - whole)).toFixed(1)}\u00a0·\u00a010${digits.join("")}`;
   }
 
   const known = (value, values, otherwise) => (values.includes(value) ? value : otherwise);

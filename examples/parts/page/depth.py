@@ -39,7 +39,7 @@ NORMS = {
 }
 NORM_NAMES = {
     "none": "none", "batch": "batch norm", "layer": "layer norm",
-    "skip": "batch norm + skip",
+    "skip": "batch + skip",
 }  # fmt: skip
 SIGMAS = {"0.5": 0.5, "1": 1.0, "√2": math.sqrt(2), "2": 2.0, "4": 4.0}
 FIRST = {"activation": "ReLU", "norm": "batch", "sigma": "√2"}
@@ -136,11 +136,11 @@ def drawing() -> str:
     ]
     return figure(
         "depth",
-        332,
+        350,
         element("clipPath", window, id="depth-window"),
         words("|∂L/∂h|², compared with layer 30", 4, 14, "bold"),
         *grid,
-        words("layer (the data come before 1)", LEFT, BOTTOM + 37, "quiet"),
+        words("layer (1 is next to the input)", LEFT, BOTTOM + 37, "quiet"),
         element("g", *curves, id="depth-curves", clip_path="url(#depth-window)"),
         element("g", id="depth-theory", clip_path="url(#depth-window)"),
         *(
@@ -152,6 +152,9 @@ def drawing() -> str:
         _key(194, "no norm", "without"),
         circle(302, BOTTOM + 57, 3.5, "theory"),
         words("theory", 312, BOTTOM + 62),
+        words(
+            "Numbers: weight scales of the lines without norm", 4, BOTTOM + 80, "quiet"
+        ),
     )
 
 

@@ -12,11 +12,18 @@ const chapters = {};
 
 function chapter(id, { defaults, clean, show, actions = {}, interrupt = () => {} }) {
   const section = document.getElementById(id);
-  chapters[id] = { section, defaults, clean, show, state: { ...defaults } };
+  const state = { ...defaults };
+  chapters[id] = { section, defaults, clean, show, state };
   section.addEventListener("input", ({ target }) => {
     if (!target.dataset.state) return;
     interrupt();
     set(id, { [target.dataset.state]: valueOf(target) });
+  });
+  // A slider jumps to the finger before the browser knows that the finger scrolls.
+  let before = state;
+  section.addEventListener("pointerdown", () => (before = { ...state }));
+  section.addEventListener("pointercancel", ({ target }) => {
+    if (target.type === "range") set(id, before);
   });
   section.addEventListener("click", ({ target }) => {
     const action = target.closest("[data-action]")?.dataset.action;
@@ -57,26 +64,34 @@ let waiting = null;
 function remember(id) {
   // Browsers refuse a change of the address at every movement of the mouse.
   clearTimeout(waiting);
-  waiting = setTimeout(() => history.replaceState(null, "", hashOf(id)), 150);
+  waiting = setTimeout(() => history.replaceState("seen", "", hashOf(id)), 150);
 }
 
 function hashOf(id) {
   const entries = [];
   for (const [name, { state, defaults }] of Object.entries(chapters)) {
     for (const key of Object.keys(defaults)) {
-      const text = String(state[key]);
-      if (text !== String(defaults[key])) {
-        entries.push(`&${name}.${key}=${encodeURIComponent(text)}`);
-      }
+      const text = short(state[key]);
+      if (text !== short(defaults[key])) entries.push(`&${name}.${key}=${text}`);
     }
   }
   return `#${id}${entries.join("")}`;
 }
 
+// A value as an address has it, its numbers with three decimals.
+function short(value) {
+  if (Array.isArray(value)) return value.map(short).join();
+  return typeof value === "number" ? `${rounded(value)}` : encodeURIComponent(value);
+}
+
 function recall() {
   const [id, ...entries] = location.hash.slice(1).split("&");
-  // A link within the page names only a chapter, and keeps what the reader has set.
-  if (entries.length === 0 && recall.done) return;
+  // A link within the page names only a chapter, and keeps what the reader has set. So does
+  // the way back to an address that this page has written.
+  if (recall.done && (entries.length === 0 || history.state === "seen")) {
+    if (Object.hasOwn(chapters, id)) remember(id);
+    return;
+  }
   const found = {};
   for (const entry of entries) {
     const [, name, key, text] = /^(\w+)\.(\w+)=(.*)$/.exec(entry) ?? [];
@@ -110,6 +125,7 @@ function parse(text, like) {
 // --- Numbers
 
 const sum = (v) => v.reduce((total, a) => total + a, 0);
+const rounded = (value) => Number(value.toFixed(3));
 const average = (v) => sum(v) / v.length;
 const dot = (v, w) => sum(v.map((a, i) => a * w[i]));
 const within = (value, low, high, otherwise) =>
@@ -141,8 +157,9 @@ function put(selector, attributes) {
   }
 }
 
-// While the pointer drags an element, tell `move` how far it is from where it began, in
-// units of the figure. `begin` returns `move`.
+// While the pointer drags an element, call `move` with its distance from where it began,
+// in units of the figure. `begin` returns `move`. A drag that turns out to be a swipe, with
+// which the browser scrolls, is taken back.
 function draggable(element, begin) {
   const matrix = () => element.ownerSVGElement.getScreenCTM().inverse();
   const at = ({ clientX, clientY }) => new DOMPoint(clientX, clientY).matrixTransform(matrix());
@@ -157,6 +174,7 @@ function draggable(element, begin) {
     const point = at(event);
     move?.(point.x - start.x, point.y - start.y);
   });
+  element.addEventListener("pointercancel", () => move?.(0, 0));
   for (const end of ["pointerup", "pointercancel"]) {
     element.addEventListener(end, () => (move = null));
   }

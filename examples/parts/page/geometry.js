@@ -37,7 +37,7 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     aim("xc", onScreen([0, 0]), onScreen(x));
     aim("hat", onScreen([0, 0]), onScreen(hat));
     aim("g", onScreen(hat), onScreen(tips.g));
-    aim("removed", onScreen(tips.g), onScreen(tips.rest));
+    aim("removed", ...aside(onScreen(tips.g), onScreen(tips.rest), scale * length(rest)));
     aim("rest", onScreen(hat), onScreen(tips.rest));
     aim("dx", onScreen(x), onScreen(tips.dx));
     const [x2, y2] = onScreen(hat.map((v) => 3 * v));
@@ -54,11 +54,12 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     tabulate(inSpace(x, 1), inSpace(g, mean), parts);
     write("#geometry-mean", plain(mean));
     write("#geometry-said", said(g, mean, parts));
-    write("#geometry-ratio", ratio(parts));
+    compare(parts);
     put("#geometry-figure", {
       "aria-label":
         `x − E[x] at ${x.map(plain).join(", ")} in the plane, x̂ on the circle at ` +
-        `${hat.map(plain).join(", ")}. ${said(g, mean, parts)} ${ratio(parts)}`,
+        `${hat.map(plain).join(", ")}. ${said(g, mean, parts)} From the start: ` +
+        `${$("#geometry-sigma").textContent}, ${$("#geometry-length").textContent}.`,
     });
   }
 
@@ -73,13 +74,11 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     );
   }
 
-  function ratio({ sigma, dX }) {
-    const times = (now, first) => `×${plain(now / first)}`;
-    const end = sigma > longest.x / Math.sqrt(3) - 1e-9 ? " (the limit)" : "";
-    return (
-      `From the start: σ\u00a0${times(sigma, atFirst.sigma)}${end}, ` +
-      `|∂L/∂x|\u00a0${times(length(dX), length(atFirst.dX))}.`
-    );
+  // How much longer x and its gradient are than at the start.
+  function compare({ sigma, dX }) {
+    const end = sigma > longest.x / Math.sqrt(3) - 1e-9 ? "limit: " : "";
+    write("#geometry-sigma", `${end}σ ×${plain(sigma / atFirst.sigma)}`);
+    write("#geometry-length", `|∂L/∂x| ×${plain(length(dX) / length(atFirst.dX))}`);
   }
 
   function tabulate(x, g, parts) {
@@ -88,6 +87,14 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
       const format = name === "x" || name === "xHat" ? plain : signed;
       row.forEach((v, i) => write(`#geometry-${name}-${i}`, format(v)));
     }
+  }
+
+  // Two ends of an arrow, moved a bit aside if it is closer than that to the arrow back.
+  function aside([x1, y1], [x2, y2], distance) {
+    const long = Math.hypot(x2 - x1, y2 - y1);
+    const shift = Math.max(0, 8 - distance) / (long || 1);
+    const [dx, dy] = [(y2 - y1) * shift, (x1 - x2) * shift];
+    return [[x1 + dx, y1 + dy], [x2 + dx, y2 + dy]];
   }
 
   // An arrow from one point to another; a short one has a small head.
@@ -114,16 +121,18 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     shown.removed = length(plus(g, rest.map((a) => -a)));
     const taken = [...$("#geometry-fixed").children].map((e) => e.getBBox());
     taken.push(...[x, tips.g].map((tip) => around(onScreen(tip), 20, 20)));
-    const crossed = [
-      [[0, 0], x], [hat, tips.g], [tips.g, tips.rest], [hat, tips.rest], [x, tips.dx],
-    ].flatMap(([a, b]) =>
-      [0, 0.2, 0.4, 0.6, 0.8, 1].map((t) => onScreen(a.map((v, i) => v + t * (b[i] - v)))),
-    );
+    const ends = {
+      x: [[0, 0], x], g: [hat, tips.g], removed: [tips.g, tips.rest], rest: [hat, tips.rest],
+      dx: [x, tips.dx],
+    };
+    const along = ([a, b]) =>
+      [0, 0.2, 0.4, 0.6, 0.8, 1].map((t) => onScreen(a.map((v, i) => v + t * (b[i] - v))));
     for (const name of ["x", "g", "hat", "removed", "rest", "dx"]) {
       const element = $(`#geometry-label-${name}`);
       element.classList.toggle("later", shown[name] < 0.15);
       if (shown[name] < 0.15) continue;
-      const place = freePlace(onScreen(anchors[name]), element, taken, crossed);
+      const { [name]: own = [], ...others } = mapped(ends, along);
+      const place = freePlace(onScreen(anchors[name]), element, taken, own, others);
       put(`#geometry-label-${name}`, { x: place.x, y: place.y + 14 });
       taken.push(place);
     }
@@ -133,20 +142,30 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
   const overlap = (a, b) =>
     a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 
-  // Of the places around a point: one that is free, near, and not on an arrow.
-  function freePlace([x, y], element, taken, crossed) {
+  const mapped = (object, f) =>
+    Object.fromEntries(Object.entries(object).map(([key, value]) => [key, f(value)]));
+  // How far the nearest of some points is from a place.
+  const distance = ({ x, y, width: w, height: h }, points) =>
+    Math.min(...points.map(([px, py]) =>
+      Math.hypot(px - within(px, x, x + w, px), py - within(py, y, y + h, py))));
+
+  // Of the places around a point: one that is free, near, not on an arrow, and not nearer to
+  // another arrow than to its own.
+  function freePlace([x, y], element, taken, own, others) {
     const [w, h] = [element.getComputedTextLength() + 4, 18];
     let best = null;
-    for (let distance = 16; distance < 140; distance += 10) {
+    for (let away = 16; away < 140; away += 10) {
       for (let k = 0; k < 16; k += 1) {
         const angle = (k * Math.PI) / 8;
-        const across = (w / 2 + distance - 8) * Math.cos(angle);
-        const place = around([x + across, y + distance * Math.sin(angle)], w, h);
+        const across = (w / 2 + away - 8) * Math.cos(angle);
+        const place = around([x + across, y + away * Math.sin(angle)], w, h);
         const inside =
           place.x >= 0 && place.x + w <= width && place.y >= top && place.y + h <= bottom;
         if (!inside || taken.some((other) => overlap(place, other))) continue;
-        const hits = crossed.filter(([px, py]) => overlap(place, around([px, py], 4, 4)));
-        const cost = distance + 12 * hits.length;
+        const hits = [own, ...Object.values(others)].flat().filter((p) => distance(place, [p]) < 2);
+        const ownDistance = distance(place, own);
+        const mistaken = Object.values(others).some((o) => distance(place, o) < ownDistance);
+        const cost = away + 12 * hits.length + 40 * mistaken;
         if (best === null || cost < best.cost) best = { ...place, cost };
       }
     }
@@ -156,23 +175,26 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
   // --- Moving the tips
 
   // A point close to the line through 0 and a direction goes onto it.
-  function snapped(point, direction) {
+  function snapped(point, direction, close) {
     const unit = direction.map((v) => v / length(direction));
     const along = dot(point, unit);
     const onLine = unit.map((v) => v * along);
     const off = length(plus(point, onLine.map((v) => -v)));
-    return off < 0.12 ? onLine : point;
+    return off < close ? onLine : point;
   }
 
   function drag(name) {
-    draggable($(`#geometry-handle-${name}`), () => {
+    const handle = $(`#geometry-handle-${name}`);
+    // A finger on a tip does not scroll. (Browsers heed touch-action for a whole figure only.)
+    handle.addEventListener("touchstart", (e) => e.preventDefault(), { passive: false });
+    draggable(handle, () => {
       const { [name]: start, x } = chapters.geometry.state;
       return (dx, dy) => {
         const moved = plus(start, [dx / scale, -dy / scale]);
-        set("geometry", { [name]: snapped(moved, x === start ? start : x) });
+        set("geometry", { [name]: snapped(moved, x === start ? start : x, 0.12) });
       };
     });
-    $(`#geometry-handle-${name}`).addEventListener("keydown", (event) => {
+    handle.addEventListener("keydown", (event) => {
       const steps = {
         ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, 0.1], ArrowDown: [0, -0.1],
       };
@@ -197,11 +219,12 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
   const { x, g, mean } = data.geometry;
   chapter("geometry", {
     defaults: { x, g, mean },
-    clean: (s) => ({
-      x: limited(s.x, 1, longest.x, x),
-      g: limited(s.g, 0, longest.g, g),
-      mean: within(s.mean, -1, 1, mean),
-    }),
+    clean(s) {
+      const found = limited(s.x, 1, longest.x, x);
+      // The rounding of an address must not turn g away from the line of x.
+      const onLine = snapped(limited(s.g, 0, longest.g, g), found, 0.002);
+      return { x: found, g: onLine, mean: within(s.mean, -1, 1, mean) };
+    },
     show,
   });
   drag("x");

@@ -18,8 +18,8 @@
     write("#rates-without", percent(without.accuracy));
     write("#rates-with", percent(withNorm.accuracy));
     const said =
-      `Learning rate ${state.lr}, weights ${state.weights} × He’s: ` +
-      `${percent(without.accuracy)} without, ${percent(withNorm.accuracy)} with batch norm.`;
+      `Rate ${state.lr}, weights × ${state.weights}: ` +
+      `${percent(without.accuracy)} without, ${percent(withNorm.accuracy)} with.`;
     write("#rates-said", said);
     put("#rates-figure", {
       "aria-label":

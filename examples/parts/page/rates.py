@@ -11,8 +11,8 @@ from parts.page.svg import element, figure, line, words
 
 MEASURED = Path(__file__).parents[1] / "learning_rates" / "measured.json"
 # The map, and the panel of training curves below it.
-LEFT, TOP, WIDE, HIGH = 44, 40, 46, 44
-PANEL_LEFT, PANEL_RIGHT, PANEL_HEIGHT, LARGEST = 44, 360, 100, 3
+LEFT, TOP, WIDE, HIGH, GAP = 42, 40, 46, 44, 6
+PANEL_LEFT, PANEL_RIGHT, PANEL_HEIGHT, LARGEST = 44, 360, 84, 3
 SIDES = {False: "without", True: "with"}
 FIRST = {"lr": "1", "weights": "1"}
 
@@ -56,6 +56,7 @@ def parts() -> dict[str, str]:
     """What the template contains of this chapter: the figure and some numbers."""
     steps, data = measured()["steps"], measured()["data"]
     texts = {"figure": drawing(), "steps": str(max(steps) + 1), "data": data.upper()}
+    texts["cells"] = str(len(cells()))
     for side in SIDES.values():
         found = [cell[side]["accuracy"] for cell in cells().values()]
         texts[f"best_{side}"] = percent(max(found))
@@ -74,7 +75,7 @@ def drawing() -> str:
         words("Test accuracy in %:", 4, 14, "bold"),
         words("without", 170, 14, "bold mean"), words("|", 240, 14, "bold"),
         words("with", 254, 14, "bold direct"),
-        words("initial weights, as a multiple of He’s", 4, 32, "quiet"),
+        words("initial weights (1: He initialization)", 4, 32, "quiet"),
         words("learning rate", LEFT, bottom + 34, "quiet"),
     ]  # fmt: skip
     for i, scale in enumerate(reversed(scales)):
@@ -95,20 +96,20 @@ def drawing() -> str:
 def _cell(rate, scale, x, y):
     name = f"{rate:g} {scale:g}"
     cell = cells()[name]
-    half, parts, spoken = WIDE / 2, [], f"learning rate {rate:g}, weights {scale:g}"
+    x, y, wide, high = x + GAP / 2, y + GAP / 2, WIDE - GAP, HIGH - GAP
+    half, parts, spoken = wide / 2, [], f"learning rate {rate:g}, weights {scale:g}"
     for k, (side, class_) in enumerate((("without", "mean"), ("with", "direct"))):
         accuracy = cell[side]["accuracy"]
         parts.append(
             element(
-                "rect", x=x + k * half, y=y, width=half, height=HIGH,
+                "rect", x=x + k * half, y=y, width=half, height=high,
                 class_=f"tile {class_}", fill_opacity=round(0.55 * accuracy, 3),
             )
         )  # fmt: skip
         text = f"{100 * accuracy:.0f}"
-        parts.append(words(text, x + (k + 0.5) * half, y + HIGH / 2 + 5, "middle"))
+        parts.append(words(text, x + (k + 0.5) * half, y + high / 2 + 5, "middle"))
         spoken += f", {side} batch norm {percent(accuracy)}"
-    inside = {"x": x + 1, "y": y + 1, "width": WIDE - 2, "height": HIGH - 2}
-    frame = element("rect", class_="frame", **inside)
+    frame = element("rect", x=x, y=y, width=wide, height=high, class_="frame")
     return element(
         "g", *parts, frame, class_="cell", role="button", tabindex=-1, data_cell=name,
         aria_label=spoken,
@@ -116,7 +117,7 @@ def _cell(rate, scale, x, y):
 
 
 def _panel_top() -> int:
-    return TOP + HIGH * len(values("weights")) + 66
+    return TOP + HIGH * len(values("weights")) + 60
 
 
 def _panel():

@@ -19,19 +19,18 @@
       e.setAttribute("tabindex", reached ? 0 : -1);
     }
     write("#routes-step", `${step} of ${last}`);
-    write("#routes-said", steps[step]);
+    const { name, rule, values } = parts[part] ?? {};
+    write("#routes-said", part ? `${name}: ${values}. ${rule}` : steps[step]);
     $("#routes [data-action=back]").setAttribute("aria-disabled", step === 0);
     $("#routes [data-action=next]").setAttribute("aria-disabled", step === last);
-    const { name, rule, values } = parts[part] ?? {};
-    write("#routes-part", part ? `${name}: ${values}. ${rule}` : "Click a box or an arrow.");
     put("#routes-figure", { "aria-label": alternatives[step] });
   }
 
-  const move = (by) => set("routes", { step: chapters.routes.state.step + by });
+  const move = (by) => set("routes", { step: chapters.routes.state.step + by, part: "" });
   const choose = (element) => {
     const { part, step } = chapters.routes.state;
     const { name, since } = parts[element.dataset.part];
-    if (since > step) return write("#routes-part", `${name}: not computed yet. Press Next.`);
+    if (since > step) return write("#routes-said", `${name}: not computed yet. Press Next.`);
     set("routes", { part: part === element.dataset.part ? "" : element.dataset.part });
   };
 

@@ -44,13 +44,12 @@ x̂ is what is left when E[x] is subtracted from each sample.
 The loss weights x̂ with c = ({listed(bias.C)}).
 Backward. The loss hands each sample of x̂ its weight, c.
 x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.
-The other leads to E[x], subtracted from all four samples: {signed(G.d_mean, 3)}, \
+The other leads to E[x], subtracted four times: {signed(G.d_mean, 3)}, \
 minus the sum of c.
 E[x] is an average, so each sample gets a quarter: {signed(G.x_through[0], 3)}.
-b was added to each sample, so each row of x is summed. Directly: {signed(G.direct, 3)}.
+b was added to each sample: each row of x is summed. Directly: {signed(G.direct, 3)}.
 Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.
-The sum is {signed(G.total)}. No single number on the way is zero; their sum over the \
-samples is.
+The sum is {signed(G.total)}. No single gradient on the way is zero, only their sum is.
 """.splitlines()
 LAST = len(STEPS) - 1
 
@@ -65,7 +64,7 @@ class Part:
     values: str
 
 
-_SUMMED = "The row of x, summed, because b was added four times."
+_SUMMED = "The row of x is summed: b was added four times."
 PARTS = {
     "u": Part("u", 0, "The data: four samples of one feature.", listed(bias.U)),
     "b": Part("b", 0, "The bias, one number for all samples.", plain(bias.B)),
@@ -105,7 +104,9 @@ def _alternatives() -> list[str]:
 
 def parts() -> dict[str, object]:
     """What the template contains of this chapter."""
-    return {"figure": drawing(), "last": LAST, "ledger": ledger()}
+    return {
+        "figure": drawing(), "last": LAST, "ledger": ledger(), "b": f"{bias.B:g}"
+    }  # fmt: skip
 
 
 def drawing() -> str:

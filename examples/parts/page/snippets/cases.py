@@ -7,4 +7,5 @@ c = np.array([[0.5, -1, 0.25], [-0.25, 0.75, 1], [1, 0.25, -0.5], [-0.5, 1.5, 0.
 b = tg.Tensor(np.array([0.5, -1, 2]), requires_grad=True, name="b")
 for constants in ((), ("mean",), ("var",), ("mean", "var")):
     loss = (tg.batch_norm(u + b, constants=constants) * c).sum().named("L")
-    print(constants, tg.explain(loss, b), sep="\n")
+    print("constant:", *constants or ["nothing"])
+    print(tg.explain(loss, b))

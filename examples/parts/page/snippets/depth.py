@@ -9,4 +9,5 @@ for _ in range(30):
     weight = 2**0.5 / 256**0.5 * rng.standard_normal((256, 256))
     h.append(tg.relu(tg.batch_norm(h[-1], eps=0)) @ weight)
 gradients = tg.grad((h[-1] * g).sum(), h[1:])
-print([f"{(d_h.data**2).sum():.2g}" for d_h in gradients])
+for layer, d_h in enumerate(gradients, 1):
+    print(f"layer {layer}: |dL/dh|^2 = {(d_h.data**2).sum():.2g}")

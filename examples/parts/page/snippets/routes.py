@@ -8,6 +8,6 @@ x = (u + b).named("x")
 mean = x.mean().named("E[x]")
 x_hat = (x - mean).named("x_hat")
 loss = (x_hat * c).sum().named("L")
-for tensor in (x_hat, mean, x, b):
+for tensor in (x_hat, mean, x, b):  # x: the sum of the two rows in the picture
     print(tensor.name, tensor.data, tg.grad(loss, tensor).data)
 tg.draw(loss, b, direction="TB").save("centering.svg")
