@@ -39,6 +39,11 @@ INSTALL = (
     "In a copy of the repository, <code>python -m pip install -e .</code> installs "
     "what these lines import."
 )
+# What else is to be said about the lines of Python of a chapter.
+NOTES = {
+    "cases": "They list one more route, through Var[x] and then E[x], which always "
+    "brings 0."
+}
 # Where the lines of Python compute less than the figure shows.
 SMALLER = {
     "cases": "Four of the cases in Python",
@@ -75,7 +80,7 @@ def python(chapter: str) -> str:
     title = SMALLER.get(chapter, "The same in Python")
     return (
         f'<details class="python"><summary>{title}</summary>'
-        f"<p>{INSTALL}</p><pre><code>{code}</code></pre>"
+        f"<p>{INSTALL} {NOTES.get(chapter, '')}</p><pre><code>{code}</code></pre>"
         '<button type="button" class="copy">Copy</button></details>'
     )
 

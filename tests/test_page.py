@@ -219,7 +219,7 @@ def open_page(context, idle):
     """Open the page in a window of some size and scheme, and fail on problems."""
     opened = []
 
-    # Smooth scrolling would carry a control away from the mouse.
+    # Without motion, training takes no time.
     def show(width=830, scheme="light", motion="reduce", fragment="", url=None):
         opened.append(idle.pop() if idle else watched_window(context))
         window, _ = opened[-1]
@@ -426,7 +426,8 @@ def test_training_moves_b_only_where_the_gradient_is_cut(open_page, motion):
 @pytest.mark.parametrize("b, moved", [(7, "−4.50"), (6.5, "−4.50"), (-5, "−2.00")])
 def test_training_is_measured_from_where_it_began(open_page, b, moved):
     page = open_page(fragment=f"#bias&bias.b={b}&bias.flow=false")
-    assert "E[x] is a constant" in page.inner_text("#bias-said")
+    constant = "The backward pass treats E[x] as a constant"
+    assert page.inner_text("#bias-said").startswith(constant)
     page.get_by_role("button", name="Train 30 steps").click()
     wait_until(page, "chapters.bias.state.trained")
     assert f"b has moved by {moved};" in page.inner_text("#bias-said")
@@ -434,7 +435,7 @@ def test_training_is_measured_from_where_it_began(open_page, b, moved):
     assert trail == pytest.approx(bias.ORIGIN + bias.SCALE * (b + bias.U.mean()))
     # Whoever drags b afterwards sees its way from where the page began.
     page.locator("#bias input[type=range]").fill("3")
-    assert page.inner_text("#bias-said").startswith("E[x] is a constant")
+    assert page.inner_text("#bias-said").startswith(constant)
     page.get_by_role("switch").click()
     assert page.inner_text("#bias-said").startswith("b has moved by +1.00;")
 
@@ -750,31 +751,35 @@ def test_the_labels_of_chapter_3_never_overlap_or_leave_the_figure(open_page):
     page = open_page(width=400)
     states = np.random.default_rng(1).uniform(-2.6, 2.6, (200, 4)).tolist()
     states.append([*geometry.X, *geometry.GRADIENT])
-    overlapping = page.evaluate(
-        """(states) => {
-          const found = [];
-          const figure = document.querySelector("#geometry-figure");
-          for (const [a, b, c, d] of states) {
-            set("geometry", { x: [a, b], g: [c, d] });
-            const boxes = [...figure.querySelectorAll("text")]
-              .filter((t) => getComputedStyle(t).visibility === "visible")
-              .map((t) => [t.textContent, t.getBoundingClientRect()]);
-            const edge = figure.getBoundingClientRect();
-            for (const [i, [name, p]] of boxes.entries()) {
-              const outside = p.left < edge.left - 1 || p.right > edge.right + 1;
-              if (outside) found.push([name, "edge"]);
-              for (const [other, q] of boxes.slice(i + 1)) {
-                const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-                const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-                if (across > 1 && down > 1) found.push([name, other, a, b, c, d]);
-              }
-            }
-          }
-          return found;
-        }""",
-        states,
-    )
-    assert overlapping == []
+    for *x, c, d in states:
+        page.evaluate("([x, g]) => set('geometry', { x, g })", [x, [c, d]])
+        assert overlapping_texts(page, "#geometry-figure") == [], (x, c, d)
+
+
+def overlapping_texts(page, figure):
+    """Pairs of texts of a figure that overlap, and texts that leave it."""
+    return page.evaluate(OVERLAPPING, figure)
+
+
+OVERLAPPING = """(selector) => {
+  const found = [];
+  const figure = document.querySelector(selector);
+  const boxes = [...figure.querySelectorAll("text")]
+    .filter((t) => t.getClientRects().length)
+    .filter((t) => getComputedStyle(t).visibility === "visible")
+    .map((t) => [t.textContent, t.getBoundingClientRect()]);
+  const edge = figure.getBoundingClientRect();
+  for (const [i, [name, p]] of boxes.entries()) {
+    const outside = p.left < edge.left - 1 || p.right > edge.right + 1;
+    if (outside) found.push([name, "edge"]);
+    for (const [other, q] of boxes.slice(i + 1)) {
+      const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+      const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+      if (across > 1 && down > 1) found.push([name, other]);
+    }
+  }
+  return found;
+}"""
 
 
 @slow
@@ -803,6 +808,27 @@ DISTANCE = """([label, arrow]) => {
       x - Math.min(Math.max(x, box.left), box.right),
       y - Math.min(Math.max(y, box.top), box.bottom));
   }));
+}"""
+
+
+@slow
+def test_at_first_no_label_of_chapter_3_lies_on_a_circle(open_page):
+    page = open_page(width=400)
+    assert page.evaluate(ON_A_CIRCLE) == []
+
+
+ON_A_CIRCLE = """() => {
+  const inside = (e, p) =>
+    e.isPointInFill(new DOMPoint(p[0], p[1]));
+  return [...document.querySelectorAll("#geometry-figure text")].filter((t) => {
+    const { x, y, width: w, height: h } = t.getBBox();
+    const points = Array.from({ length: 21 }, (_, i) =>
+      [[x + (i / 20) * w, y + 3], [x + (i / 20) * w, y + h - 3]]).flat();
+    return [".orbit", ".limit"].some((circle) => {
+      const sides = points.map((p) => inside($(`#geometry-figure ${circle}`), p));
+      return new Set(sides).size > 1;
+    });
+  }).map((t) => t.textContent);
 }"""
 
 
@@ -859,9 +885,11 @@ def test_every_case_shows_its_own_words_and_numbers(open_page):
             for route in found
             if route not in both
         )
-        assert Counter(row[1:] for row in rows[:-1]) == ledger
+        assert [row[0][0] for row in rows[:-1]] == [*cases.ROUTES.values()]
+        there = [row for row in rows if row[1:] != (cases.NO_ROUTE,) * 3]
+        assert Counter(row[1:] for row in there[:-1]) == ledger
         if not case.cut:
-            numbers = [[float(v.replace("−", "-")) for v in row[1:]] for row in rows]
+            numbers = [[float(v.replace("−", "-")) for v in row[1:]] for row in there]
             np.testing.assert_allclose(
                 np.sum(numbers[:-1], axis=0), numbers[-1], atol=0.0011
             )
@@ -871,6 +899,35 @@ def test_every_case_shows_its_own_words_and_numbers(open_page):
         leaf = page.locator("#cases .box.leaf").filter(visible=True).bounding_box()
         boxes.add(tuple(leaf.values()))
     assert len(boxes) == 1, "the box of b moves"
+
+
+@slow
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_columns_of_chapter_4_stay_in_place(open_page, width):
+    page = open_page(width=width)
+    places = set()
+    for key in cases.CASES:
+        page.locator("#cases select").select_option(key)
+        cells = page.locator("#cases-rows tr").first.locator("th, td").all()
+        places.add(tuple(cell.bounding_box()["x"] for cell in cells))
+    assert len(places) == 1
+
+
+@slow
+def test_the_answer_of_chapter_4_lists_each_case_by_what_b_gets(open_page):
+    page = open_page()
+    page.locator("#cases .answer summary").click()
+    rows = page.locator("#cases .answer tbody tr td").all_inner_texts()
+    # What a case says about b is compared with its slopes below.
+    expected = [
+        ", ".join(c.name for key, c in cases.CASES.items() if condition(key, c))
+        for condition in (
+            lambda key, _: key in ("batch-norm", "var-constant"),
+            lambda _, case: "wrong" in case.said,
+            lambda key, _: key in ("evaluation", "relu", "skip", "layer-norm"),
+        )
+    ]
+    assert rows == expected
 
 
 @slow
@@ -994,6 +1051,19 @@ def test_dotted_lines_of_chapter_5_have_their_weight_scale_and_where_they_come_f
             box = page.locator(f"#depth-scale-{i}").bounding_box()
             assert frame["x"] < box["x"] and box["y"] > frame["y"]
             assert box["x"] + box["width"] < frame["x"] + frame["width"]
+        assert overlapping_texts(page, "#depth-figure") == []
+
+
+def test_the_answer_of_chapter_5_is_what_was_measured(committed):
+    """Weights four times as large, without a norm and with batch norm."""
+    measured = committed["depth"]["measured"]
+    for activation in ("linear", "ReLU"):
+        small, large = (measured[f"{activation} none {s}"][0] for s in ("1", "4"))
+        assert large - small == pytest.approx(29 * np.log10(16), abs=0.01)
+        assert 29 * np.log10(16) == pytest.approx(35, abs=0.1)
+    for activation in depth.ACTIVATIONS:
+        small, large = (measured[f"{activation} batch {s}"][0] for s in ("1", "4"))
+        assert large == pytest.approx(small, abs=0.01)
 
 
 @slow
@@ -1040,8 +1110,7 @@ def test_pointing_at_a_cell_shows_its_training(open_page):
         for bn, side in ((False, "without"), (True, "with")):
             network = found[rate, scale, bn]
             assert (
-                page.inner_text(f"#rates-{side}")
-                == f"{100 * network['accuracy']:.0f} %"
+                page.inner_text(f"#rates-{side}") == f"{100 * network['accuracy']:.0f}%"
             )
             points = page.get_attribute(f"#rates-curve-{side}", "points").split()
             finite = [v for v in network["loss"] if v is not None]
@@ -1061,6 +1130,24 @@ def test_pointing_at_a_cell_shows_its_training(open_page):
         assert key["x"] + key["width"] <= frame["x"] + frame["width"]
     label = page.get_attribute("#rates-figure", "aria-label")
     assert "Rate 3, weights × 10: " in label
+
+
+@slow
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_numbers_of_the_map_do_not_touch(open_page, width):
+    page = open_page(width=width)
+    assert overlapping_texts(page, "#rates-figure") == []
+
+
+@slow
+def test_the_first_cell_shows_two_curves_that_differ(open_page):
+    page = open_page()
+    for side in ("without", "with"):
+        losses = rates.cells()["{lr} {weights}".format(**rates.FIRST)][side]["loss"]
+        assert None not in losses and max(losses) < rates.LARGEST
+        assert page.locator(f"#rates-curve-{side}").is_visible()
+    shown = [page.inner_text(f"#rates-{side}") for side in ("without", "with")]
+    assert [float(text.removesuffix("%")) > 80 for text in shown] == [False, True]
 
 
 @slow
@@ -1296,12 +1383,52 @@ def test_a_tab_keeps_the_state_in_the_address(open_page):
 
 
 @slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_reload_keeps_its_place(open_page, width):
+    page = open_page(width=width)
+    bottom = page.evaluate("document.documentElement.scrollHeight - innerHeight")
+    for top in range(300, bottom, 250):
+        page.evaluate("top => scrollTo(0, top)", top)
+        page.wait_for_timeout(100)
+        page.reload()
+        page.wait_for_timeout(100)
+        assert page.evaluate("scrollY") == pytest.approx(top, abs=1)
+
+
+@slow
+def test_a_link_jumps_to_its_chapter_at_once(open_page):
+    """A page that still glides would carry its controls away from the mouse."""
+    for name in CHAPTERS[1:]:
+        page = open_page(width=1280, motion="no-preference", fragment=f"#{name}")
+        at_first = page.evaluate("scrollY")
+        page.wait_for_timeout(200)
+        assert page.evaluate("scrollY") == at_first > 0
+        jump = f"$(`nav a[href='#{name}']`).click(), scrollY"
+        page.evaluate("scrollTo(0, 0)")
+        assert page.evaluate(jump) == at_first
+
+
+@slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_tabs_stay_in_place_when_another_one_is_marked(open_page, width):
+    page = open_page(width=width)
+    places = set()
+    for i, name in enumerate(CHAPTERS):
+        page.get_by_role("link", name=str(i + 1)).click()
+        wait_until(page, f"$('nav [aria-current]')?.hash === '#{name}'")
+        tabs = page.locator("nav a").all()
+        places.add(tuple(tab.bounding_box()["x"] for tab in tabs))
+    assert len(places) == 1
+
+
+@slow
 @pytest.mark.parametrize("width", [400, 830, 1280])
 def test_nothing_jumps_when_words_become_longer(open_page, width):
     page = open_page(width=width)
-    for name in ("routes", "cases", "depth", "rates", "bias"):
+    for name in CHAPTERS:
         selectors = {
-            "bias": "#bias .result > p:last-child", "cases": "#cases-rows",
+            "geometry": "#geometry .result > table",
+            "bias": "#bias .result > p:last-child", "cases": "#cases .result > p.quiet",
         }  # fmt: skip
         selector = selectors.get(name, f"#{name}-figure")
         heights = page.evaluate(HEIGHTS, [name, selector])
@@ -1314,6 +1441,7 @@ HEIGHTS = """([name, selector]) => {
       [true, false].map((trained) => ({ flow, b, trained }))),
     routes: data.routes.steps.map((_, step) => ({ step, part: "" })).concat(
       Object.keys(data.routes.parts).map((part) => ({ step: 11, part }))),
+    geometry: [{}, { g: [0, 0] }, { x: [0.1, 5], mean: 1 }],
     cases: Object.keys(data.cases.cases).map((choice) => ({ choice })),
     depth: Object.keys(data.depth.measured).map((key) => {
       const [activation, norm, sigma] = key.split(" ");
@@ -1415,7 +1543,7 @@ def chapters_that_do_not_fit(page):
     for name in CHAPTERS:
         top = page.locator(f"#{name} .controls").bounding_box()["y"]
         figure = page.locator(f"#{name} figure").bounding_box()
-        table = page.locator(f"#{name} table").bounding_box()
+        table = page.locator(f"#{name} .result > table").bounding_box()
         height = table["y"] + table["height"] - top
         if figure["y"] > table["y"] or bar + height > page.viewport_size["height"]:
             found.append((name, height))

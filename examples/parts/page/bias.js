@@ -56,8 +56,8 @@ function centered({ u, c }, b, flow) {
     }
     if (!flow) {
       return (
-        "E[x] is a constant: it takes nothing back, so b gets a gradient. Yet x̂ never " +
-        "notices b."
+        "The backward pass treats E[x] as a constant: it takes nothing back, so b gets a " +
+        "gradient. Yet x̂ never notices b."
       );
     }
     return b === from ? "Drag b, and watch both rows of dots and the loss." : moved;

@@ -10,6 +10,7 @@ LEARNING_RATE, STEPS = 0.1, 30
 # The bias moves between -7 and 7, so the samples lie between -8 and 11.
 LIMIT, SCALE, ORIGIN = 7, 18, 158
 HEIGHT = 204
+C_NOTE = f"c: fixed weights, sum {plain(C.sum())}"
 
 
 def numbers() -> dict:
@@ -23,7 +24,7 @@ def numbers() -> dict:
 def parts() -> dict[str, object]:
     """What the template contains of this chapter."""
     texts = {"b": B, "limit": LIMIT, "steps": STEPS, "rate": LEARNING_RATE}
-    return {"figure": drawing(), "sum": plain(C.sum()), **texts}
+    return {"figure": drawing(), **texts}
 
 
 def picture(style: str) -> str:
@@ -63,6 +64,7 @@ def drawing(*more: str) -> str:
         element("g", area, *samples, id="bias-samples"),
         words("x̂ = x − E[x]", 4, 124, "bold"),
         words(f"loss L = Σ c·x̂ = {plain(loss)}", WIDTH - 4, 124, "end", id="bias-loss"),
+        words(C_NOTE, WIDTH - 4, 141, "end quiet"),
         line(0, y_hat, WIDTH, y_hat, "axis"),
         *hats,
         marker(y_hat + 10, "mean 0", "quiet", transform=f"translate({ORIGIN} 0)"),

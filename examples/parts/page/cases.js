@@ -7,22 +7,13 @@
     for (const e of document.querySelectorAll("#cases [data-in]")) {
       e.classList.toggle("absent", !e.dataset.in.split(" ").includes(choice));
     }
-    $("#cases-rows").replaceChildren(...rows.map(line));
+    rows.forEach(([label, entries], i) => {
+      const [head, ...cells] = $("#cases-rows").rows[i].cells;
+      head.textContent = label;
+      cells.forEach((cell, j) => (cell.textContent = entries[j]));
+    });
     write("#cases-said", said);
     put("#cases-figure", { "aria-label": alternative });
-  }
-
-  function line([route, label, entries]) {
-    const row = document.createElement("tr");
-    row.className = route;
-    const head = row.appendChild(document.createElement("th"));
-    head.scope = "row";
-    head.textContent = label;
-    for (const entry of entries) {
-      const cell = row.appendChild(document.createElement("td"));
-      cell.textContent = entry;
-    }
-    return row;
   }
 
   chapter("cases", {

@@ -22,6 +22,7 @@ from tinygrad_bn import Tensor
 
 HEIGHT = 310
 ROUTES = {"direct": "1", "mean": "2", "var": "3", "around": "4"}
+NO_ROUTE = "–"
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,20 @@ CASES = {
         "on b.",
     ),
     "mean-constant": Case(
-        "E[x] is a constant",
+        "E[x] as a constant",
         lambda x: tg.batch_norm(x, constants=("mean",)),
-        "E[x] takes nothing back. The gradient is wrong: x̂ still does not depend on b.",
+        "The backward pass treats E[x] as a constant, but it follows b. The gradient "
+        "is wrong: x̂ does not depend on b.",
         cut=("mean",),
     ),
     "var-constant": Case(
-        "Var[x] is a constant",
+        "Var[x] as a constant",
         lambda x: tg.batch_norm(x, constants=("var",)),
         "For b nothing changes: what Var[x] sends to the samples sums to 0 anyway.",
         cut=("var",),
     ),
     "both-constant": Case(
-        "both are constants",
+        "both as constants",
         lambda x: tg.batch_norm(x, constants=("mean", "var")),
         "As with E[x] alone: b gets a gradient, and it is wrong.",
         cut=("mean", "var"),
@@ -117,7 +119,10 @@ CASES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a ledger, with an entry for each feature: a number, or "cut"."""
+    """A line of a ledger, with an entry for each feature.
+
+    An entry is a number, "cut", or ``NO_ROUTE``.
+    """
 
     route: str
     label: str
@@ -133,25 +138,50 @@ def ledger(case: Case) -> list[Row]:
         for route in tg.explain(loss, b, gates=case.gates)
         if not {"E[x]", "Var[x]"} <= {*route.gates}
     ]
-    rows = sorted((_row(route, case) for route in routes), key=lambda row: row.label[0])
+    found = {_name(route, case): _entries(route, case) for route in routes}
+    labels = {
+        "direct": "directly", "mean": f"through {case.mean}",
+        "var": f"through {case.var}", "around": "skip connection",
+    }  # fmt: skip
+    nothing = (NO_ROUTE,) * len(case.b)
+    rows = [
+        Row(name, f"{number} {labels[name]}", found.get(name, nothing))
+        for name, number in ROUTES.items()
+    ]
     total = tuple(signed(v, 3) for v in tg.grad(loss, b).data)
     return [*rows, Row("total", "∂L/∂b", total)]
 
 
-def _row(route, case):
+def _name(route, case):
     if "x_hat" in case.gates and "x_hat" not in route.gates:
-        name, label = "around", "skip connection"
-    elif "Var[x]" in route.gates:
-        name, label = "var", f"through {case.var}"
-    elif "E[x]" in route.gates:
-        name, label = "mean", f"through {case.mean}"
-    else:
-        name, label = "direct", "directly"
+        return "around"
+    if "Var[x]" in route.gates:
+        return "var"
+    return "mean" if "E[x]" in route.gates else "direct"
+
+
+def _entries(route, case):
     if route.cut:
-        cells = ("cut",) * len(case.b)
-    else:
-        cells = tuple(signed(v, 3) for v in route.gradient)
-    return Row(name, f"{ROUTES[name]} {label}", cells)
+        return ("cut",) * len(case.b)
+    return tuple(signed(v, 3) for v in route.gradient)
+
+
+def kind(case: Case) -> str:
+    """What b gets."""
+    if {*ledger(case)[-1].entries} == {"0"}:
+        return "0, which is right"
+    return "a wrong gradient" if "mean" in case.cut else "the right gradient"
+
+
+def overview() -> str:
+    """The rows of a table of all cases, one row for each kind."""
+    found: dict[str, list[str]] = {}
+    for case in CASES.values():
+        found.setdefault(kind(case), []).append(html.escape(case.name))
+    return "\n".join(
+        element("tr", element("th", name, scope="row"), element("td", ", ".join(names)))
+        for name, names in found.items()
+    )
 
 
 def numbers() -> dict:
@@ -159,10 +189,14 @@ def numbers() -> dict:
     cases = {}
     for key, case in CASES.items():
         *rows, total = ledger(case)
-        spoken = ". ".join(f"{row.label[2:]}: {', '.join(row.entries)}" for row in rows)
+        spoken = ". ".join(
+            f"{row.label[2:]}: {', '.join(row.entries)}"
+            for row in rows
+            if NO_ROUTE not in row.entries
+        )
         cases[key] = {
             "said": case.said,
-            "rows": [[row.route, row.label, row.entries] for row in (*rows, total)],
+            "rows": [[row.label, row.entries] for row in (*rows, total)],
             "alternative": f"A graph for {case.name}. What arrives at b: {spoken}. "
             f"Their sum: {', '.join(total.entries)}.",
         }
@@ -175,7 +209,24 @@ def parts() -> dict[str, str]:
         element("option", html.escape(case.name), value=key)
         for key, case in CASES.items()
     )
-    return {"figure": drawing(), "options": "".join(options)}
+    options = "".join(options)
+    return {
+        "figure": drawing(), "options": options, "rows": table(),
+        "overview": overview(),
+    }  # fmt: skip
+
+
+def table() -> str:
+    """The ledger of the first case; those of the others have the same rows."""
+    return "\n".join(
+        element(
+            "tr",
+            element("th", html.escape(row.label), scope="row"),
+            *(element("td", entry) for entry in row.entries),
+            class_=row.route,
+        )
+        for row in ledger(next(iter(CASES.values())))
+    )
 
 
 def drawing() -> str:

@@ -48,22 +48,22 @@
   }
 
   // A dotted line has its weight scale where it enters the frame: above or below the line at
-  // the left edge; before a line that comes from outside, as an arrow shows, or behind such a
-  // line if there is no room.
+  // the left edge, or outside the frame if the line comes from there, as an arrow shows.
   function label(i, scale, profile, chosen) {
+    const name = `#depth-scale-${i}`;
     const first = profile.findIndex((v) => Math.abs(v) <= limit);
-    const beyond = first === 0 ? "" : profile[0] > 0 ? " ↑" : " ↓";
+    if (first > 0) {
+      const above = profile[0] > 0;
+      write(name, `${scale} ${above ? "↑" : "↓"}`);
+      const half = $(name).getComputedTextLength() / 2;
+      return put(name, { x: across(first - 0.5) - half, y: above ? top - 3 : bottom + 15 });
+    }
+    write(name, scale);
     // Above its line if it falls, or else below; on the other side if the chosen curve is there.
-    const isFree = (y) => chosen.slice(first, first + 7).every((v) => Math.abs(up(v) - y + 5) > 9);
-    const sides = profile[first] > 0 ? [-5, 16] : [16, -5];
-    const places = sides.map((d) => within(up(profile[first]) + d, top + 12, bottom - 4, top));
-    const y = places.find(isFree) ?? places[0];
-    const label = $(`#depth-scale-${i}`);
-    label.textContent = scale + beyond;
-    const before = across(first) - 4 - label.getComputedTextLength();
-    const passed = profile.findIndex((v) => Math.abs(v) < 0.84 * limit);
-    const x = beyond && before > left ? before : across(beyond ? passed : first) + 5;
-    put(`#depth-scale-${i}`, { x, y });
+    const isFree = (y) => chosen.slice(0, 7).every((v) => Math.abs(up(v) - y + 5) > 9);
+    const sides = profile[0] > 0 ? [-5, 16] : [16, -5];
+    const places = sides.map((d) => within(up(profile[0]) + d, top + 12, bottom - 4, top));
+    put(name, { x: left + 5, y: places.find(isFree) ?? places[0] });
   }
 
   const alike = (powers) => Math.max(...powers) - Math.min(...powers) < 0.1;

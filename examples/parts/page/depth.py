@@ -44,7 +44,7 @@ NORM_NAMES = {
 SIGMAS = {"0.5": 0.5, "1": 1.0, "√2": math.sqrt(2), "2": 2.0, "4": 4.0}
 FIRST = {"activation": "ReLU", "norm": "batch", "sigma": "√2"}
 # The figure: layer 1 at the left, and a scale of powers of ten.
-LEFT, RIGHT, TOP, BOTTOM, LIMIT, TICK = 52, 358, 34, 266, 16, 8
+LEFT, RIGHT, TOP, BOTTOM, LIMIT, TICK = 52, 358, 36, 250, 16, 8
 
 
 @cache
@@ -128,7 +128,7 @@ def drawing() -> str:
         grid.append(words(power_of_ten(power), LEFT - 6, y + 5, "end quiet"))
     for layer in (1, 10, 20, 30):
         x = LEFT + (layer - 1) * (RIGHT - LEFT) / (DEPTH - 1)
-        grid.append(words(str(layer), x, BOTTOM + 18, "middle quiet"))
+        grid.append(words(str(layer), x, BOTTOM + 34, "middle quiet"))
     window = element("rect", x=LEFT, y=TOP, width=RIGHT - LEFT, height=BOTTOM - TOP)
     curves = [
         element("polyline", class_=f"curve {kind}")
@@ -140,7 +140,7 @@ def drawing() -> str:
         element("clipPath", window, id="depth-window"),
         words("|∂L/∂h|², compared with layer 30", 4, 14, "bold"),
         *grid,
-        words("layer (1 is next to the input)", LEFT, BOTTOM + 37, "quiet"),
+        words("layer (1 is next to the input)", LEFT, BOTTOM + 53, "quiet"),
         element("g", *curves, id="depth-curves", clip_path="url(#depth-window)"),
         element("g", id="depth-theory", clip_path="url(#depth-window)"),
         *(
@@ -150,16 +150,16 @@ def drawing() -> str:
         _key(4, "this scale", "chosen-sigma"),
         _key(112, "others", "other"),
         _key(194, "no norm", "without"),
-        circle(302, BOTTOM + 57, 3.5, "theory"),
-        words("theory", 312, BOTTOM + 62),
+        circle(302, BOTTOM + 73, 3.5, "theory"),
+        words("theory", 312, BOTTOM + 78),
         words(
-            "Numbers: weight scales of the lines without norm", 4, BOTTOM + 80, "quiet"
+            "Numbers: weight scales of the lines without norm", 4, BOTTOM + 96, "quiet"
         ),
     )
 
 
 def _key(x, text, class_):
-    y = BOTTOM + 57
+    y = BOTTOM + 73
     swatch = line(x, y, x + 18, y, f"curve {class_}")
     return element("g", swatch, words(text, x + 24, y + 5), id=f"depth-key-{class_}")
 

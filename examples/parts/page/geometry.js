@@ -138,6 +138,10 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     }
   }
 
+  // Points on both circles, which labels avoid.
+  const circles = [Math.sqrt(3), longest.x].flatMap((radius) =>
+    Array.from({ length: 60 }, (_, i) => (i * Math.PI) / 30).map((angle) =>
+      onScreen([radius * Math.cos(angle), radius * Math.sin(angle)])));
   const around = ([x, y], w, h) => ({ x: x - w / 2, y: y - h / 2, width: w, height: h });
   const overlap = (a, b) =>
     a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
@@ -149,8 +153,8 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     Math.min(...points.map(([px, py]) =>
       Math.hypot(px - within(px, x, x + w, px), py - within(py, y, y + h, py))));
 
-  // Of the places around a point: one that is free, near, not on an arrow, and not nearer to
-  // another arrow than to its own.
+  // Of the places around a point: one that is free, near, not on an arrow or a circle, and not
+  // nearer to another arrow than to its own.
   function freePlace([x, y], element, taken, own, others) {
     const [w, h] = [element.getComputedTextLength() + 4, 18];
     let best = null;
@@ -162,10 +166,11 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
         const inside =
           place.x >= 0 && place.x + w <= width && place.y >= top && place.y + h <= bottom;
         if (!inside || taken.some((other) => overlap(place, other))) continue;
-        const hits = [own, ...Object.values(others)].flat().filter((p) => distance(place, [p]) < 2);
+        const near = (points, gap) => points.filter((p) => distance(place, [p]) < gap).length;
+        const hits = near([own, ...Object.values(others)].flat(), 5) + near(circles, 2);
         const ownDistance = distance(place, own);
         const mistaken = Object.values(others).some((o) => distance(place, o) < ownDistance);
-        const cost = away + 12 * hits.length + 40 * mistaken;
+        const cost = away + 12 * hits + 40 * mistaken;
         if (best === null || cost < best.cost) best = { ...place, cost };
       }
     }

@@ -22,8 +22,8 @@ ROWS = {
 }
 LABELS = {
     "x": ("drag x", "bold bias"), "hat": ("x̂", "bold"),
-    "g": ("drag g − mean(g)", "bold direct"), "removed": ("along x̂", "bold var"),
-    "rest": ("what is left", "bold left"), "dx": ("∂L/∂x", "bold left"),
+    "g": ("drag g", "bold direct"), "removed": ("along x̂", "bold var"),
+    "rest": ("left over", "bold left"), "dx": ("∂L/∂x", "bold left"),
 }  # fmt: skip
 
 
@@ -49,10 +49,10 @@ def drawing() -> str:
         *_key(38, "g, in space", "direct dashed"),
         *_key(57, "along (1, 1, 1): removed", "mean"),
         *_key(76, "g − mean(g), in the plane", "direct"),
-        words("From above", 4, 106, "bold"),
-        words("in the plane", 4, 124, "quiet"),
-        words("σ ×1.00", WIDTH - 4, 106, "end bold bias", id="geometry-sigma"),
-        words("|∂L/∂x| ×1.00", WIDTH - 4, 124, "end bold left", id="geometry-length"),
+        words("From above", 4, 102, "bold"),
+        words("in the plane", 4, 119, "quiet"),
+        words("|∂L/∂x| ×1.00", WIDTH - 4, 102, "end bold left", id="geometry-length"),
+        words("σ ×1.00", WIDTH - 4, 119, "end bold bias", id="geometry-sigma"),
         words("circle: all x̂", 4, HEIGHT - 8, "quiet"),
         words("limit: σ = 3", WIDTH - 4, HEIGHT - 8, "end quiet"),
     ]

@@ -2,7 +2,7 @@
 {
   const { cells, steps, first, rates, weights, left, right, top, bottom, largest } = data.rates;
   const figure = $("#rates-figure");
-  const percent = (value) => `${(100 * value).toFixed(0)} %`;
+  const percent = (value) => `${(100 * value).toFixed(0)}%`;
   const cellOf = (state) => figure.querySelector(`[data-cell="${state.lr} ${state.weights}"]`);
 
   function show(state) {

@@ -7,14 +7,14 @@ import json
 from functools import cache
 from pathlib import Path
 
-from parts.page.svg import element, figure, line, words
+from parts.page.svg import WIDTH, element, figure, line, words
 
 MEASURED = Path(__file__).parents[1] / "learning_rates" / "measured.json"
 # The map, and the panel of training curves below it.
-LEFT, TOP, WIDE, HIGH, GAP = 42, 40, 46, 44, 6
+LEFT, TOP, WIDE, HIGH, GAP = 58, 24, 44, 44, 6
 PANEL_LEFT, PANEL_RIGHT, PANEL_HEIGHT, LARGEST = 44, 360, 84, 3
 SIDES = {False: "without", True: "with"}
-FIRST = {"lr": "1", "weights": "1"}
+FIRST = {"lr": "0.1", "weights": "0.3"}  # both curves stay in their panel
 
 
 @cache
@@ -65,18 +65,21 @@ def parts() -> dict[str, str]:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f}%"
 
 
 def drawing() -> str:
     rates, scales = values("lr"), values("weights")
     bottom = TOP + HIGH * len(scales)
     content = [
-        words("Test accuracy in %:", 4, 14, "bold"),
-        words("without", 170, 14, "bold mean"), words("|", 240, 14, "bold"),
-        words("with", 254, 14, "bold direct"),
-        words("initial weights (1: He initialization)", 4, 32, "quiet"),
-        words("learning rate", LEFT, bottom + 34, "quiet"),
+        words("Accuracy in %:", 4, 14, "bold"),
+        words("without", 132, 14, "bold mean"), words("above,", 202, 14),
+        words("with", 258, 14, "bold direct"), words("below", 300, 14),
+        words(
+            "initial weights (1: He initialization)", 0, 0, "middle quiet",
+            transform=f"translate(14 {(TOP + bottom) / 2}) rotate(-90)",
+        ),
+        words("learning rate", (LEFT + WIDTH) / 2, bottom + 33, "middle quiet"),
     ]  # fmt: skip
     for i, scale in enumerate(reversed(scales)):
         middle = TOP + HIGH * i + HIGH / 2 + 5
@@ -97,17 +100,18 @@ def _cell(rate, scale, x, y):
     name = f"{rate:g} {scale:g}"
     cell = cells()[name]
     x, y, wide, high = x + GAP / 2, y + GAP / 2, WIDE - GAP, HIGH - GAP
-    half, parts, spoken = wide / 2, [], f"learning rate {rate:g}, weights {scale:g}"
+    half, parts, spoken = high / 2, [], f"learning rate {rate:g}, weights {scale:g}"
     for k, (side, class_) in enumerate((("without", "mean"), ("with", "direct"))):
         accuracy = cell[side]["accuracy"]
+        # Even the palest half differs from the ground; a gap divides the two.
         parts.append(
             element(
-                "rect", x=x + k * half, y=y, width=half, height=high,
-                class_=f"tile {class_}", fill_opacity=round(0.55 * accuracy, 3),
+                "rect", x=x, y=y + k * (half + 1), width=wide, height=half - 1,
+                class_=f"tile {class_}", fill_opacity=round(0.1 + 0.45 * accuracy, 3),
             )
         )  # fmt: skip
         text = f"{100 * accuracy:.0f}"
-        parts.append(words(text, x + (k + 0.5) * half, y + high / 2 + 5, "middle"))
+        parts.append(words(text, x + wide / 2, y + (k + 0.5) * half + 5, "middle"))
         spoken += f", {side} batch norm {percent(accuracy)}"
     frame = element("rect", x=x, y=y, width=wide, height=high, class_="frame")
     return element(
@@ -117,16 +121,16 @@ def _cell(rate, scale, x, y):
 
 
 def _panel_top() -> int:
-    return TOP + HIGH * len(values("weights")) + 60
+    return TOP + HIGH * len(values("weights")) + 74
 
 
 def _panel():
     top, steps = _panel_top(), max(measured()["steps"]) + 1
     bottom = top + PANEL_HEIGHT
-    yield words("loss", 4, top - 10, "quiet")
+    yield words("loss", 4, top - 13, "quiet")
     for side, x, class_ in (("with", 54, "direct"), ("without", 126, "mean")):
-        yield line(x, top - 15, x + 18, top - 15, f"curve {side}-norm")
-        yield words(side, x + 24, top - 10, class_, id=f"rates-key-{side}")
+        yield line(x, top - 18, x + 18, top - 18, f"curve {side}-norm")
+        yield words(side, x + 24, top - 13, class_, id=f"rates-key-{side}")
     for value in range(LARGEST + 1):
         y = bottom - PANEL_HEIGHT * value / LARGEST
         yield line(PANEL_LEFT, y, PANEL_RIGHT, y, "axis")

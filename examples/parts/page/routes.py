@@ -44,8 +44,8 @@ x̂ is what is left when E[x] is subtracted from each sample.
 The loss weights x̂ with c = ({listed(bias.C)}).
 Backward. The loss hands each sample of x̂ its weight, c.
 x̂ = x − E[x]. One route leads straight to x and carries c on, unchanged.
-The other leads to E[x], subtracted four times: {signed(G.d_mean, 3)}, \
-minus the sum of c.
+The other leads to E[x]. All four subtract it, so it gets minus the sum of c, \
+{signed(G.d_mean, 3)}.
 E[x] is an average, so each sample gets a quarter: {signed(G.x_through[0], 3)}.
 b was added to each sample: each row of x is summed. Directly: {signed(G.direct, 3)}.
 Through E[x]: four quarters, {signed(G.through, 3)}. Guess the sum, then press Next.
@@ -147,7 +147,7 @@ def _box(key, x, y, width, title, rows, class_=""):
             content.append(words(label, x + 8, below, color, data_since=since))
         decimals = 3 if label and label != "value" else 2
         for j, v in enumerate(reversed(values)):
-            at = x + width - 8 - (56 if label else 48) * j
+            at = x + width - 8 - (60 if label else 50) * j
             text = signed(v) if shown == "total" else plain(v, decimals)
             place = f"end {shown}".strip()
             column = len(values) - 1 - j
@@ -173,8 +173,9 @@ def _forward():
 
 
 def _backward():
-    yield _stream("loss-hat", [(168, 434), (168, 398)], "all", "c", 168, 417)
-    yield _stream("hat-x", [(256, 336), (256, 198)], "direct", "c", 256, 268)
+    c = "c (4 numbers)"
+    yield _stream("loss-hat", [(168, 434), (168, 398)], "all", c, 140, 417)
+    yield _stream("hat-x", [(256, 336), (256, 198)], "direct", c, 232, 268)
     yield _stream(
         "hat-mean", [(116, 336), (96, 298)], "mean", signed(G.d_mean, 3), 148, 317
     )
