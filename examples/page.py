@@ -41,8 +41,8 @@ INSTALL = (
 )
 # What else is to be said about the lines of Python of a chapter.
 NOTES = {
-    "cases": "They list one more route, through Var[x] and then E[x], which always "
-    "brings 0."
+    "cases": "Their output lists one more route, through Var[x] and then E[x], which "
+    "always brings 0."
 }
 # Where the lines of Python compute less than the figure shows.
 SMALLER = {

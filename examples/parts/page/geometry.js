@@ -115,7 +115,7 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     const half = (v) => v.map((a) => a / 2);
     const anchors = {
       x, g: tips.g, hat, dx: plus(x, half(plus(tips.dx, x.map((a) => -a)))),
-      removed: half(plus(tips.g, tips.rest)), rest: plus(hat, half(rest)),
+      removed: half(plus(tips.g, tips.rest)), rest: tips.rest,
     };
     const shown = { g: length(g), rest: length(rest), dx: length(rest) };
     shown.removed = length(plus(g, rest.map((a) => -a)));
