@@ -52,7 +52,8 @@ from tinygrad_bn import nn, optim
 
 LENGTHS = np.array([1 / 2, 1, 2, 4])
 EVERY, NOISY_STEPS = 10, 100
-LEARNING_RATES = {8: 0.1, 3: 0.5}  # by depth
+# By depth. At 0.5, 3 layers without batch norm overflow for some seeds (2 of 12 tried).
+LEARNING_RATES = {8: 0.1, 3: 0.2}
 MEASURES = ("loss variation", "gradient predictiveness", "effective smoothness")
 
 

@@ -1241,6 +1241,8 @@ def test_a_gradient_of_another_shape_cannot_be_assigned():
     assert p.grad is None
 
 
+# Newer versions of NumPy deprecate such assignments.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("attached", [False, True])
 def test_the_shape_and_dtype_of_a_gradient_cannot_be_changed_in_place(attached):
     p = leaf([1.0, 2.0], "p")

@@ -121,7 +121,8 @@ def batch_norm(
     """
     x = as_tensor(x)
     axes = averaged_axes(x, axes)
-    check_settings("batch_norm", eps, constants)
+    check_eps("batch_norm", eps)
+    check_constants("batch_norm", constants)
     gamma = _broadcastable("gamma", gamma, x, axes)
     beta = _broadcastable("beta", beta, x, axes)
     mean = _broadcastable("mean", mean, x, axes)
@@ -176,7 +177,7 @@ def fused_batch_norm(
             x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var, running=running
         )
     axes = averaged_axes(x, axes)
-    check_settings("batch_norm", eps)
+    check_eps("batch_norm", eps)
     gamma = _checked("gamma", gamma, x, axes)
     beta = _checked("beta", beta, x, axes)
     _check_batch(x, axes)
@@ -317,10 +318,12 @@ def _check_batch(x: Any, axes: Any) -> None:
         raise errors.one_value_per_channel(x, axes)
 
 
-def check_settings(function: str, eps: float, constants: Any = ()) -> None:
-    """Raise for settings that make no sense."""
+def check_eps(function: str, eps: float) -> None:
     if not 0 <= eps < math.inf:
         raise errors.eps_refused(function, eps)
+
+
+def check_constants(function: str, constants: Any) -> None:
     names = [constants] if isinstance(constants, str) else constants
     if unknown := [name for name in names if name not in ("mean", "var")]:
         raise errors.constants_unknown(function, unknown)

@@ -18,7 +18,8 @@ from .batchnorm import (
     as_tensor,
     averaged_axes,
     batch_norm,
-    check_settings,
+    check_constants,
+    check_eps,
     fused_batch_norm,
 )
 from .compositions import flatten
@@ -118,7 +119,8 @@ class BatchNorm(Module):
         bias: bool = True,
         track_running_stats: bool = True,
     ):
-        check_settings("BatchNorm", eps, constants)
+        check_eps("BatchNorm", eps)
+        check_constants("BatchNorm", constants)
         _check_size("BatchNorm", "num_features", num_features)
         self.num_features, self.axes, self.eps = num_features, axes, eps
         self.constants, self.fused = constants, fused
@@ -227,7 +229,7 @@ class LayerNorm(Module):
         *,
         dtype: Any = np.float32,
     ):
-        check_settings("LayerNorm", eps)
+        check_eps("LayerNorm", eps)
         _check_size("LayerNorm", "num_features", num_features, least=2)
         self.num_features, self.eps = num_features, eps
         self.gamma, self.beta = _scale_and_shift(num_features, affine, bias, dtype)

@@ -117,6 +117,8 @@ class Node:
 # Inputs of these types go on the tape as they are. A Python number made into an array
 # could change the dtype of the result.
 _AS_THEY_ARE = Node, int, float, type(None)
+# Params of these types need no private copy.
+_IMMUTABLE = int, float, str, type(None)
 
 
 class Operation:
@@ -281,7 +283,7 @@ def values_of(inputs: Iterable) -> list:
 
 def contains(kind: type, data: Any) -> bool:
     """Whether ``data`` is of this kind, or is a list or tuple with such data inside."""
-    if isinstance(data, list | tuple):
+    if isinstance(data, (list, tuple)):
         return any(contains(kind, x) for x in data)
     return isinstance(data, kind)
 
@@ -294,6 +296,8 @@ def refuse_masked(data: Any, function: str) -> None:
 
 def private_copy(value: Any) -> Any:
     """A param, such as an index, in a form that nobody else can change."""
+    if isinstance(value, _IMMUTABLE):
+        return value
     if isinstance(value, tuple):
         return tuple(map(private_copy, value))
     if isinstance(value, list):

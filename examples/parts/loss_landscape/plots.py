@@ -49,9 +49,9 @@ def plot(runs, theme):
     loss.set(ylabel="cross-entropy, lr/2 to 4 lr ahead")
     change.set(title="After 20 steps, its gradient changes less", yscale="log")
     change.set(ylabel="max |gradient ahead - g|")
-    smooth.set(title="Relative to the step, too, at first", ylim=0)
+    smooth.set(title="Relative to the step, too", ylim=0)
     smooth.set(ylabel="max |gradient ahead - g| / |step|")
-    smooth.set_xlabel("step (3 layers, lr 0.5)")
+    smooth.set_xlabel("step (3 layers, lr 0.2)")
     for axes in (loss, change):
         axes.set_xlabel("step (8 layers, lr 0.1)")
     for axes in (loss, change, smooth):
