@@ -371,12 +371,14 @@ class Tensor(Node):
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
         """The index of the largest value over ``axis`` (None: in the flat array)."""
         axis = None if axis is None else one_axis_of(self, axis)
-        return Tensor(np.argmax(self._data, axis, keepdims=keepdims))
+        i = np.argmax(self._data, axis, keepdims=True)
+        return Tensor(i if keepdims else i.squeeze(axis))
 
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
         """The index of the smallest value over ``axis`` (None: in the flat array)."""
         axis = None if axis is None else one_axis_of(self, axis)
-        return Tensor(np.argmin(self._data, axis, keepdims=keepdims))
+        i = np.argmin(self._data, axis, keepdims=True)
+        return Tensor(i if keepdims else i.squeeze(axis))
 
     def exp(self) -> "Tensor":
         """``e^x``, elementwise."""
