@@ -26,7 +26,7 @@
       write(`#depth-${name}-all`, scientific(row[0]));
     }
     const all = sigmas.map((s) => profile(norm, s)[0]);
-    // The key names only lines that can be told apart.
+    // The key names only lines that can be distinguished.
     $("#depth-key-other").classList.toggle("absent", alike(all));
     $("#depth-key-without").classList.toggle("absent", norm === "none");
     const said = `From layer ${layers} to layer 1: ×\u00a0${scientific(chosen[0])}. ${spread(all)}`;
