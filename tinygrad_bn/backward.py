@@ -76,10 +76,10 @@ def backward_pass(
     cotangents = {y: g}
     for node in nodes:
         if node not in cotangents:
-            continue  # It does not lead to a wanted node.
+            continue  # No cotangent has reached it.
         g = cotangents[node]
         if wanted is None or node not in wanted:
-            # It is complete and used up. What stays is the result: the cotangents of
+            # g is complete and used up. What stays is the result: the cotangents of
             # wanted nodes, and of leaves, which are not in this loop.
             del cotangents[node]
         refuse_changed_leaves(node)
@@ -198,7 +198,8 @@ class Fused(Operation):
     ``forward(*inputs, **params) -> (y, saved)`` and
     ``backward(g, saved, needs, *inputs, **params) -> gradients`` compute with arrays.
     ``needs`` says which inputs need a gradient; ``gradients`` has one entry per input,
-    which is ignored where none is needed. Neither may write into ``g`` or ``saved``.
+    which is ignored where none is needed. ``backward`` must not change ``g`` or
+    ``saved``.
 
     ``definition(*inputs, **params)`` computes the same from tensors. Higher derivatives
     are computed from it and need no hand-written formula.
@@ -224,8 +225,8 @@ class Fused(Operation):
         if isinstance(g, Node):
             # The saved arrays have no history. So the definition computes y again from
             # the same inputs, and a backward pass through this new graph stops at them.
-            # The outer loop continues from there. If this one went on, it would count a
-            # contribution twice where one input was computed from another.
+            # The outer loop continues from there. If this one went on past an input b
+            # that was computed from an input a, both would add b's share to a.
             wanted = set(itertools.compress(y.inputs, needs))
             inputs = {x for x in y.inputs if isinstance(x, Node)}
             cotangents = backward_pass(self.unfold(y), g, wanted, boundary=inputs)
@@ -237,7 +238,7 @@ class Fused(Operation):
         return itertools.compress(zip(y.inputs, gradients), needs)
 
     def unfold(self, y: Node) -> Node:
-        """The output ``y`` of this operation again, computed by the definition."""
+        """The output ``y`` again, computed by the definition in the scope of ``y``."""
         depth = len(state.scopes)
         try:
             state.scopes.append(y.scope)

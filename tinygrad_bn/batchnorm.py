@@ -37,7 +37,7 @@ Backward. First the parameters, and x_hat:
     d_x_hat   = gamma * g
 
 Then the variance. The derivative of inv_std with respect to var is
--(1/2) (var + eps)^(-3/2) = -(1/2) inv_std^3, so
+-(1/2) (var + eps)^(-3/2) = -(1/2) inv_std^3, and inv_std * x_c = x_hat, so
 
     d_inv_std = sum(d_x_hat * x_c)
     d_var     = -(1/2) inv_std^3 * d_inv_std
@@ -55,7 +55,7 @@ d_mean = -sum(d_x_c), and each value of x receives 1/m of that:
     d_x       = d_x_c - mean(d_x_c)
               = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
-The last line uses x_c * inv_std = x_hat, a gamma that is constant within a channel, and
+The last line uses d_x_hat = gamma * g, a gamma that is constant within a channel, and
 sum(x_hat) = 0, from which mean(d_x_c) = gamma * inv_std * mean(g). In it, ``g`` is the
 direct route, ``- mean(g)`` came through E[x], and the last term through Var[x]. These
 are the two components that the geometry speaks of: mean(g), as a vector, is the
@@ -307,7 +307,7 @@ def _checked(name, values, x, axes):
 def _broadcastable(name, values, x, axes):
     """``values``, checked, in a shape that broadcasts along ``axes``."""
     values = _checked(name, values, x, axes)
-    # It already does if it has the axes of x, or if the averaged axes all come first.
+    # Unchanged if it has as many axes as x, or if the averaged axes all come first.
     if values is None or values.ndim == x.ndim or axes == tuple(range(len(axes))):
         return values
     return reshape(values, shape=shape_with_ones(x, axes))

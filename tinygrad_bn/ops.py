@@ -11,9 +11,9 @@ primitives that are defined further down, because it looks them up when it runs.
                    with different params
     elementwise    an operation on inputs of one shape. An input that needs a gradient
                    and must be stretched goes through ``broadcast_to`` first, as an
-                   operation of its own: ``u + b`` is ``add(u, broadcast_to(b))``. The
-                   pullback of ``broadcast_to`` sums the gradient of ``b`` over the
-                   rows, and ``add`` need not know about it
+                   operation of its own. For ``u`` (N, C) and ``b`` (C,), ``u + b`` is
+                   ``add(u, broadcast_to(b))``. The pullback of ``broadcast_to`` sums
+                   its gradient over the rows, and ``add`` need not know about it
 
 At kinks: ``relu`` and ``absolute`` have slope 0 at 0, and ``clip`` has slope 1 at its
 bounds; ``maximum``, ``minimum``, ``max_to`` and ``min_to`` share the gradient equally
@@ -286,7 +286,7 @@ relu = Primitive(
     "relu",
     kernels.relu,
     # y >= 0, so its sign is 1 where x > 0 and 0 elsewhere. For an array, np.sign is
-    # faster than sign; for a tensor, NumPy calls sign.
+    # faster than sign; for a tensor, it calls sign (see Tensor.__array_ufunc__).
     lambda g, y, x: g * np.sign(y),
     doc="``max(x, 0)``, elementwise; slope 0 at 0.",
 )

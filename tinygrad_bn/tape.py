@@ -3,7 +3,7 @@
     node              a value on the tape: an array and how it was made. ``Tensor`` is
                       the node that users see, with operators and methods
     leaf              a node without a recorded operation: created by the user, or
-                      computed while nothing was recorded
+                      computed without being recorded
     tape              the graph behind a node: each node keeps the operation, inputs and
                       params that made it; ``backward.tape(y)`` lists the nodes
     primitive         an operation with one pullback per input; the pullbacks are
@@ -76,7 +76,7 @@ class Node:
         self, data, requires_grad=False, name=None, op=None, inputs=(), params=None,
         saved=None,
     ):  # fmt: skip
-        """Set all fields: the constructor for arrays that need no copy."""
+        """Set all fields and return the node. ``data`` is not copied."""
         self._data = data
         self._requires_grad = requires_grad
         self.name = name
@@ -114,8 +114,8 @@ class Node:
 # --- Operations -----------------------------------------------------------------------
 
 
-# Inputs of these types go on the tape as they are. A Python number made into an array
-# could change the dtype of the result.
+# Inputs of these types go on the tape as they are; None stands for an absent input. A
+# Python number made into an array could change the dtype of the result.
 _AS_THEY_ARE = Node, int, float, type(None)
 # Params of these types need no private copy.
 _IMMUTABLE = int, float, str, type(None)
@@ -184,7 +184,7 @@ class Operation:
         data = self._output(data)
         y = node_type.__new__(node_type)  # The constructor would copy the array.
         if not (has_history and state.recording):
-            return y._fill(data, saved=saved)  # fused_batch_norm reads what was saved.
+            return y._fill(data, saved=saved)  # batchnorm.py reads what was saved.
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.
             inputs = tuple(
@@ -204,12 +204,12 @@ class Operation:
 
     def _output(self, data: Any) -> np.ndarray:
         """The result as a read-only array that shares no memory with a leaf."""
-        if type(data) is not np.ndarray or data.base is not None:
+        if type(data) is not np.ndarray:
             data = np.asarray(data)
-            # A writable base may be the memory of a leaf, which can change later.
-            # Outputs of operations are read-only, so a view of one is safe.
-            if data.base is not None and data.base.flags.writeable:
-                data = data.copy()
+        # A writable base may be the memory of a leaf, which can change later. Outputs
+        # of operations are read-only, so a view of one is safe.
+        if data.base is not None and data.base.flags.writeable:
+            data = data.copy()
         if data.dtype.kind not in "fbiu":  # float, bool, int, unsigned
             raise errors.result_is_not_real(self, data.dtype)
         data.setflags(write=False)
@@ -295,7 +295,7 @@ def refuse_masked(data: Any, function: str) -> None:
 
 
 def private_copy(value: Any) -> Any:
-    """A param, such as an index, in a form that nobody else can change."""
+    """A param, such as an index; what others could change in it is copied."""
     if isinstance(value, _IMMUTABLE):
         return value
     if isinstance(value, tuple):
