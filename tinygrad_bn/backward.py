@@ -51,7 +51,7 @@ def tape(
             continue
         nodes.append(node)
         for x in node.inputs:
-            if not isinstance(x, Node) or x in found:
+            if not isinstance(x, Node) or x.op is None or x in found:
                 continue
             if x._requires_grad or through_cuts:
                 found.add(x)
