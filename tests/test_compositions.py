@@ -279,6 +279,8 @@ def test_argmax_and_argmin_are_integers_as_in_numpy():
             assert isinstance(y, Tensor) and y.dtype == np.intp
             assert not y.requires_grad
             np.testing.assert_array_equal(y.data, numpys(axis, keepdims=keepdims))
+    assert x.reshape(2, 3, 1).argmax(axis=1).tolist() == [[1], [0]]
+    assert x.reshape(1, 2, 3).argmin(axis=1).tolist() == [[0, 1, 1]]
     assert (x.argmax(axis=1) == [1, 0]).all()
     np.testing.assert_array_equal(x[0, x[0].argmax()].data, 3.0)
 

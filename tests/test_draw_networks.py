@@ -339,6 +339,17 @@ def test_a_drawing_shows_where_a_gradient_becomes_infinite():
     assert alarms(tg.draw(loss, x)) == {"h": ["first ∞, backward"]}
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+def test_an_infinite_gradient_does_not_make_the_finite_ones_look_small():
+    x = Tensor([0.0, 4.0, 9.0, 16.0], requires_grad=True, name="x")
+    root = tg.sqrt((x * 2).named("h")).named("root")
+    scene = scene_of(tg.draw((root * 3).sum().named("L"), x))
+    streams = [stream for arrow in scene.arrows for stream in arrow.streams]
+    assert len(streams) > 2
+    assert {stream.norm for stream in streams} == {1.0}
+    assert {stream.amount for stream in streams} >= {"∞", "norm 6.00"}
+
+
 def test_infinity_is_not_shown_as_zero():
     u = Tensor([1.0, 2.0], requires_grad=True, name="u")
     drawing = tg.draw((u * np.array([np.inf, 3])).sum().named("L"), u)
