@@ -259,7 +259,7 @@ class RunningStatistics:
 
     def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
         """Include a batch's ``mean`` and biased ``var``, both (C,), of ``m`` values."""
-        self.updates += 1
+        self.updates[()] += 1
         weight = 1 / int(self.updates) if self.momentum is None else self.momentum
         self.mean *= 1 - weight
         self.mean += weight * mean

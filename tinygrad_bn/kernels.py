@@ -52,11 +52,8 @@ def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, np.zeros(x.shape, int if x.dtype == bool else x.dtype))
 
 
+# exp overflows to infinity only where 1 / (1 + infinity) = 0 is the right answer.
+@np.errstate(over="ignore")
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """``1 / (1 + e^-x)``, elementwise."""
-    y = np.asanyarray(-as_floats(np.asanyarray(x)))
-    # exp overflows to infinity only where 1 / (1 + infinity) = 0 is the right answer.
-    with np.errstate(over="ignore"):
-        np.exp(y, out=y)
-    y += 1
-    return np.divide(1, y, out=y)
+    return 1 / (1 + np.exp(-as_floats(np.asanyarray(x))))
