@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from conftest import leaf, randn
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, ops, optim
+from tinygrad_bn.arguments import private_copy
 from tinygrad_bn.clock import Clock, clock
 from tinygrad_bn.errors import describe
 from tinygrad_bn.scopes import state
-from tinygrad_bn.tape import private_copy
 
 
 @pytest.fixture
@@ -1306,20 +1307,38 @@ def test_params_that_change_later_do_not_change_the_graph():
         np.testing.assert_array_equal(tg.grad(y.sum(), x).data, expected)
 
 
+class Place(NamedTuple):
+    """A tuple whose constructor takes each entry by itself."""
+
+    row: np.ndarray
+    column: int
+
+
+class Series:
+    """An array of another library, which NumPy can convert."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.array, dtype=dtype) if copy else self.array
+
+
 def test_a_private_copy_copies_everything_that_can_change():
     array = np.array([1, 2])
     value = (
         slice(array[0], np.array(4)), [array, [array]], Tensor(array), {"a": array},
-        None, "ij",
+        Place(array, 0), Series(array), None, "ij",
     )  # fmt: skip
     copied = private_copy(value)
     arrays = [
         copied[0].stop, copied[1][0], copied[1][1][0], copied[2], copied[3]["a"],
+        copied[4][0], copied[5],
     ]  # fmt: skip
     assert all(type(a) is np.ndarray for a in arrays)
     assert not any(np.shares_memory(a, array) for a in arrays)
-    assert copied[4:] == (None, "ij") and type(copied) is tuple
-    assert type(copied[1]) is list
+    assert copied[6:] == (None, "ij") and type(copied) is tuple
+    assert type(copied[1]) is list and type(copied[0].start) is np.int64
 
 
 # --- Copies and timestamps ------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import errors
-from .tape import refuse_masked
+from .arguments import refuse_masked
 
 
 def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
@@ -81,6 +81,25 @@ def _split(shape: tuple, axes: tuple) -> tuple[tuple[int, ...], tuple[int, ...],
     ones = tuple(1 if i in axes else n for i, n in enumerate(shape))
     rest = tuple(n for i, n in enumerate(shape) if i not in axes)
     return ones, rest, math.prod(shape[i] for i in axes)
+
+
+def as_rows(x: Any, axes: tuple[int, ...]) -> Any:
+    """``x`` as a matrix: a row per value along ``axes``, a column per channel."""
+    if x.ndim == 2 and axes == (0,):
+        return x
+    return x.transpose(_channels_last(x, axes)).reshape(count(x, axes), -1)
+
+
+def from_rows(rows: Any, x: Any, axes: tuple[int, ...]) -> Any:
+    """The matrix in the shape of ``x`` again."""
+    if x.ndim == 2 and axes == (0,):
+        return rows
+    order = _channels_last(x, axes)
+    return rows.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
+
+
+def _channels_last(x: Any, axes: tuple[int, ...]) -> tuple[int, ...]:
+    return (*axes, *(i for i in range(x.ndim) if i not in axes))
 
 
 def one_shape(numbers: tuple) -> tuple:

@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from . import errors
+from .arguments import refuse_masked
 from .scopes import recording, state
-from .tape import Node, Operation, refuse_masked, values_of
+from .tape import Node, Operation, values_of
 
 if TYPE_CHECKING:
     from .tensor import Tensor

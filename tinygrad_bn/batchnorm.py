@@ -78,14 +78,14 @@ from typing import Any
 import numpy as np
 
 from . import errors
-from .axes import axes_of, count, shape_with_ones, shape_without
+from .arguments import refuse_masked
+from .axes import as_rows, axes_of, count, from_rows, shape_with_ones, shape_without
 from .backward import Fused
 from .compositions import in_single_precision
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
 from .scopes import composite
-from .tape import refuse_masked
-from .tensor import Tensor
+from .tensor import Tensor, as_tensor
 
 
 @composite
@@ -192,7 +192,7 @@ def fused_batch_norm(
 
 
 def _forward(x, gamma, beta, *, axes, eps):
-    rows = as_floats(_as_rows(x, axes))
+    rows = as_floats(as_rows(x, axes))
     # The first row is subtracted before averaging, so that the numbers are small. The
     # float32 mean of values near 1e4 could otherwise have an error of 1e-3.
     first = rows[0]
@@ -204,12 +204,12 @@ def _forward(x, gamma, beta, *, axes, eps):
     y = x_c * (inv_std if gamma is None else gamma.reshape(-1) * inv_std)
     if beta is not None:
         y = add_row(y, beta.reshape(-1))
-    return _from_rows(y, x, axes), (x_c, inv_std, mean, var)
+    return from_rows(y, x, axes), (x_c, inv_std, mean, var)
 
 
 def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     x_c, inv_std, _, _ = saved
-    g = _as_rows(g, axes)
+    g = as_rows(g, axes)
     m, d_x = len(g), None
     d_beta = sum_of_rows(g)
     d_gamma = sum_of_rows(g * x_c) * inv_std
@@ -220,7 +220,7 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
         d_x += g
         d_x -= d_beta / m
         d_x *= inv_std if gamma is None else gamma.reshape(-1) * inv_std
-        d_x = _from_rows(d_x, x, axes)
+        d_x = from_rows(d_x, x, axes)
     return (
         d_x,
         d_gamma.reshape(gamma.shape) if needs[1] else None,
@@ -272,25 +272,6 @@ def averaged_axes(x: Any, axes: Any) -> tuple[int, ...]:
     return axes_of(x, [i for i in range(x.ndim) if i != 1] if axes is None else axes)
 
 
-def _channels_last(x, axes):
-    return (*axes, *(i for i in range(x.ndim) if i not in axes))
-
-
-def _as_rows(x, axes):
-    """``x`` as a matrix: a row for each value averaged, a column for each channel."""
-    if x.ndim == 2 and axes == (0,):
-        return x
-    return x.transpose(_channels_last(x, axes)).reshape(count(x, axes), -1)
-
-
-def _from_rows(rows, x, axes):
-    """The matrix in the shape of ``x`` again."""
-    if x.ndim == 2 and axes == (0,):
-        return rows
-    order = _channels_last(x, axes)
-    return rows.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
-
-
 def _checked(name, values, x, axes):
     """``values`` as a tensor or array. Raises unless it has one value per channel."""
     if values is None:
@@ -330,7 +311,3 @@ def check_constants(function: str, constants: Any) -> None:
     names = [constants] if isinstance(constants, str) else constants
     if unknown := [name for name in names if name not in ("mean", "var")]:
         raise errors.constants_unknown(function, unknown)
-
-
-def as_tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else Tensor(x)

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import refuse_masked
 from .backward import grad
 from .errors import describe
 from .scopes import recording
-from .tape import refuse_masked
 from .tensor import Tensor
 
 SEED = list(b"check_gradients")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from . import errors, ops
+from .arguments import contains, refuse_masked
 from .axes import (
     axes_of,
     count,
@@ -29,7 +30,7 @@ from .axes import (
 from .kernels import as_floats
 from .ops import astype, equal, exp, log, max_to, min_to, reshape, sqrt, sum_to
 from .scopes import composite
-from .tape import Node, contains, refuse_masked
+from .tape import Node
 
 if TYPE_CHECKING:
     from .tensor import Tensor

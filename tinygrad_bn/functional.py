@@ -15,11 +15,11 @@ import numpy as np
 
 from . import errors
 from .backward import Fused
-from .batchnorm import as_tensor, batch_norm
+from .batchnorm import batch_norm
 from .compositions import log_softmax
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .scopes import composite
-from .tensor import Tensor
+from .tensor import Tensor, as_tensor
 
 # --- Linear ---------------------------------------------------------------------------
 

@@ -21,9 +21,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from .arguments import contains
 from .layout import Entry, in_our_layout
 from .scopes import Scope, join, state
-from .tape import contains
 from .tensor import Tensor
 
 Member = Any  # a Tensor, a Module or an array

@@ -15,7 +15,6 @@ from . import ops
 from .axes import shape_without
 from .batchnorm import (
     RunningStatistics,
-    as_tensor,
     averaged_axes,
     batch_norm,
     check_constants,
@@ -28,7 +27,7 @@ from .functional import cross_entropy, fused_linear, layer_norm, mse_loss
 from .init import generator, kaiming_normal
 from .layout import PYTORCH_NAMES
 from .module import Member, Module, describe_module
-from .tensor import Tensor
+from .tensor import Tensor, as_tensor
 
 
 class Linear(Module):

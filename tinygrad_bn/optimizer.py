@@ -30,9 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import contains
 from .clock import clock
 from .errors import describe
-from .tape import contains
 from .tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]

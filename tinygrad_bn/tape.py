@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from . import errors
+from .arguments import contains, private_copy, refuse_masked
 from .clock import clock
 from .scopes import Scope, state
 
@@ -117,8 +118,6 @@ class Node:
 # Inputs of these types go on the tape as they are; None stands for an absent input. A
 # Python number made into an array could change the dtype of the result.
 _AS_THEY_ARE = Node, int, float, type(None)
-# Params of these types need no private copy.
-_IMMUTABLE = int, float, str, type(None)
 
 
 class Operation:
@@ -279,35 +278,3 @@ class Primitive(Operation):
 def values_of(inputs: Iterable) -> list:
     """The inputs with arrays in place of nodes."""
     return [x._data if isinstance(x, Node) else x for x in inputs]
-
-
-def contains(kind: type, data: Any) -> bool:
-    """Whether ``data`` is of this kind, or is a list or tuple with such data inside."""
-    if isinstance(data, (list, tuple)):
-        return any(contains(kind, x) for x in data)
-    return isinstance(data, kind)
-
-
-def refuse_masked(data: Any, function: str) -> None:
-    """Raise if ``data`` are masked: NumPy drops a mask where it makes a plain array."""
-    if contains(np.ma.MaskedArray, data):
-        raise errors.data_are_masked(function)
-
-
-def private_copy(value: Any) -> Any:
-    """A param, such as an index; what others could change in it is copied."""
-    if isinstance(value, _IMMUTABLE):
-        return value
-    if isinstance(value, tuple):
-        return tuple(map(private_copy, value))
-    if isinstance(value, list):
-        return list(map(private_copy, value))
-    if isinstance(value, dict):
-        return {key: private_copy(item) for key, item in value.items()}
-    if isinstance(value, slice):
-        bounds = (value.start, value.stop, value.step)
-        return slice(*map(private_copy, bounds))
-    refuse_masked(value, "Tensor[index]")
-    if isinstance(value, (np.ndarray, Node)):
-        return np.array(value)
-    return frozenset(value) if isinstance(value, set) else value

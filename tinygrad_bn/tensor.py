@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from . import compositions, errors, ops
+from .arguments import contains, private_copy, refuse_masked
 from .axes import one_axis_of, one_shape, order_of_axes, shape_with_blank_filled
 from .backward import backward
 from .clock import clock
 from .scopes import Scope, name_in, place_in
-from .tape import Node, contains, private_copy, refuse_masked
+from .tape import Node
 
 # The other operand of an operator.
 Operand = Any
@@ -455,6 +456,11 @@ class Tensor(Node):
         self, function: Any, types: Any, inputs: Any, params: Any
     ) -> Any:
         return _called_by_numpy(function, inputs, params)
+
+
+def as_tensor(x: Any) -> Tensor:
+    """``x`` itself if it is a tensor, otherwise a tensor with a copy of its values."""
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 _PRIMITIVES: dict[Any, Callable[..., Any]] = {

@@ -1,0 +1,53 @@
+"""What users pass to functions: what would be lost is refused, what may change copied.
+
+    mask     the entries of a NumPy masked array that do not count; they would be lost
+             where NumPy makes a plain array
+    params   what an operation receives besides its inputs, such as an index
+
+This file comes after ``errors.py`` in the order of imports; look here when needed.
+
+Left out on purpose: copies of what NumPy does not know, such as objects of a user's own
+class.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from . import errors
+
+# Params of these types cannot change.
+_IMMUTABLE = int, float, str, type(None), np.generic
+
+
+def contains(kind: type, data: Any) -> bool:
+    """Whether ``data`` is of this kind, or is a list or tuple with such data inside."""
+    if isinstance(data, (list, tuple)):
+        return any(contains(kind, x) for x in data)
+    return isinstance(data, kind)
+
+
+def refuse_masked(data: Any, function: str) -> None:
+    """Raise if ``data`` are masked: NumPy drops a mask where it makes a plain array."""
+    if contains(np.ma.MaskedArray, data):
+        raise errors.data_are_masked(function)
+
+
+def private_copy(value: Any) -> Any:
+    """A param as an operation keeps it: what others could change in it is copied."""
+    if isinstance(value, _IMMUTABLE):
+        return value
+    if isinstance(value, tuple):
+        return tuple(map(private_copy, value))
+    if isinstance(value, list):
+        return list(map(private_copy, value))
+    if isinstance(value, dict):
+        return {key: private_copy(item) for key, item in value.items()}
+    if isinstance(value, slice):
+        bounds = (value.start, value.stop, value.step)
+        return slice(*map(private_copy, bounds))
+    if isinstance(value, set):
+        return frozenset(value)
+    refuse_masked(value, "Tensor[index]")
+    # An array, a tensor, or what another library converts to an array.
+    return np.array(value) if hasattr(type(value), "__array__") else value
