@@ -793,6 +793,14 @@ def test_data_that_are_not_real_numbers_are_an_error(data, reads):
     )
 
 
+@pytest.mark.parametrize("values", [np.array([1j, 0]), None, ["1", "2"]])
+def test_values_that_are_not_real_numbers_cannot_be_assigned(values):
+    x = leaf([1.0, 2.0])
+    with pytest.raises(TypeError, match="^Tensor.data: data must be real numbers"):
+        x[:] = values
+    assert x.data.tolist() == [1, 2]
+
+
 def test_a_tensor_made_of_a_tensor_is_an_error():
     with pytest.raises(TypeError) as error:
         Tensor(Tensor([1.0], name="x"))

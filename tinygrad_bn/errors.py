@@ -58,9 +58,9 @@ def data_are_masked(function: str) -> TypeError:
     )
 
 
-def data_are_not_real(data: Any, dtype: Any) -> TypeError:
+def data_are_not_real(function: str, data: Any, dtype: Any) -> TypeError:
     return TypeError(
-        f"Tensor(data): data must be real numbers, but NumPy reads {data!r:.60} as "
+        f"{function}: data must be real numbers, but NumPy reads {data!r:.60} as "
         f"dtype {dtype}."
     )
 

@@ -56,7 +56,7 @@ class Tensor(Node):
         refuse_masked(data, "Tensor(data)")
         array = np.array(data, dtype=dtype)
         if array.dtype.kind not in "biuf":
-            raise errors.data_are_not_real(data, array.dtype)
+            raise errors.data_are_not_real("Tensor(data)", data, array.dtype)
         self._fill(array, name=name)
         if requires_grad:
             self.requires_grad = True
@@ -89,6 +89,9 @@ class Tensor(Node):
         if isinstance(values, Tensor) and values.requires_grad:
             raise errors.assigned_gradient_lost(values)
         refuse_masked(values, "Tensor.data")
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise errors.data_are_not_real("Tensor.data", values, array.dtype)
         index = private_copy(index)
         if not self._data.flags.writeable:
             # It comes from an operation that was not recorded, and others may share it.
@@ -96,7 +99,7 @@ class Tensor(Node):
         # The timestamp changes first, so that an interrupted write does not go
         # unnoticed.
         self.timestamp = clock.tick()
-        self._data[index] = values
+        self._data[index] = array
 
     def numpy(self) -> np.ndarray:
         """The values, not copied; read-only for the output of an operation."""
