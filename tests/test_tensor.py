@@ -525,6 +525,16 @@ def test_gradients_can_be_computed_and_recorded_inside_no_grad():
     assert tg.grad(d_x, x).item() == 12
 
 
+def test_a_gradient_converted_to_the_dtype_of_its_leaf_is_recorded_inside_no_grad():
+    x = leaf(np.array([2.0], "f4"))
+    y = (x**3 * np.array([1.0])).sum()
+    assert y.dtype == np.float64
+    with tg.no_grad():
+        d_x = tg.grad(y, x, create_graph=True)
+    assert d_x.dtype == np.float32
+    assert tg.grad(d_x, x).item() == 12
+
+
 def test_stop_gradient_stays_on_the_tape_as_a_visible_cut():
     x = leaf([2.0])
     cut = tg.stop_gradient(x)

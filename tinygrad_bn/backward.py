@@ -1,10 +1,11 @@
 """The backward pass: one loop over the tape, from the newest operation to the oldest.
 
 An operation runs after the operations that made its inputs, so its output has a later
-timestamp than theirs. The tape, sorted by timestamp, is therefore in topological order:
-when the loop reaches a node, everything that was computed from that node has already
-added its share to the cotangent. (Only a leaf may be newer than what was computed from
-it, if it has changed since. ``refuse_changed_leaves`` then raises.)
+timestamp than theirs. Sorting the tape by timestamp therefore gives a topological
+order: when the loop reaches a node, everything that was computed from that node has
+already added its contribution to the cotangent. (Only a leaf may be newer than what was
+computed from it: an optimizer, for example, may have changed its values since. Then
+``refuse_changed_leaves`` raises.)
 
     backward pass   carries the cotangent of an output back to leaves, or to other nodes
                     that were asked for
@@ -16,10 +17,11 @@ it, if it has changed since. ``refuse_changed_leaves`` then raises.)
 
 This file comes after ``tape.py`` in the reading order, and before ``ops.py``.
 
-Left out on purpose: checkpointing (trading memory for time), and gradients of several
-outputs in one pass.
+Left out on purpose: recomputing values to save memory, and gradients of several outputs
+in one pass.
 """
 
+import contextlib
 import itertools
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -41,9 +43,9 @@ def tape(
 ) -> list[Node]:
     """The recorded nodes that the gradient of ``y`` passes through, newest first.
 
-    Each has ``.op``, ``.inputs`` and ``.params``; leaves are not among them. The search
-    stops at the ``boundary``. With ``through_cuts``, which drawings use, it goes on
-    where ``stop_gradient`` stops the gradient.
+    The first is ``y``. Each has ``.op``, ``.inputs`` and ``.params``; leaves are not
+    among them. The search stops at the ``boundary``. With ``through_cuts``, which
+    drawings use, it goes on where ``stop_gradient`` stops the gradient.
     """
     nodes, found, waiting = [], {y}, [y]
     while waiting:
@@ -73,20 +75,16 @@ def backward_pass(
     all leaves that require a gradient. Only what leads to them is computed.
     """
     nodes = tape(y, boundary)
-    needed = None if wanted is None else _leading_to(wanted, nodes)
+    relevant = None if wanted is None else _leading_to(wanted, nodes)
     cotangents = {y: g}
     for node in nodes:
         if node not in cotangents:
             continue  # No cotangent has reached it.
         g = cotangents[node]
-        if wanted is None or node not in wanted:
-            # g is complete and used up. What stays is the result: the cotangents of
-            # wanted nodes, and of leaves, which are not in this loop.
-            del cotangents[node]
         refuse_changed_leaves(node)
         needs = [
             isinstance(x, Node)
-            and (x._requires_grad if needed is None else x in needed)
+            and (x._requires_grad if relevant is None else x in relevant)
             for x in node.inputs
         ]
         for x, d_x in node.op.apply_pullbacks(g, node, needs):
@@ -94,16 +92,18 @@ def backward_pass(
                 raise errors.pullback_misshapen(node, x, d_x)
             # Not +=, because pullbacks share arrays: those of add return g itself.
             cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
+        if wanted is None or node not in wanted:
+            del cotangents[node]  # Only leaves and wanted nodes keep theirs.
     return cotangents
 
 
 def _leading_to(wanted: Collection[Node], nodes: list[Node]) -> set[Node]:
     """The wanted nodes, and those among ``nodes`` that depend on one of them."""
-    needed = set(wanted)
+    found = set(wanted)
     for node in reversed(nodes):
-        if not needed.isdisjoint(node.inputs):
-            needed.add(node)
-    return needed
+        if not found.isdisjoint(node.inputs):
+            found.add(node)
+    return found
 
 
 def refuse_changed_leaves(node: Node) -> None:
@@ -160,7 +160,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
     and drawn.
 
     Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
-    that does not require a gradient, ``RuntimeError`` if a leaf changed since its use.
+    that does not require a gradient, ``TypeError`` for a ``y`` or ``wrt`` that is not a
+    tensor, ``RuntimeError`` if a leaf has changed since it was used.
     """
     if not isinstance(y, Node) or wrt is None:
         raise errors.grad_of_no_tensor(y, wrt)
@@ -173,16 +174,14 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
             raise errors.wrt_requires_no_gradient(x)
     g: Any = initial_cotangent(y, gradient)
     if create_graph:
-        # With a node as cotangent, every pullback runs on nodes and is recorded, also
-        # for a caller inside no_grad. The loop is the same; only a fused operation does
+        # A node as cotangent makes every pullback run on nodes, which recording()
+        # records even inside no_grad. The loop is the same; only a fused operation does
         # something else (see Fused.apply_pullbacks). A cotangent that was given as a
         # node keeps its own history.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
-        with recording():
-            cotangents = backward_pass(y, g, set(wanted))
-    else:
+    with recording() if create_graph else contextlib.nullcontext():
         cotangents = backward_pass(y, g, set(wanted))
-    gradients = [_as_tensor_like(x, cotangents.get(x)) for x in wanted]
+        gradients = [_as_tensor_like(x, cotangents.get(x)) for x in wanted]
     return gradients[0] if single else gradients
 
 
@@ -225,12 +224,13 @@ class Fused(Operation):
     ) -> Iterable[tuple[Node, Any]]:
         if isinstance(g, Node):
             # The saved arrays have no history. So the definition computes y again from
-            # the same inputs, and a backward pass through this new graph stops at them.
-            # The outer loop continues from there. If this one went on past an input b
-            # that was computed from an input a, both would add b's share to a.
+            # the same inputs, and an inner backward pass goes through this new graph.
+            # It must stop at the inputs, because the outer loop continues from there.
+            # Suppose that input b was computed from input a. If the inner pass went on
+            # from b to a, it would add the contribution of b, and so would the loop.
             wanted = set(itertools.compress(y.inputs, needs))
-            inputs = {x for x in y.inputs if isinstance(x, Node)}
-            cotangents = backward_pass(self.unfold(y), g, wanted, boundary=inputs)
+            boundary = {x for x in y.inputs if isinstance(x, Node)}
+            cotangents = backward_pass(self.unfold(y), g, wanted, boundary)
             return [(x, cotangents[x]) for x in wanted if x in cotangents]
         gradients = self.backward(g, y.saved, needs, *values_of(y.inputs), **y.params)
         gradients = tuple(gradients)

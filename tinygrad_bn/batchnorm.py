@@ -3,25 +3,27 @@
     N, C                 the batch size, and the number of channels (features)
     axes                 the axes averaged over; the other ones are the channels
     m                    the number of values averaged per channel, N for ``axes=(0,)``
+    E[.], mean(.)        the average over the m values of a channel; sum(.) is their sum
     g, d_z               dL/dy, and dL/dz for any other z
     running statistics   exponential averages of mean and var over batches, for
                          evaluation
 
-Geometry first. In each channel, the m values of a batch are one vector x. Batch norm
-removes from x its component along the vector of ones (it subtracts the mean), scales
-the rest to length sqrt(m) (for eps = 0), and then stretches by gamma and shifts by
-beta. The result does not change when a constant is added to x, nor, as eps -> 0, when
-x is stretched by a positive factor. Along a direction in which the result does not
-change, the slope of the loss L is zero. So d_x is orthogonal to the ones and, as
-eps -> 0, to x. It is then orthogonal to x_hat, too, because x is a constant plus a
-multiple of x_hat. The derivation below shows more:
+We start with the geometry. In each channel, the m values of a batch are one vector x.
+Batch norm removes from x its component along the vector of ones (it subtracts the
+mean), scales the rest to length sqrt(m) (for eps = 0), and then stretches by gamma and
+shifts by beta. The result does not change when a constant is added to x. In the limit
+eps -> 0, it does not change either when x is stretched by a positive factor. Along a
+direction in which the result does not change, the slope of the loss L is zero. So d_x
+is orthogonal to the ones and, as eps -> 0, to x. It is then orthogonal to x_hat, too,
+because x is a constant plus a multiple of x_hat. The derivation below shows more:
 
     the backward pass removes from the cotangent g its component along the ones and,
     as eps -> 0, along x_hat, and rescales the rest.
 
 Hence sum(d_x) = 0 over the batch. A bias in front of batch norm is added to every value
-of its channel, so its gradient is the sum of theirs. That sum is zero, and the bias
-learns nothing. (In evaluation mode nothing depends on the batch, and it does learn.)
+of its channel, so its gradient is the sum of d_x. That sum is zero, and the bias learns
+nothing. (In evaluation mode the statistics do not depend on the batch, and the bias
+does receive a gradient.)
 
 The derivation. Forward, with m values per channel:
 
@@ -30,37 +32,42 @@ The derivation. Forward, with m values per channel:
     x_hat = inv_std * x_c
     y     = gamma * x_hat + beta
 
-Backward. First the parameters, and x_hat:
+The backward pass starts with the parameters and x_hat:
 
     d_beta    = sum(g)
     d_gamma   = sum(g * x_hat)
     d_x_hat   = gamma * g
 
-Then the variance. The derivative of inv_std with respect to var is
+Next is the variance. The derivative of inv_std with respect to var is
 -(1/2) (var + eps)^(-3/2) = -(1/2) inv_std^3, and inv_std * x_c = x_hat, so
 
     d_inv_std = sum(d_x_hat * x_c)
     d_var     = -(1/2) inv_std^3 * d_inv_std
               = -(1/2) inv_std^2 * sum(d_x_hat * x_hat)
 
-x_c reaches x_hat directly and through the variance, whose derivative is (2/m) x_c:
+x_hat depends on x_c directly and through the variance. The derivative of var = E[x_c^2]
+with respect to one value of x_c is (2/m) x_c, and sum(.) / m = mean(.), so
 
     d_x_c     = inv_std * d_x_hat + d_var * (2/m) x_c
               = inv_std * d_x_hat - inv_std^2 * x_c * mean(d_x_hat * x_hat)
               = inv_std * (d_x_hat - x_hat * mean(d_x_hat * x_hat))
 
-x reaches x_c directly and through the mean. The mean is subtracted from every value, so
-d_mean = -sum(d_x_c), and each value of x receives 1/m of that:
+x_c depends on x directly and through the mean. The mean is subtracted from every value,
+so d_mean = -sum(d_x_c), and the derivative of the mean with respect to one value of x
+is 1/m:
 
-    d_x       = d_x_c - mean(d_x_c)
-              = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
+    d_x       = d_x_c + d_mean / m
+              = d_x_c - mean(d_x_c)
 
-The last line uses d_x_hat = gamma * g, a gamma that is constant within a channel, and
-sum(x_hat) = 0, from which mean(d_x_c) = gamma * inv_std * mean(g). In it, ``g`` is the
-direct route, ``- mean(g)`` came through E[x], and the last term through Var[x]. These
-are the two components that the geometry speaks of: mean(g), as a vector, is the
-component of g along the ones, and x_hat * mean(g * x_hat) is the one along x_hat, since
-for eps = 0 the squared length of x_hat is m.
+Finally, d_x_hat = gamma * g, and gamma is constant within a channel. Since
+sum(x_hat) = 0, mean(d_x_c) = gamma * inv_std * mean(g), and so
+
+    d_x       = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
+
+In this line, ``g`` comes directly from y, ``- mean(g)`` comes through E[x], and the
+last term through Var[x]. The last two are the components described above: mean(g), as a
+vector, is the component of g along the ones, and x_hat * mean(g * x_hat) is the one
+along x_hat, since for eps = 0 the squared length of x_hat is m.
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``. (It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()``
@@ -69,7 +76,7 @@ and ``x * y`` to be what they are in NumPy.)
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 3, Algorithm 1
-and the backward pass after it, which does not combine d_var and d_mean.
+and the backward pass after it, which leaves d_x in terms of d_var and d_mean.
 """
 
 import math
@@ -81,7 +88,7 @@ from . import errors
 from .arguments import refuse_masked
 from .axes import as_rows, axes_of, count, from_rows, shape_with_ones, shape_without
 from .backward import Fused
-from .compositions import in_single_precision
+from .compositions import float16_in_float32
 from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
 from .scopes import composite
@@ -89,7 +96,7 @@ from .tensor import Tensor, as_tensor
 
 
 @composite
-@in_single_precision  # float16 is computed in float32, where sums do not overflow.
+@float16_in_float32  # float16 is computed in float32, where sums do not overflow.
 def batch_norm(
     x: Any,
     gamma: Any = None,
@@ -104,17 +111,18 @@ def batch_norm(
 ) -> Tensor:
     """Normalize each channel of ``x`` over the batch, then scale and shift it.
 
-    ``mean`` and ``var``, if given, replace those of the batch: this is evaluation mode.
+    ``mean`` and ``var``, if given, replace those of the batch, as in evaluation mode.
     ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward
-    pass treats as constants. This is the mistake that section 2 of the paper warns of:
-    a bias in front drifts forever while the output never changes. ``running`` is
-    updated with the batch statistics, unless ``mean`` or ``var`` is given.
+    pass treats as constants. For the mean, this is the mistake that section 2 of the
+    paper warns of: a bias in front drifts forever while the output never changes.
+    ``running`` is updated with the batch statistics unless ``mean`` or ``var`` is
+    given.
 
     Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over (None: all
     but axis 1); gamma, beta, mean and var one value per channel, (C,); the result like
     x. eps >= 0 is added to the variance.
 
-    Raises: ``ValueError`` for eps < 0, for an unknown constant, for a batch with a
+    Raises: ``ValueError`` for eps < 0, for an unknown constant, for statistics of a
     single value per channel, and for a gamma, beta, mean or var of another shape.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1, and 2 for evaluation.
@@ -128,9 +136,9 @@ def batch_norm(
     mean = _broadcastable("mean", mean, x, axes)
     var = _broadcastable("var", var, x, axes)
     if mean is None or var is None:
-        m = _values_per_channel(x, axes)
+        refuse_single_values(x, axes)
     if mean is not None or var is not None:
-        running = None
+        running = None  # It averages statistics of batches.
 
     if mean is None:
         mean = x.mean(axes, keepdims=True).named("E[x]")
@@ -145,7 +153,7 @@ def batch_norm(
     y = x_hat if gamma is None else x_hat * gamma
     y = y if beta is None else y + beta
     if running is not None:
-        running.update(mean.data.reshape(-1), var.data.reshape(-1), m)
+        running.update(mean.data.reshape(-1), var.data.reshape(-1), count(x, axes))
     return y
 
 
@@ -162,10 +170,10 @@ def fused_batch_norm(
 ) -> Tensor:
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
 
-    It is faster. It saves only x_c and a few numbers per channel for the backward pass.
-    It stays accurate when the mean is large compared with the standard deviation.
-    Evaluation mode (``mean`` or ``var`` given), float16, and derivatives of second
-    order are left to ``batch_norm``.
+    It is faster. For the backward pass, it saves only x_c and a few numbers per
+    channel. It stays accurate when the mean is large compared with the standard
+    deviation. Evaluation mode (``mean`` or ``var`` given), float16, and derivatives of
+    second order are left to ``batch_norm``; there are no ``constants``.
 
     Shapes, errors: as for ``batch_norm``.
 
@@ -180,12 +188,12 @@ def fused_batch_norm(
     check_eps("batch_norm", eps)
     gamma = _checked("gamma", gamma, x, axes)
     beta = _checked("beta", beta, x, axes)
-    m = _values_per_channel(x, axes)
+    refuse_single_values(x, axes)
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         # The forward pass has computed the statistics already.
         _, _, mean, var = y.saved
-        running.update(mean, var, m)
+        running.update(mean, var, count(x, axes))
     if y.op is None:
         y.saved = None  # No backward pass will read it.
     return y
@@ -194,12 +202,13 @@ def fused_batch_norm(
 def _forward(x, gamma, beta, *, axes, eps):
     rows = as_floats(as_rows(x, axes))
     # The first row is subtracted before averaging, so that the numbers are small. The
-    # float32 mean of values near 1e4 could otherwise have an error of 1e-3.
+    # float32 mean of thousands of values near 1e4 could otherwise be wrong by 1e-2.
     first = rows[0]
-    x_c = rows - first
+    x_c = rows - first  # not centered yet
     shift = mean_of_rows(x_c)
     x_c -= shift
-    mean, var = first + shift, mean_of_rows(x_c * x_c)
+    mean = first + shift
+    var = mean_of_rows(x_c * x_c)
     inv_std = 1 / np.sqrt(var + eps)
     y = x_c * (inv_std if gamma is None else gamma.reshape(-1) * inv_std)
     if beta is not None:
@@ -214,7 +223,8 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     d_beta = sum_of_rows(g)
     d_gamma = sum_of_rows(g * x_c) * inv_std
     if needs[0]:
-        # The last line of the derivation, with x_hat = inv_std * x_c:
+        # The last line of the derivation, with x_hat = inv_std * x_c,
+        # mean(g) = d_beta / m and mean(g * x_hat) = d_gamma / m:
         # d_x = gamma * inv_std * (g - d_beta / m - x_c * inv_std * d_gamma / m)
         d_x = x_c * (inv_std * d_gamma / -m)
         d_x += g
@@ -244,7 +254,8 @@ class RunningStatistics:
 
     Raises: ``ValueError`` for a momentum outside [0, 1].
 
-    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 2, lines 8 to 11.
+    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 2, lines 8 to 11, with an
+    exponential average in place of the average over all batches.
     """
 
     def __init__(
@@ -294,12 +305,10 @@ def _broadcastable(name, values, x, axes):
     return reshape(values, shape=shape_with_ones(x, axes))
 
 
-def _values_per_channel(x: Any, axes: tuple[int, ...]) -> int:
-    """m, the number of values averaged per channel. Raises unless it is at least 2."""
-    m = count(x, axes)
-    if m < 2:
+def refuse_single_values(x: Any, axes: tuple[int, ...]) -> None:
+    """Raise unless at least two values are averaged per channel."""
+    if count(x, axes) < 2:
         raise errors.one_value_per_channel(x, axes)
-    return m
 
 
 def check_eps(function: str, eps: float) -> None:

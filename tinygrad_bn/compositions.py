@@ -113,7 +113,7 @@ def reduce_min(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     return y if keepdims else reshape(y, shape=shape_without(x, axes))
 
 
-def in_single_precision(function: Function) -> Function:
+def float16_in_float32(function: Function) -> Function:
     """Decorate a function that adds up values, so that it adds float16 in float32.
 
     NumPy does the same for means, because a sum of float16 overflows above 65,504. The
@@ -133,7 +133,7 @@ def in_single_precision(function: Function) -> Function:
 
 
 @composite
-@in_single_precision
+@float16_in_float32
 def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     """The mean over ``axis`` (None: all)."""
     m = count(x, axes_of(x, axis))
@@ -141,7 +141,7 @@ def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
 
 
 @composite
-@in_single_precision
+@float16_in_float32
 def var(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Array:
     """The variance over ``axis`` (None: all): the mean of the squared deviations.
 
@@ -160,7 +160,7 @@ def var(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> 
 
 
 @composite
-@in_single_precision
+@float16_in_float32
 def std(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Array:
     """The standard deviation over ``axis`` (None: all): the root of the variance.
 
@@ -184,7 +184,7 @@ def std(x: Array, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> 
 
 
 @composite
-@in_single_precision
+@float16_in_float32
 def softmax(x: Array, axis: Any = -1) -> Array:
     """``exp(x) / sum(exp(x))`` over ``axis``: a probability distribution."""
     x = _tensor_or_array(x, "softmax")
@@ -193,7 +193,7 @@ def softmax(x: Array, axis: Any = -1) -> Array:
 
 
 @composite
-@in_single_precision
+@float16_in_float32
 def log_softmax(x: Array, axis: Any = -1) -> Array:
     """``log(softmax(x))``, which stays finite where a probability rounds to 0."""
     x = _tensor_or_array(x, "log_softmax")
@@ -202,7 +202,7 @@ def log_softmax(x: Array, axis: Any = -1) -> Array:
 
 
 @composite
-@in_single_precision
+@float16_in_float32
 def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     """``log(sum(exp(x)))``, a smooth maximum, over ``axis`` (None: all)."""
     x = _tensor_or_array(x, "logsumexp")

@@ -33,7 +33,7 @@ def _constant_row(value: float, n: int, dtype: np.dtype) -> np.ndarray:
 
 
 def add_row(x: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """``x + row``. Overwrites ``x`` if the result has its dtype."""
+    """``x + row``. Overwrites ``x`` if both have the same dtype."""
     if x.dtype != row.dtype:
         return x + row
     x += row

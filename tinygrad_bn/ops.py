@@ -9,11 +9,11 @@ primitives that are defined further down, because it looks them up when it runs.
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
                    ``reshape``, ``transpose`` and ``astype`` are each their own adjoint,
                    with different params
-    elementwise    an operation on inputs of one shape. An input that needs a gradient
-                   and must be stretched goes through ``broadcast_to`` first, as an
-                   operation of its own. For ``u`` (N, C) and ``b`` (C,), ``u + b`` is
-                   ``add(u, broadcast_to(b))``. The pullback of ``broadcast_to`` sums
-                   its gradient over the rows, and ``add`` need not know about it
+    elementwise    an operation on inputs of one shape. Inputs of different shapes are
+                   broadcast first. For ``u`` (N, C) and a ``b`` (C,) that needs a
+                   gradient, ``u + b`` is ``add(u, broadcast_to(b))``, two operations.
+                   The pullback of ``broadcast_to`` sums the gradient over the rows, so
+                   the pullbacks of ``add`` need not
 
 At kinks: ``relu`` and ``absolute`` have slope 0 at 0, and ``clip`` has slope 1 at its
 bounds; ``maximum``, ``minimum``, ``max_to`` and ``min_to`` share the gradient equally
@@ -22,7 +22,7 @@ among ties.
 This file comes after ``backward.py`` in the reading order; ``batchnorm.py`` is next.
 
 Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, and
-outputs that share memory with a leaf.
+outputs that share memory with a writable array.
 """
 
 import itertools
@@ -37,7 +37,7 @@ from .tape import Node, Number, Primitive
 # --- Shapes: each next to its adjoint -------------------------------------------------
 
 
-# Adds up whatever broadcast_to has repeated.
+# The sum over the axes along which broadcast_to repeats values.
 def _sum_to(x, shape):
     lead = x.ndim - len(shape)
     stretched = [lead + i for i, n in enumerate(shape) if n != x.shape[lead + i]]
@@ -47,7 +47,7 @@ def _sum_to(x, shape):
 
 broadcast_to = Primitive(
     "broadcast_to",
-    lambda x, shape: np.broadcast_to(x, shape),
+    np.broadcast_to,
     lambda g, y, x, shape: sum_to(g, shape=x.shape),
 )
 sum_to = Primitive(
@@ -107,7 +107,7 @@ scatter_add = Primitive(
 
 
 class Concatenate(Primitive):
-    """The one primitive with any number of inputs. Backward cuts g into pieces."""
+    """The one primitive with any number of inputs: backward cuts g into pieces."""
 
     def differentiates(self, i):
         return True
@@ -187,7 +187,7 @@ sub = Elementwise(
     "sub",
     np.subtract,
     lambda g, y, a, b: g,
-    lambda g, y, a, b: g * -1,
+    lambda g, y, a, b: -g,
 )
 mul = Elementwise(
     "mul",
@@ -207,15 +207,16 @@ def _slope_in_base(g, y, x, n):
     if isinstance(n, Number):
         return g * (n * x ** (n - 1)) if n else g * 0
     # Where n = 0, the slope is 0. At x = n = 0 the formula would give 0 * 0^(-1) = nan,
-    # so the base is replaced by 1 there.
-    return g * (n * (x + equal(x, 0) * equal(n, 0)) ** (n - 1))
+    # so the base is 1 there.
+    base = x + equal(x, 0) * equal(n, 0)
+    return g * (n * base ** (n - 1))
 
 
 power = Elementwise(
     "power",
     lambda x, n: x**n,
     _slope_in_base,
-    # At x = 0, log(1) = 0 takes the place of log(0), so that the slope is 0.
+    # At x = 0, log(1) = 0 takes the place of log(0), so that the slope is 0 for n >= 0.
     lambda g, y, x, n: g * (y * log(x + equal(x, 0))),
 )
 
@@ -321,8 +322,8 @@ matmul = Primitive(
 )
 
 
-# max_to is to max what sum_to is to sum: the shape is that of x, with 1 for each axis
-# over which the largest or smallest value is taken.
+# The largest or smallest values over some axes. ``shape`` is the shape of the result:
+# that of x, with 1 for each of these axes.
 def _extreme_to(x, shape, ufunc):
     axes = tuple(i for i, n in enumerate(shape) if n != x.shape[i])
     # Not x itself, because a result is made read-only.

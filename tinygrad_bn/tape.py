@@ -11,13 +11,15 @@
     pullback          the rule ``(g, y, *inputs, **params) -> gradient of one input``,
                       also known as a vector-Jacobian product (VJP)
     cotangent ``g``   the upstream gradient that arrives at an operation's output ``y``
-    timestamp         the logical time at which an operation ran or a leaf last changed
+    params            what an operation receives besides its inputs, such as ``axes``
+    timestamp         the logical time at which an operation ran, or at which a leaf was
+                      created or last changed
 
 An operation on arrays returns an array. If at least one input is a node, it returns a
-node. Recording means that this node keeps its operation and inputs; it does so if one
-of the inputs requires a gradient or has a history itself. So a pullback is written
-once: it runs on arrays in an ordinary backward pass, and on nodes when the gradient
-itself is to be differentiated.
+node. The node is recorded, which means that it keeps its operation and inputs, if one
+of the inputs requires a gradient or was recorded itself; inside ``no_grad``, nothing is
+recorded. So a pullback is written once: it runs on arrays in an ordinary backward pass,
+and on nodes when the gradient itself is to be differentiated.
 The operators of ``Tensor`` call the primitives of ``ops.py``, so ``g * b`` on nodes is
 recorded like any other product.
 
@@ -50,11 +52,11 @@ Number = int | float
 class Node:
     """An array, how it was made, and the gradient that was collected for it.
 
-    Nodes are hashed by identity, so sets and dictionaries keep them apart even if their
-    values agree.
+    Nodes are hashed by identity: sets and dictionaries distinguish two nodes even if
+    their values agree.
     """
 
-    # In this order: the value, how it was made, its gradient.
+    # A line each: the value, how it was made, its gradient.
     __slots__ = (  # noqa: RUF023
         "_data", "_requires_grad", "name", "timestamp",
         "op", "inputs", "params", "saved", "scope",
@@ -115,13 +117,13 @@ class Node:
 # --- Operations -----------------------------------------------------------------------
 
 
-# Inputs of these types go on the tape as they are; None stands for an absent input. A
-# Python number made into an array could change the dtype of the result.
+# Inputs of these types go on the tape as they are; None stands for an absent input.
+# Converting a Python number to an array could change the dtype of the result.
 _AS_THEY_ARE = Node, int, float, type(None)
 
 
 class Operation:
-    """What primitives and fused operations have in common: a call, and its recording.
+    """The base class of primitives and fused operations: it calls and records them.
 
     ``demands`` states what the inputs must satisfy; the error for other inputs quotes
     it. ``doc`` is the docstring of the operation. If ``saves`` is true, ``forward``
@@ -140,7 +142,7 @@ class Operation:
         return f"<{type(self).__name__.lower()} {self.name}>"
 
     def __deepcopy__(self, memo: Any) -> "Operation":
-        """Itself: the copy of a graph uses the same operations."""
+        """Return the operation itself, because copied graphs share operations."""
         return self
 
     # For type checkers and editors.
@@ -157,8 +159,8 @@ class Operation:
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None
-        # needs_grad: a gradient flows back through the output. has_history: the output
-        # keeps its inputs, even after a stop_gradient, so that drawings show the cut.
+        # needs_grad: the output requires a gradient. has_history: the output is
+        # recorded. After stop_gradient only the latter holds; drawings show the cut.
         needs_grad = has_history = has_raw_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
@@ -183,7 +185,8 @@ class Operation:
         data = self._output(data)
         y = node_type.__new__(node_type)  # The constructor would copy the array.
         if not (has_history and state.recording):
-            return y._fill(data, saved=saved)  # batchnorm.py reads what was saved.
+            # fused_batch_norm reads the batch statistics even if nothing is recorded.
+            return y._fill(data, saved=saved)
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.
             inputs = tuple(
@@ -202,11 +205,12 @@ class Operation:
             raise self.refusal((x,), error) from error
 
     def _output(self, data: Any) -> np.ndarray:
-        """The result as a read-only array that shares no memory with a leaf."""
+        """The result as a read-only array that shares no memory with a writable one."""
         if type(data) is not np.ndarray:
             data = np.asarray(data)
-        # A writable base may be the memory of a leaf, which can change later. Outputs
-        # of operations are read-only, so a view of one is safe.
+        # If the result is a view of another array, its base, and that is writable, it
+        # may belong to a leaf, which can change later. Outputs of operations are
+        # read-only, so a view of one is safe.
         if data.base is not None and data.base.flags.writeable:
             data = data.copy()
         if data.dtype.kind not in "fbiu":  # float, bool, int, unsigned
@@ -242,8 +246,8 @@ class Primitive(Operation):
 
     ``forward(*inputs, **params)`` computes an array from arrays. It may return a view
     of an input, but not the input itself, because the result is made read-only. There
-    is one pullback per input. It returns the gradient of that input, in its shape; None
-    stands for an input that has no derivative.
+    is one pullback per input. It returns the gradient of that input, in the shape of
+    the input. None takes the place of a pullback if the input has no derivative.
 
     Source: Griewank & Walther, Evaluating Derivatives, 2nd ed., section 3.2.
     """
