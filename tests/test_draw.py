@@ -404,6 +404,32 @@ def test_with_max_nodes_1_only_the_ledger_is_left():
     assert [row.group for row in box.ledger.rows] == ["direct", "E[x]"]
 
 
+def test_with_max_nodes_1_and_no_leaf_only_the_output_is_left():
+    L, _ = centered()
+    (box,) = scene_of(tg.draw(L, max_nodes=1)).boxes
+    assert (box.kind, box.title, box.text) == ("output", "L", [number(L.item(), 3)])
+
+
+def test_the_error_about_max_nodes_says_what_1_draws():
+    L, b = centered()
+    for leaf, alone in ((None, "y"), (b, "the leaf")):
+        with pytest.raises(ValueError) as error:
+            tg.draw(L, leaf, max_nodes=-3)
+        assert str(error.value) == (
+            "draw(max_nodes=): max_nodes must be a whole number of at least 1, but -3 "
+            f"was received. 1 draws {alone} alone."
+        )
+
+
+@pytest.mark.parametrize("max_nodes", [2, 3])
+def test_the_leaf_the_rest_and_the_output_are_drawn_even_if_these_are_too_many(
+    max_nodes,
+):
+    L, a = chain(100)
+    boxes = scene_of(tg.draw(L, a, max_nodes=max_nodes)).boxes
+    assert [box.kind for box in boxes] == ["leaf", "rest", "output"]
+
+
 @pytest.mark.parametrize("with_leaf", [False, True])
 def test_a_chain_of_a_thousand_operations_is_drawn_folded(with_leaf):
     L, a = chain(1000)
@@ -875,6 +901,16 @@ def test_panels_of_panels_are_panels():
             {"direction": "up"},
             "direction must be LR, TB, RL or BT, but 'up' was received",
         ),
+        (
+            {"depth": -1},
+            "depth must be a whole number of at least 0, but -1 was received. 1",
+        ),
+        (
+            {"max_nodes": 0},
+            "max_nodes must be a whole number of at least 1, but 0 was received. 1",
+        ),
+        ({"max_nodes": "a"}, "at least 1, but 'a' was received"),
+        ({"max_nodes": 2.5}, "at least 1, but 2.5 was received"),
         ({"gates": ["E[y]"]}, "The names are 'E[x]', 'x', 'x_hat'"),
         (
             {"gradient": [1, 2]},

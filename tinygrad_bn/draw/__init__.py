@@ -144,8 +144,12 @@ def draw(
 ) -> Drawing:
     """Draw the graph behind ``y``; with a ``leaf``, the routes of the gradient to it.
 
-    With a leaf, the picture shows the leaf, the batch norm next to it and the loss, and
-    folds the rest until it has at most ``max_nodes`` boxes (14; without a leaf, 40).
+    With a leaf, the picture shows the leaf, the batch norm next to it and the loss. The
+    rest is folded until there are about ``max_nodes`` boxes (14; without a leaf, 40).
+    With ``max_nodes=1``, the leaf is drawn alone, or ``y`` if no leaf is given. If the
+    number is larger, but too small for the leaf, ``y``, a box for the rest and the data
+    that enters it, these are drawn all the same.
+
     ``depth`` folds modules: 1 shows those at the top level, 2 also those inside them.
     ``open`` names the modules, composites and fused operations whose insides are drawn.
 
@@ -157,18 +161,16 @@ def draw(
     maps names to arrays: a gradient that equals one of them is labeled with its name.
 
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
-    or a misshapen ``gradient``; ``RuntimeError`` if a leaf has changed since it was
-    used.
+    a misshapen ``gradient``, or a ``depth`` or ``max_nodes`` that is not a whole number
+    or too small; ``RuntimeError`` if a leaf has changed since it was used.
     """
     refuse_unrecorded("draw", y)
     if leaf is not None:
         refuse_unexplainable("draw", leaf)
     _check(theme, direction)
-    if depth is not None and (not isinstance(depth, int) or depth < 0):
-        raise ValueError(
-            "draw(depth=): depth must be a whole number of at least 0, but "
-            f"{depth!r} was received. 1 shows the modules at the top level."
-        )
+    _check_count("depth", depth, 0, "1 shows the modules at the top level.")
+    alone = "y" if leaf is None else "the leaf"
+    _check_count("max_nodes", max_nodes, 1, f"1 draws {alone} alone.")
     names = frozenset([open] if isinstance(open, str) else open)
     if max_nodes is None:
         max_nodes = MANY_BOXES if leaf is None or names else FEW_BOXES
@@ -235,6 +237,14 @@ def _check(theme: str, direction: str | None) -> None:
     if direction is not None and direction not in DIRECTIONS:
         raise ValueError(
             f"direction must be LR, TB, RL or BT, but {direction!r} was received."
+        )
+
+
+def _check_count(setting: str, value: Any, least: int, hint: str) -> None:
+    if value is not None and (not isinstance(value, int) or value < least):
+        raise ValueError(
+            f"draw({setting}=): {setting} must be a whole number of at least {least}, "
+            f"but {value!r} was received. {hint}"
         )
 
 

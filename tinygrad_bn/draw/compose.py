@@ -64,7 +64,7 @@ def fitting_places(flow: Flow, options: Options, gates: Iterable[str] | None) ->
     if options.leaf is not None:
         return _places_toward(options.leaf, flow, options, gates)
     places = Places(flow.graph, options)
-    if places.boxes() > options.max_nodes:
+    if places.boxes() > options.max_nodes > 1:
         places.fold_all_but(places.newest(options.max_nodes, _opened(places)))
     return places
 
