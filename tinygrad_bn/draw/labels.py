@@ -120,9 +120,7 @@ class Labels:
 
     def _sums(self, tiles: Tiles, row: str) -> str:
         if tiles.sums is None:
-            return cell(
-                self.quiet("Σ" if tiles else ""), RIGHT, colspan=tiles.values.shape[1]
-            )
+            return cell(self.quiet("Σ"), RIGHT, colspan=tiles.values.shape[1])
         return "".join(
             cell(self.ink(number(v, sign=True), 11, bold=True), **address(row, k))
             for k, v in enumerate(tiles.sums)
