@@ -149,6 +149,12 @@ def test_without_symbols_streams_carry_numbers():
     assert arrows["x", "x̂"]["direct"].amount == f"norm {np.linalg.norm(C):.2f}"
 
 
+def test_zero_has_no_sign():
+    assert number(-0.0) == number(-0.0, sign=True) == "0"
+    zero = Tensor(0.0, requires_grad=True, name="zero")
+    assert boxes_of(tg.draw((zero * -1).named("L")))["L"].text == ["0"]
+
+
 def test_tiles_show_values_gradients_and_sums_over_the_batch():
     value, gradient = boxes_of(tg.draw(*centered()))["x"].tiles
     np.testing.assert_array_equal(value.values, U + B)

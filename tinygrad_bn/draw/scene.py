@@ -162,7 +162,7 @@ def number(value: float, places: int = 2, sign: bool = False) -> str:
 
     With ``sign``, it is always signed and has the same number of places.
     """
-    value = float(value)
+    value = float(value) + 0.0  # -0.0 becomes 0.0.
     if not np.isfinite(value):
         words = {"nan": "nan", "inf": "+∞" if sign else "∞", "-inf": "-∞"}[str(value)]
     elif value and not 0.5 * 10**-places <= abs(value) < 1e4:
