@@ -13,7 +13,7 @@ Left out on purpose: the small entries of a long vector. ``Route.gradient`` has 
 """
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -116,14 +116,7 @@ class Explanation:
 
     def columns(self) -> list[tuple[int, ...]]:
         """The indices of the entries to show: all if they are few, or the largest."""
-        sizes = np.zeros(self.leaf.shape)
-        for route in self.routes:
-            finite = np.isfinite(route.gradient)
-            sizes = np.maximum(sizes, np.where(finite, abs(route.gradient), np.inf))
-        chosen = np.arange(sizes.size)
-        if sizes.size > MANY:
-            chosen = np.sort(np.argsort(-sizes.ravel(), kind="stable")[:LARGEST])
-        return [tuple(map(int, np.unravel_index(i, sizes.shape))) for i in chosen]
+        return largest_entries((r.gradient for r in self.routes), self.leaf.shape)
 
     def heads(self) -> list[str]:
         """The column headings, which are needed only if some entries are left out."""
@@ -176,6 +169,22 @@ class Explanation:
             lines.append(f"<tr><td {LEFT}>{html.escape(label)}</td>{entries}</tr>")
         remarks = "".join(f"<p>{html.escape(line)}</p>" for line in self.remarks())
         return f"<table>{''.join(lines)}</table>{remarks}"
+
+
+def largest_entries(
+    gradients: Iterable[np.ndarray], shape: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    """The indices of all entries, or of the largest of any gradient if there are many.
+
+    Entries that are not finite count as the largest.
+    """
+    sizes = np.zeros(shape)
+    for g in gradients:
+        sizes = np.maximum(sizes, np.where(np.isfinite(g), abs(g), np.inf))
+    chosen = np.arange(sizes.size)
+    if sizes.size > MANY:
+        chosen = np.sort(np.argsort(-sizes.ravel(), kind="stable")[:LARGEST])
+    return [tuple(map(int, np.unravel_index(i, shape))) for i in chosen]
 
 
 def _cells(gradient: np.ndarray, columns: list[tuple[int, ...]]) -> list[str]:

@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from ..explanation import LARGEST, MANY
+from ..explanation import MANY, largest_entries
 from ..scopes import Scope
 from ..tensor import Tensor
 from .flow import Flow, Gradient, Shares, norm
@@ -193,8 +193,9 @@ class Boxes:
         if t is self.leaf:
             shares = self.flow.shares(self.places.users[t])
             shares = dict.fromkeys(self.flow.cut_groups()) | shares
-        columns = largest_entries([*shares.values(), total], t.shape)
         others = [total, *shares.values()]
+        recorded = [d.recorded for d in others if d is not None]
+        columns = largest_entries(recorded, t.shape)
         rows = [
             self.row(group, route_text(group), shares[group], others, columns)
             for group in sorted(shares, key=lambda g: (g == AROUND, g != DIRECT, g))
@@ -254,20 +255,6 @@ class Boxes:
             sizes = [(k, norm(self.flow.shown(d, others))) for k, d in parts]
             bar.parts = [(k, size) for k, size in sizes if size]
         return bar
-
-
-def largest_entries(
-    shares: list[Gradient | None], shape: tuple[int, ...]
-) -> list[tuple[int, ...]]:
-    """The indices of all entries, or of the largest ones if there are many."""
-    sizes = np.zeros(shape)
-    for d in shares:
-        if d is not None:
-            sizes = np.fmax(sizes, np.abs(np.nan_to_num(d.recorded, nan=np.inf)))
-    chosen = np.arange(sizes.size)
-    if sizes.size > MANY:
-        chosen = np.sort(np.argsort(-sizes.ravel(), kind="stable")[:LARGEST])
-    return [tuple(map(int, np.unravel_index(i, shape))) for i in chosen]
 
 
 def column_heads(columns: list[tuple[int, ...]], t: Tensor) -> list[str]:
