@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import graphviz
 
-from .labels import LEFT, Labels
+from .labels import Labels
 from .layout import (
     PAGE,
     PANEL,
@@ -19,7 +19,7 @@ from .layout import (
     width_of_title,
 )
 from .legend import legend
-from .markup import block, cell, label, plain, rounded, table, text
+from .markup import LEFT, block, cell, label, plain, rounded, table, text
 from .scene import Arrow, Frame, Scene, Stream
 from .theme import Theme
 

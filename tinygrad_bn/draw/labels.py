@@ -7,13 +7,23 @@ Left out on purpose: the choice of what to show, which is made in ``boxes.py``.
 
 import numpy as np
 
-from .markup import RULE, address, block, cell, label, rounded, table, text, width_of
+from .markup import (
+    LEFT,
+    RIGHT,
+    RULE,
+    address,
+    block,
+    cell,
+    label,
+    rounded,
+    table,
+    text,
+    width_of,
+)
 from .scene import Bar, Box, Ledger, Row, Stream, Tiles, number, size_text
 from .sheets import Sheets
 from .strips import DIAMOND, HALF, balance_of_bar, balances, bar
 from .theme import Theme
-
-LEFT, RIGHT = "LEFT", "RIGHT"
 
 
 class Labels:

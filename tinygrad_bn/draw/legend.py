@@ -7,8 +7,8 @@ Left out on purpose: signs that do not occur in the drawing.
 
 from collections.abc import Iterator
 
-from .labels import LEFT, Labels
-from .markup import cell, table, text, width_of
+from .labels import Labels
+from .markup import LEFT, cell, table, text, width_of
 from .scene import AROUND, COMMON, DIRECT, Scene, typeset
 
 _SPACE = "     "

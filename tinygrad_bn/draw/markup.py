@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 from unicodedata import combining, east_asian_width
 
+LEFT, RIGHT = "LEFT", "RIGHT"
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 

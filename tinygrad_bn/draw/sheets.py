@@ -8,12 +8,22 @@ order and aligned.
 
 from typing import Any
 
-from .markup import RULE, address, block, cell, rounded, table, text, width_of
+from .markup import (
+    LEFT,
+    RIGHT,
+    RULE,
+    address,
+    block,
+    cell,
+    rounded,
+    table,
+    text,
+    width_of,
+)
 from .scene import Chain, Row, Sheet, number, size_text
 from .theme import Theme
 
-PAGE, ENTRY, PILL = 800, 68, 26
-LEFT, RIGHT = "LEFT", "RIGHT"
+LINE, ENTRY, PILL = 800, 68, 26  # the width of a line and an entry, a box's height
 Size = dict[str, Any]
 
 
@@ -61,7 +71,7 @@ class Sheets:
     def _header(self, color: str, label: str, cells: list[str]) -> str:
         """A label on the left and cells on the right, as wide as the page."""
         name = text(label, color, 14, bold=True)
-        left = cell(name, LEFT, width=PAGE - ENTRY * len(cells))
+        left = cell(name, LEFT, width=LINE - ENTRY * len(cells))
         return table([left + "".join(cells)], padding=0)
 
     def _line(self, links: list, group: str, broken: bool) -> str:
@@ -111,11 +121,11 @@ def _lines(chain: Chain) -> list[list[tuple[str | None, str, str]]]:
         width = _pill_width(title) + _joint_width(factor)
         if not lines:
             lines.append([(None, title, kind)])
-            room = PAGE - width
+            room = LINE - width
         elif width > room:
             _, before, kind_before = lines[-1][-1]
             lines.append([(None, before, kind_before), (factor, title, kind)])
-            room = PAGE - width - _pill_width(before)
+            room = LINE - width - _pill_width(before)
         else:
             lines[-1].append((factor, title, kind))
             room -= width
