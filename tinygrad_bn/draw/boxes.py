@@ -63,9 +63,7 @@ class Boxes:
     def _rest(self, rest: Rest, key: int) -> Box:
         counts = [(len(rest.modules), "module"), (rest.operations, "operation")]
         words = [f"{n} {what}{'s' * (n > 1)}" for n, what in counts if n]
-        names = list(dict.fromkeys(rest.modules))
-        title = " … ".join([names[0], names[-1]]) if len(names) > 1 else "…"
-        box = Box(key, "rest", title, note=f"{' and '.join(words)} folded")
+        box = Box(key, "rest", rest.title(), note=f"{' and '.join(words)} folded")
         parameters = [x for x in self.members[rest] if x.op is None and x.requires_grad]
         if parameters:
             count = len(parameters)

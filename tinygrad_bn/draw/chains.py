@@ -124,8 +124,7 @@ def _factor(places: Places, above: Place, below: Place) -> str:
 
 def _title(places: Places, place: Place) -> str:
     if isinstance(place, Rest):
-        names = list(dict.fromkeys(place.modules))
-        return f"{names[0]} … {names[-1]}" if len(names) > 1 else "…"
+        return place.title()
     if isinstance(place, Scope):
         return frame_title(place)[0]
     name = places.graph.name(place)

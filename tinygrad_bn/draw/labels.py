@@ -83,8 +83,8 @@ class Labels:
     def title(self, box: Box) -> str:
         """The name, the formula or the operation, and the shape."""
         color = self.theme.text_of(box.group) if box.group else self.theme.ink
-        words = " = ".join(part for part in (box.title, box.formula) if part)
-        name = text(words, color, 14, bold=True) if words else ""
+        equation = box.equation()
+        name = text(equation, color, 14, bold=True) if equation else ""
         note = self.quiet(f"  {box.note}") if box.note else ""
         if not box.operation:
             return name + note
@@ -180,7 +180,7 @@ class Labels:
                 head = cell(self.quiet("balance"), LEFT)
                 rows.append(head + "".join(map(cell, strips)))
             rows.append(RULE)
-        total = [self.ink(words, 13, bold=True) for words in _entries(ledger.total)]
+        total = [self.ink(words, 13, bold=True) for words in ledger.total.numbers()]
         last = f"{name}_row{len(ledger.rows) + 1}"
         rows.append(self._line(self.ink(ledger.of, 13, bold=True), total, last))
         if ledger.remark:
@@ -199,7 +199,7 @@ class Labels:
         if row.entries is None:
             cut = text("· · · · · · · ✕  cut", color, 12)
             return cell(head, LEFT) + cell(cut, RIGHT, colspan=columns)
-        return self._line(head, [text(words, color) for words in _entries(row)], name)
+        return self._line(head, [text(words, color) for words in row.numbers()], name)
 
     # --- Arrows -----------------------------------------------------------------------
 
@@ -227,14 +227,9 @@ def entry_width(ledger: Ledger) -> int:
     """The width of a column of a ledger, in which strips may follow the numbers."""
     if len(ledger.rows) > 1:
         return 2 * HALF + DIAMOND + 2
-    widths = [width_of(e, 13, bold=True) + 8 for e in _entries(ledger.total)]
+    widths = [width_of(e, 13, bold=True) + 8 for e in ledger.total.numbers()]
     return round(max(widths, default=0))
 
 
 def tile_width(value: float) -> int:
     return max(34, round(width_of(number(value), 11)) + 8)
-
-
-def _entries(row: Row) -> list[str]:
-    words = [number(v, sign=True) for v in row.entries or []]
-    return words if row.norm is None else [*words, size_text(row.norm)]

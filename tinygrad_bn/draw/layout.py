@@ -23,8 +23,7 @@ PANEL = 36  # the margins of a panel and the space between two
 
 
 def width_of_box(box: Box) -> float:
-    words = " = ".join(part for part in (box.title, box.formula) if part)
-    title = width_of(words, 14, bold=True) + width_of(box.note, 11) + 12
+    title = width_of(box.equation(), 14, bold=True) + width_of(box.note, 11) + 12
     if box.operation:
         title += width_of(box.operation, 12, bold=True) + 22
     widths = [title, *(width_of(line, 12) for line in [*box.text, *box.alarms])]

@@ -39,6 +39,11 @@ class Rest:
     modules: list[str] = field(default_factory=list)
     operations: int = 0
 
+    def title(self) -> str:
+        """The names of its first and last module, or dots if there is at most one."""
+        names = list(dict.fromkeys(self.modules))
+        return f"{names[0]} … {names[-1]}" if len(names) > 1 else "…"
+
 
 Place = Tensor | Scope | Rest
 

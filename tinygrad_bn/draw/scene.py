@@ -45,6 +45,11 @@ class Row:
     entries: list[float] | None
     norm: float | None = None
 
+    def numbers(self) -> list[str]:
+        """The entries as text, then the norm, if any."""
+        entries = [number(v, sign=True) for v in self.entries or []]
+        return entries if self.norm is None else [*entries, size_text(self.norm)]
+
 
 @dataclass
 class Ledger:
@@ -113,6 +118,10 @@ class Box:
     bars: list[Bar] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     tooltip: str = ""
+
+    def equation(self) -> str:
+        """The title and the formula, as in ``x = a + b``, or the one that there is."""
+        return " = ".join(filter(None, (self.title, self.formula)))
 
 
 @dataclass

@@ -20,7 +20,7 @@ from .markup import (
     text,
     width_of,
 )
-from .scene import Chain, Row, Sheet, number, size_text
+from .scene import Chain, Row, Sheet
 from .theme import Theme
 
 LINE, ENTRY, PILL = 800, 68, 26  # the width of a line and an entry, a box's height
@@ -58,11 +58,9 @@ class Sheets:
 
     def _numbers(self, row: Row, color: str, name: str) -> str:
         """The label of a route or of the total, and its entries."""
-        entries = [number(v, sign=True) for v in row.entries or []]
-        entries += [] if row.norm is None else [size_text(row.norm)]
         cells = [
             cell(text(e, color, 14, bold=True), RIGHT, width=ENTRY, **address(name, k))
-            for k, e in enumerate(entries)
+            for k, e in enumerate(row.numbers())
         ]
         if row.entries is None:
             cells = [cell(text("✕  cut", color, 14, bold=True), RIGHT, width=ENTRY)]

@@ -78,8 +78,8 @@ def _name(box: Box) -> str:
 
 
 def _rule_of_box(box: Box) -> str:
-    words = " = ".join(filter(None, (box.title, box.formula, box.operation)))
-    return f"{words or box.kind}  {box.note}".strip()
+    rule = " = ".join(filter(None, (box.equation(), box.operation)))
+    return f"{rule or box.kind}  {box.note}".strip()
 
 
 def _rule_of_stream(scene: Scene, arrow: Arrow, stream: Stream) -> str:
