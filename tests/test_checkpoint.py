@@ -15,7 +15,7 @@ import pytest
 from conftest import assert_same
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor, checkpoint, nn, optim
+from tinygrad_bn import Tensor, files, nn, optim
 
 STATE = {
     "model": {
@@ -137,6 +137,18 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_and_nothing_else(
     assert_old_checkpoint_is_whole_and_alone(path)
 
 
+def test_an_error_while_saving_after_an_interrupt_is_not_hidden(tmp_path, monkeypatch):
+    def fail(*_, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
+    with pytest.raises(OSError, match="disk full"):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            tg.save(tmp_path / "a.npz", a=np.ones(3))
+
+
 def test_a_write_that_fails_between_two_arrays_leaves_the_old_checkpoint(
     tmp_path, monkeypatch
 ):
@@ -215,13 +227,23 @@ def test_a_key_that_is_not_a_plain_name_is_refused(tmp_path, key):
     assert not os.listdir(tmp_path)
 
 
-def test_saving_into_a_folder_that_does_not_exist_says_so(tmp_path):
-    path = tmp_path / "nowhere" / "a.npz"
-    with pytest.raises(FileNotFoundError) as caught:
+def test_saving_makes_the_missing_folders(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.npz"
+    tg.save(path, **STATE)
+    assert_old_checkpoint_is_whole_and_alone(path)
+
+
+@pytest.mark.parametrize("folder", ["file", "file/inside"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, folder):
+    (tmp_path / "file").touch()
+    path = tmp_path / folder / "a.npz"
+    with pytest.raises(NotADirectoryError) as caught:
         tg.save(path, epoch=1)
     assert str(caught.value) == (
-        f"save: {path} must be in a folder that exists. Make it with os.makedirs()."
+        f"save: {path.parent} must be a folder, but it or a folder above it is a file. "
+        "Save to another path."
     )
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_saving_to_the_path_of_a_folder_is_an_error_that_names_it(tmp_path):
@@ -243,8 +265,8 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
         with pytest.raises(FileExistsError) as error:
             tg.save(path, a=1)
         assert str(error.value) == (
-            f"save: a checkpoint replaces the file at its path, but {pipe} is a "
-            "device or a pipe. Save to another path."
+            f"save: the new file replaces the one at its path, but {pipe} is a device "
+            "or a pipe. Save to another path."
         )
     assert pipe.is_fifo()
     assert {path.name for path in tmp_path.iterdir()} == {"pipe.npz", "link.npz"}
@@ -300,8 +322,8 @@ def test_on_windows_no_process_is_asked_whether_it_is_running(monkeypatch):
     monkeypatch.setattr(os, "kill", None)
     with monkeypatch.context() as patch:
         patch.setattr(os, "name", "nt")
-        assert checkpoint._is_another(os.getpid() + 1)
-        assert not checkpoint._is_another(os.getpid())
+        assert files._is_another(os.getpid() + 1)
+        assert not files._is_another(os.getpid())
 
 
 def test_two_simultaneous_saves_to_one_path_do_not_interfere(tmp_path, monkeypatch):
@@ -338,6 +360,21 @@ def test_a_checkpoint_keeps_its_permissions(tmp_path, mode):
     path.chmod(mode)
     tg.save(path, epoch=2)
     assert path.stat().st_mode & 0o777 == mode
+
+
+def test_a_private_checkpoint_is_never_readable_by_others(tmp_path, monkeypatch):
+    path, modes = tmp_path / "a.npz", []
+    tg.save(path, epoch=1)
+    path.chmod(0o600)
+    write_array = np.lib.format.write_array
+
+    def note_modes(file, array, **options):
+        modes.extend(each.stat().st_mode & 0o777 for each in tmp_path.iterdir())
+        write_array(file, array, **options)
+
+    monkeypatch.setattr(np.lib.format, "write_array", note_modes)
+    tg.save(path, weights=np.ones(3))
+    assert modes == [0o600, 0o600]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")

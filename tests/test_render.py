@@ -149,9 +149,21 @@ def test_a_picture_follows_a_symbolic_link(tmp_path):
 def test_a_picture_does_not_replace_a_folder(tmp_path):
     folder = tmp_path / "picture.dot"
     folder.mkdir()
-    with pytest.raises(FileExistsError, match=r"picture\.dot is not a file"):
+    with pytest.raises(IsADirectoryError) as error:
         drawing().save(folder)
+    assert str(error.value) == (
+        f"drawing.save(path): a file must be named, but {folder} is a folder. Add a "
+        "file name."
+    )
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_picture_keeps_its_permissions(tmp_path):
+    path = drawing().save(tmp_path / "picture.dot")
+    path.chmod(0o600)
+    drawing(title="new").save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "new" in path.read_text(encoding="utf-8")
 
 
 def test_an_unknown_extension_is_refused(tmp_path):
@@ -508,10 +520,10 @@ def test_a_full_disk_leaves_the_old_file_unchanged(renderer, tmp_path, monkeypat
     path = tmp_path / "picture.svg"
     path.write_text("old")
 
-    def fails(self, content):
+    def fails(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(path), "write_bytes", fails)
+    monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(OSError, match="No space left"):
         drawing().save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["picture.svg"]
@@ -521,15 +533,14 @@ def test_a_full_disk_leaves_the_old_file_unchanged(renderer, tmp_path, monkeypat
 def test_two_simultaneous_saves_of_pictures_to_one_path_do_not_interfere(
     tmp_path, monkeypatch
 ):
-    path = tmp_path / "picture.dot"
-    write_bytes = type(path).write_bytes
+    path, fsync = tmp_path / "picture.dot", os.fsync
 
-    def save_another_in_between(temporary, content):
-        write_bytes(temporary, content)
-        monkeypatch.setattr(type(path), "write_bytes", write_bytes)
+    def save_another_in_between(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
         drawing(title="inner").save(path)
+        fsync(descriptor)
 
-    monkeypatch.setattr(type(path), "write_bytes", save_another_in_between)
+    monkeypatch.setattr(os, "fsync", save_another_in_between)
     drawing(title="outer").save(path)
     assert "outer" in path.read_text(encoding="utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["picture.dot"]

@@ -8,76 +8,50 @@ Each array is a member of the file under its place, where ``np.load`` finds it t
 more member holds the plain values and a list of the arrays, as JSON. Reading a file
 executes nothing in it, and needs no more memory than its size.
 
-``layout.py`` reads and writes files with the extension ``.safetensors``.
+``layout.py`` reads and writes files with the extension ``.safetensors``; ``files.py``
+replaces a file in one step.
 
 This file comes after ``check.py`` in the reading order.
 
-Left out on purpose: compression; lists and tuples, which JSON cannot distinguish; and
-several computers that save to one path of a shared disk at the same time.
+Left out on purpose: compression; lists and tuples, which JSON cannot distinguish.
 """
 
-import contextlib
 import json
 import math
 import os
-import re
-import secrets
-import stat
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from .files import replace_file
 from .layout import from_safetensors, to_safetensors
 from .module import Module
 
 _CONTENTS = "tinygrad_bn.json"
 # Increase it with every change that older versions cannot read.
 _FORMAT = 1
-# The files that this process is writing. Others with its process id are leftovers.
-_being_written: set[Path] = set()
 
 
 def save(path: str | os.PathLike[str], module: Any = None, /, **state: Any) -> None:
     """Write ``state`` to the file at ``path``, all of it or nothing.
 
-    ``path`` is used exactly as given; a symbolic link is followed. The file is written
-    under another name in the same folder and then renamed, so an earlier checkpoint
-    stays whole if anything goes wrong; the new one takes over its permissions. Saving
-    also removes unfinished files left by saves to this path that were killed. NumPy
-    scalars become Python scalars. A path that ends in ``.safetensors`` takes a module
-    instead of a state: ``tg.save("net.safetensors", model)`` writes PyTorch's names and
-    layout.
+    ``path`` is used exactly as given; a symbolic link is followed, and missing folders
+    are made. The file is written under another name in the same folder and then
+    renamed, so an earlier checkpoint stays whole if anything goes wrong; the new one
+    takes over its permissions. Saving also removes unfinished files left by saves to
+    this path that were killed. NumPy scalars become Python scalars. A path that ends in
+    ``.safetensors`` takes a module instead of a state: ``tg.save("net.safetensors",
+    model)`` writes PyTorch's names and layout.
 
     Raises: ``TypeError`` for anything but dictionaries, arrays and plain values;
-    ``ValueError`` for a key that cannot be part of a place; ``FileNotFoundError`` for a
-    missing folder; ``IsADirectoryError`` for a folder at ``path``; ``FileExistsError``
-    for a device or a pipe.
+    ``ValueError`` for a key that cannot be part of a place; ``IsADirectoryError`` for a
+    folder at ``path``; ``NotADirectoryError`` for a file in the place of a folder;
+    ``FileExistsError`` for a device or a pipe.
     """
-    write = _writer(path, module, state)
-    target = _file_at(path)
-    _remove_leftovers(target)
-    name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
-    unfinished = target.with_name(name)
-    _being_written.add(unfinished)
-    try:
-        with open(unfinished, "xb") as file:
-            write(file)
-            file.flush()
-            # Otherwise a power failure could leave an empty file with the new name.
-            os.fsync(file.fileno())
-        if target.exists():
-            unfinished.chmod(stat.S_IMODE(target.stat().st_mode))
-        os.replace(unfinished, target)
-    except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if interrupt := _interrupt_behind(error):
-            raise interrupt from None
-        raise
-    finally:
-        _being_written.discard(unfinished)
+    replace_file("save", path, _writer(path, module, state))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -115,26 +89,6 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 # --- Kinds of files -------------------------------------------------------------------
 
 
-def _file_at(path: str | os.PathLike[str]) -> Path:
-    """The file that ``save`` replaces or creates; a symbolic link is followed."""
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"save: {target} must be in a folder that exists. Make it with "
-            "os.makedirs()."
-        )
-    if target.is_dir():
-        raise IsADirectoryError(
-            f"save: a file must be named, but {target} is a folder. Add a file name."
-        )
-    if target.exists() and not target.is_file():
-        raise FileExistsError(
-            f"save: a checkpoint replaces the file at its path, but {target} is a "
-            "device or a pipe. Save to another path."
-        )
-    return target
-
-
 def _is_safetensors(path: str | os.PathLike[str]) -> bool:
     return str(path).endswith(".safetensors")
 
@@ -166,46 +120,6 @@ def _writer(
     contents = {"format": _FORMAT, "plain": plain, "arrays": [*arrays]}
     encoded = json.dumps(contents).encode()
     return lambda file: _write(file, encoded, arrays)
-
-
-# --- After a kill or an interrupt -----------------------------------------------------
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove the unfinished files of processes that were killed while they saved."""
-    name = re.escape(path.name)
-    unfinished = re.compile(rf"\.{name}\.(\d{{1,9}})-[0-9a-f]{{8}}\.unfinished")
-    with contextlib.suppress(OSError):
-        for file in path.parent.iterdir():
-            found = unfinished.fullmatch(file.name)
-            abandoned = found is not None and not _is_another(int(found[1]))
-            if abandoned and file not in _being_written:
-                file.unlink()
-
-
-def _is_another(process: int) -> bool:
-    """Whether ``process`` is running and is not this one."""
-    if process == os.getpid():
-        return False
-    if os.name == "nt":
-        return True  # On Windows, signal 0 would interrupt the process.
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # It belongs to another user.
-    return True
-
-
-def _interrupt_behind(error: BaseException | None) -> BaseException | None:
-    """The interrupt, such as Ctrl-C, that led to ``error``, or None.
-
-    An interrupt between two arrays makes zipfile complain about a member left open.
-    """
-    while error is not None and isinstance(error, Exception):
-        error = error.__context__
-    return error
 
 
 # --- Places ---------------------------------------------------------------------------
@@ -264,14 +178,33 @@ def _nest(places: dict) -> dict:
 
 
 def _write(file: BinaryIO, contents: bytes, arrays: dict[str, np.ndarray]) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-        with archive.open(_CONTENTS, "w") as member:
-            member.write(contents)
-        for place, array in arrays.items():
-            with archive.open(f"{place}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(
-                    member, array, version=(1, 0), allow_pickle=False
-                )
+    handled = sys.exc_info()[1]
+    try:
+        with zipfile.ZipFile(file, "w") as archive:
+            with archive.open(_CONTENTS, "w") as member:
+                member.write(contents)
+            for place, array in arrays.items():
+                with archive.open(f"{place}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(
+                        member, array, version=(1, 0), allow_pickle=False
+                    )
+    except Exception as error:
+        if interrupt := _interrupt_behind(error, handled):
+            raise interrupt from None
+        raise
+
+
+def _interrupt_behind(
+    error: BaseException | None, handled: BaseException | None
+) -> BaseException | None:
+    """The interrupt, such as Ctrl-C, that led to ``error``, or None.
+
+    An interrupt between two arrays makes zipfile complain about a member left open. An
+    exception that was ``handled`` when saving began led to nothing.
+    """
+    while error is not handled and isinstance(error, Exception):
+        error = error.__context__
+    return None if error is handled else error
 
 
 def _read(file: BinaryIO) -> dict:

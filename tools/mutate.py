@@ -54,6 +54,7 @@ TESTS = {
     "optimizer": "optim interrupts checkpoint",
     "optim": "optim interrupts checkpoint",
     "checkpoint": "checkpoint safetensors",
+    "files": "checkpoint render",
 }
 # Memory that each process may map; the tests need a third of it.
 MEMORY = 4 * 2**30

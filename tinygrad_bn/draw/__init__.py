@@ -20,6 +20,7 @@ from typing import Any
 
 import graphviz
 
+from ..files import replace_file
 from ..routes import refuse_unexplainable, refuse_unrecorded
 from ..tensor import Tensor
 from .chains import compose_chains
@@ -27,7 +28,7 @@ from .compose import compose
 from .dot import to_dot
 from .layout import best_direction, fit_to_page
 from .places import Options
-from .render import NoRenderer, render, show, svg, write
+from .render import NoRenderer, render, show, svg
 from .scene import Scene
 from .theme import PAIRS
 from .web import for_both_themes, page
@@ -81,7 +82,7 @@ class Drawing:
         ``.svg``, ``.png`` and ``.pdf`` are pictures. ``.html`` is a page with the SVG,
         in which a click on a box or an arrow highlights the routes through it. ``.dot``
         is the DOT text, which needs no renderer. ``scale`` multiplies the pixels of a
-        ``.png``.
+        ``.png``. Missing folders are made.
 
         Raises: ``ValueError`` for another extension or a scale that is not positive,
         ``NoRenderer`` without Graphviz. The file is then left as it was.
@@ -98,7 +99,8 @@ class Drawing:
                 f"drawing.save(scale): the scale must be positive, but {scale!r} was "
                 "received. 2 is sharp on most screens."
             )
-        write(path, self._content(kind, scale))
+        content = self._content(kind, scale)
+        replace_file("drawing.save(path)", path, lambda file: file.write(content))
         return path
 
     def _content(self, kind: str, scale: float) -> bytes:

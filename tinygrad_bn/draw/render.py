@@ -12,7 +12,6 @@ Left out on purpose: rendering on a server. What is drawn stays on this computer
 import importlib.util
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -119,27 +118,7 @@ def _warn_without_fonts(kind: str) -> None:
         )
 
 
-# --- Files ----------------------------------------------------------------------------
-
-
-def write(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` in one step, so that it is never incomplete.
-
-    A symbolic link is followed.
-    """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise FileExistsError(
-            f"drawing.save(path): a picture replaces the file at its path, but {path} "
-            "is not a file. Save to another path."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+# --- Viewers --------------------------------------------------------------------------
 
 
 def show(content: bytes, suffix: str) -> Path:
