@@ -198,6 +198,16 @@ def test_the_ledger_of_batch_norm_reads_as_in_the_picture(normalize):
     assert frame.title == "batch_norm"
 
 
+@pytest.mark.parametrize("cut_first", [True, False])
+def test_a_ledger_row_is_cut_only_if_all_of_its_routes_are(cut_first):
+    b = Tensor(B, requires_grad=True, name="b")
+    whole, cut = (lambda: b * 2), (lambda: tg.stop_gradient(b) * 3)
+    h = cut() + whole() if cut_first else whole() + cut()
+    ledger = boxes_of(tg.draw(h.sum().named("L"), b))["b"].ledger
+    assert [(row.group, row.entries) for row in ledger.rows] == [("direct", [2, 2, 2])]
+    assert ledger.remark == "one route; nothing cancels it"
+
+
 @pytest.mark.parametrize(
     ("constants", "rows", "total"),
     [

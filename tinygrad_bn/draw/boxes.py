@@ -14,7 +14,7 @@ import numpy as np
 from ..explanation import MANY, largest_entries
 from ..scopes import Scope
 from ..tensor import Tensor
-from .flow import Flow, Gradient, Shares, norm
+from .flow import Flow, Gradient, Shares, add_to, norm
 from .formula import operation_text
 from .places import Place, Places, Rest, call_name
 from .scene import (
@@ -44,8 +44,8 @@ class Boxes:
                     self.members[places.of[x]][x] = None
         self.drawn_modules: list[object] = []
         self.alarms: dict[Place, list[str]] = defaultdict(list)
-        for t, words in flow.alarms().items():
-            self.alarms[places.of[t]] += words.split("; ")
+        for t, alarms in flow.alarms().items():
+            self.alarms[places.of[t]] += alarms
 
     def box(self, place: Place, key: int, inside: bool) -> Box:
         """The box of a place; ``inside`` a frame, a parameter is named without path."""
@@ -242,9 +242,7 @@ class Boxes:
         shares: Shares = {}
         for node, slot in self.places.users[x]:
             for group, d in self.flow.steps.get(self.flow.step(node, slot), {}).items():
-                before = shares.get(group)
-                if d is not None:
-                    shares[group] = d if before is None else before + d
+                add_to(shares, group, d)
         others = [total, *shares.values()]
         g = self.flow.shown(total, others)
         bar = Bar(name, "×".join(map(str, x.shape)), norm(g))

@@ -11,9 +11,7 @@ Left out on purpose: loops. A module that is called three times has three boxes.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import reduce
 from itertools import chain
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from ..graph import Unfolded
 from ..scopes import Scope, enclosing
 from ..tensor import Tensor
 from .boxes import Boxes, frame_title
-from .flow import Flow, Shares
+from .flow import Flow, Shares, add_to
 from .places import Options, Place, Places, Rest, call_name, is_container, scopes
 from .scene import COMMON, Arrow, Frame, Scene, Stream
 
@@ -119,9 +117,8 @@ def _joined(shares: Shares) -> Shares:
         names[group.rpartition(".")[2]].append(group)
     total: Shares = {}
     for last, groups in names.items():
-        parts = [d for group in groups if (d := shares[group]) is not None]
-        joined = reduce(add, parts) if parts else None
-        total[groups[0] if len(groups) == 1 else last] = joined
+        for group in groups:
+            add_to(total, group if len(groups) == 1 else last, shares[group])
     return total
 
 

@@ -83,12 +83,15 @@ class Flow:
     # --- The float64 twin -------------------------------------------------------------
 
     @cached_property
+    def _twin_graph(self) -> Unfolded:
+        """The graph in float64, which may be the recorded graph itself."""
+        y = self.graph.y
+        exact = all(t.dtype.kind != "f" or t.dtype == float for t in self._tensors())
+        return self.graph if exact else Unfolded(replay(y)[y])
+
+    @cached_property
     def twins(self) -> dict[Tensor, Tensor]:
         """The float64 twin of each tensor, which may be the tensor itself."""
-        if all(t.dtype.kind != "f" or t.dtype == np.float64 for t in self._tensors()):
-            return {t: t for t in self._tensors()}
-        y = self.graph.y
-        self._twin_graph = Unfolded(replay(y)[y])
         pairs = {}
         for t, twin in zip(self.graph.order, self._twin_graph.order, strict=True):
             pairs[t] = twin
@@ -105,18 +108,15 @@ class Flow:
         """The gradient of each step toward the targets: ``{step: {key: gradient}}``."""
         assert self.g is not None
         recorded = self._observed(Subgraph(self.graph, *targets), gates, self.g)
-        twins = self.twins
-        if twins[self.graph.y] is self.graph.y:
-            exact = recorded
-        else:
-            graph = self._twin_graph
+        twins, exact = self.twins, recorded
+        if self._twin_graph is not self.graph:
             twin_gates = Gates(
                 {twins[t]: name for t, name in gates.names.items()},
                 {twins[t]: call for t, call in gates.calls.items()},
                 {twins[t] for t in gates.forget_at},
             )
             # A target that the output does not depend on has no twin.
-            subgraph = Subgraph(graph, *(twins.get(t, t) for t in targets))
+            subgraph = Subgraph(self._twin_graph, *(twins.get(t, t) for t in targets))
             g = self.g.astype(np.float64)
             exact = self._observed(subgraph, twin_gates, g)
         steps: dict[Step, dict] = {}
@@ -137,13 +137,9 @@ class Flow:
             source = node, x, key
             use, uses[source] = uses[source], uses[source] + 1
             shares = steps[node, x, use]
-            if d_x is None:
-                # There is nothing to draw behind a cut.
-                if node.op is stop_gradient:
-                    shares.setdefault(key, None)
-            else:
-                before = shares.get(key)
-                shares[key] = d_x if before is None else before + d_x
+            # There is nothing to draw behind a cut.
+            if d_x is not None or node.op is stop_gradient:
+                add_to(shares, key, d_x)
 
         carry(subgraph, gates, g, note)
         return steps
@@ -162,8 +158,7 @@ class Flow:
             self.steps[step] = _by_group(shares, avoids=False)
             for d in shares.values():
                 if d is not None:
-                    before = self.arrived.get(step[1])
-                    self.arrived[step[1]] = d if before is None else before + d
+                    add_to(self.arrived, step[1], d)
 
     def find_routes_to(self, leaf: Tensor, wanted: Iterable[str] | None) -> None:
         """Separate the routes to ``leaf`` by the gates that they pass."""
@@ -217,8 +212,7 @@ class Flow:
                 (d,) = shares.values()
                 shares = {COMMON: d}
             for group, d in shares.items():
-                before = total.get(group)
-                total[group] = d if before is None or d is None else before + d
+                add_to(total, group, d)
         return total
 
     def step(self, node: Tensor, slot: int) -> Step:
@@ -280,23 +274,29 @@ class Flow:
 
     # --- NaN and infinity -------------------------------------------------------------
 
-    def alarms(self) -> dict[Tensor, str]:
+    def alarms(self) -> dict[Tensor, list[str]]:
         """Where NaN or infinity first appears, forward and backward."""
-        found: dict[Tensor, str] = {}
-        forward = sorted(set(self._tensors()), key=lambda t: t.timestamp)
-        for t in forward:
-            if word := _not_finite(t.data):
-                found[t] = f"first {word}, forward"
+        found: dict[Tensor, list[str]] = defaultdict(list)
+        for t in sorted(set(self._tensors()), key=lambda t: t.timestamp):
+            if value := _not_finite(t.data):
+                found[t].append(f"first {value}, forward")
                 break
         for t in self.graph.order:
             for x in (t, *self.graph.inputs(t)):
                 d = self.arrived.get(x) if isinstance(x, Tensor) else None
-                if d is not None and (word := _not_finite(d.recorded)):
-                    before = found.get(x)
-                    words = f"first {word}, backward"
-                    found[x] = words if before is None else f"{before}; {words}"
+                if d is not None and (value := _not_finite(d.recorded)):
+                    found[x].append(f"first {value}, backward")
                     return found
         return found
+
+
+def add_to(total: dict, key: Any, d: Any) -> None:
+    """Add a gradient to the ``total`` of its ``key``; None, which is cut, adds nothing.
+
+    So a total is None only if all that was added to it is cut.
+    """
+    before = total.get(key)
+    total[key] = d if before is None else before if d is None else before + d
 
 
 def norm(g: np.ndarray) -> float:
@@ -322,8 +322,7 @@ def _by_group(shares: dict[Key, Gradient | None], avoids: bool) -> Shares:
     for key, d in shares.items():
         direct = AROUND if avoids and not key.normalized else DIRECT
         group = key.gates[0] if key.gates else direct
-        before = total.get(group)
-        total[group] = before if d is None else d if before is None else before + d
+        add_to(total, group, d)
     return total
 
 
@@ -331,9 +330,7 @@ def _summed(shares: Shares, separated: Collection[str]) -> Shares:
     """The shares, with those of all groups not in ``separated`` added up."""
     total: Shares = {}
     for group, d in shares.items():
-        group = group if group in separated else DIRECT
-        before = total.get(group)
-        total[group] = before if d is None else d if before is None else before + d
+        add_to(total, group if group in separated else DIRECT, d)
     return total
 
 
