@@ -240,8 +240,9 @@ class Boxes:
     def _bar(self, x: Tensor, name: str) -> Bar:
         total = self.flow.arrived[x]
         shares: Shares = {}
-        for node, slot in self.places.users[x]:
-            for group, d in self.flow.steps.get(self.flow.step(node, slot), {}).items():
+        for use in self.places.users[x]:
+            step = self.flow.step(*use)
+            for group, d in self.flow.everywhere.get(step, {}).items():
                 add_to(shares, group, d)
         others = [total, *shares.values()]
         g = self.flow.shown(total, others)

@@ -82,11 +82,11 @@ def _places_toward(
     users = {node for node, _ in Places(graph, options).users[leaf]}
     named = separating | users - set(graph.within)
     ends = {leaf, graph.y}
-    for calls, opened in ((near, named), (near[:1], named), (near[:1], ()), ((), ())):
-        places = Places(graph, options, calls, opened)
+    for calls, inner in ((near, named), (near[:1], named), (near[:1], ()), ((), ())):
+        places = Places(graph, options, calls, inner)
         if places.boxes() <= options.max_nodes or options.max_nodes == 1:
             return places
-        visible = {places.of[t] for t in {*ends, *users, *opened}} | _opened(places)
+        visible = {places.of[t] for t in {*ends, *users, *inner}} | _opened(places)
         for t in graph.order:
             if any(call in (calls or near) for call in scopes(t)):
                 visible.add(places.of[t])
@@ -129,12 +129,12 @@ class _Composer:
         self.boxes = Boxes(places, flow, tiles)
         self.keys = self._numbered()
         # The arrows in an open batch norm show its routes even without a leaf.
-        self.routed: dict[Scope | None, set[str]] = defaultdict(set)
+        self.gates_in: dict[Scope | None, set[str]] = defaultdict(set)
         if self.leaf is None:
             shown = [t for t in flow.calls if places.shows(t) and places.as_formula(t)]
             flow.gates = {t: str(t.qualified_name()) for t in shown}
             for t, name in flow.gates.items():
-                self.routed[flow.calls[t]].add(name)
+                self.gates_in[flow.calls[t]].add(name)
 
     def _numbered(self) -> dict[Place, int]:
         """The number of each place; arrows lead from lower to higher numbers."""
@@ -205,9 +205,9 @@ class _Composer:
         if len(by_input) > 1:
             return self._merged(by_input)
         ((x, steps),) = by_input.items()
-        calls = {batch_norm_around(node) for node, _ in steps} & self.routed.keys()
-        separated = set().union(*(self.routed[call] for call in calls))
-        toward_leaf = any(self.flow.step(*use) in self.flow.routed for use in steps)
+        calls = {batch_norm_around(node) for node, _ in steps} & self.gates_in.keys()
+        separated = set().union(*(self.gates_in[call] for call in calls))
+        on_a_route = any(self.flow.step(*use) in self.flow.toward_leaf for use in steps)
         shares = _joined(self.flow.shares(steps, separated))
         others = list(shares.values())
         folded = isinstance(self.places.of[steps[0][0]], Rest)
@@ -221,12 +221,12 @@ class _Composer:
             g = self.flow.shown(d, others)
             if not g.any() and x is not self.leaf:
                 continue
-            whole = bool(self.routed) and not calls
+            whole = bool(self.gates_in) and not calls
             stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
             stream.cancels = self.flow.sums_to_zero(d)
             tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")
             stream.tooltip = f"{group}: {tooltip}"
-            if toward_leaf and not crowded:
+            if on_a_route and not crowded:
                 stream.amount = self.flow.in_words(g)
                 one = len(steps) == 1
                 stream.factor = self.places.factor(*steps[0]) if one else ""

@@ -55,9 +55,9 @@ Step = tuple[Tensor, Tensor, int]  # from, to, and which use of the second by th
 class Flow:
     """The gradients of all tensors and steps of a graph, separated by routes.
 
-    ``arrived`` has the whole gradient of each tensor, ``steps`` the shares of each
-    step, ``routed`` the shares of the steps toward the leaf, and ``gates`` the names
-    that separate the routes. ``undivided`` steps carry all routes.
+    ``arrived`` has the whole gradient of each tensor, ``everywhere`` the shares of each
+    step, ``toward_leaf`` those of the steps on the routes to the leaf, and ``gates``
+    the names that separate these routes. ``undivided`` steps carry all of them.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Flow:
             name: np.asarray(values) for name, values in (symbols or {}).items()
         }
         self.arrived: dict[Tensor, Gradient] = {}
-        self.steps: dict[Step, Shares] = {}
-        self.routed: dict[Step, Shares] = {}
+        self.everywhere: dict[Step, Shares] = {}
+        self.toward_leaf: dict[Step, Shares] = {}
         self.gates: dict[Tensor, str] = {}
         self.undivided: set[Step] = set()
         self.calls = {
@@ -155,7 +155,7 @@ class Flow:
             return
         gates = Subgraph(self.graph, *leaves).gates()
         for step, shares in self._carry(leaves, gates).items():
-            self.steps[step] = _by_group(shares, avoids=False)
+            self.everywhere[step] = _by_group(shares, avoids=False)
             for d in shares.values():
                 if d is not None:
                     add_to(self.arrived, step[1], d)
@@ -170,8 +170,8 @@ class Flow:
         for step, shares in self._carry([leaf], gates).items():
             node, x, _ = step
             avoids = bool(gates.calls) and x not in ahead
-            self.routed[step] = _by_group(shares, avoids)
-            whole = set(self.routed[step]) == {DIRECT}
+            self.toward_leaf[step] = _by_group(shares, avoids)
+            whole = set(self.toward_leaf[step]) == {DIRECT}
             alone = node in every and len(subgraph.steps[node]) == 1
             if gates.names and whole and alone and x is not leaf:
                 self.undivided.add(step)
@@ -191,8 +191,13 @@ class Flow:
 
     def cut_groups(self) -> list[str]:
         """The groups with a route that is cut somewhere."""
-        every = (share for shares in self.routed.values() for share in shares.items())
-        return list(dict.fromkeys(group for group, d in every if d is None))
+        found = {
+            group: None
+            for shares in self.toward_leaf.values()
+            for group, d in shares.items()
+            if d is None
+        }
+        return list(found)
 
     def shares(
         self, uses: Iterable[tuple[Tensor, int]], separated: Collection[str] = ()
@@ -205,9 +210,9 @@ class Flow:
         total: Shares = {}
         for node, slot in uses:
             step = self.step(node, slot)
-            shares = self.routed.get(step)
+            shares = self.toward_leaf.get(step)
             if shares is None:
-                shares = _summed(self.steps.get(step, {}), separated)
+                shares = _summed(self.everywhere.get(step, {}), separated)
             elif step in self.undivided:
                 (d,) = shares.values()
                 shares = {COMMON: d}

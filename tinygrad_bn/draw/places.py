@@ -62,7 +62,8 @@ class Places:
     """The place of every tensor of a graph, in ``of``; ``order`` lists the places.
 
     If a leaf is explained, operations are drawn as formulas, and the ``near`` calls and
-    those around the ``gates`` are open. Otherwise only what the caller opened is.
+    those around the ``inner`` tensors are open. Otherwise only what the caller opened
+    is.
     """
 
     def __init__(
@@ -70,10 +71,10 @@ class Places:
         graph: Unfolded,
         options: Options,
         near: Collection[Scope] = (),
-        gates: Collection[Tensor] = (),
+        inner: Collection[Tensor] = (),
     ):
         self.graph, self.options, self.leaf = graph, options, options.leaf
-        self.near, self.gates = set(near), set(gates)
+        self.near, self.inner = set(near), set(inner)
         self.formulas = Formulas(graph)
         self.of: dict[Tensor, Place] = {}
         self.users: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
@@ -100,7 +101,7 @@ class Places:
             asked = [call for call in around if call_name(call) in opened]
             self.asked.update(asked)
             fused = t.op is not None and t.op.name in opened
-            if t in self.gates or fused or not self.near.isdisjoint(around):
+            if t in self.inner or fused or not self.near.isdisjoint(around):
                 self.open.update(around)
                 self.open_fused.add(self.graph.within.get(t, t))
             for call in asked:
