@@ -151,20 +151,25 @@ class Boxes:
         """Give a box its tiles, or words where the tensor is too large for them."""
         d = self.flow.arrived.get(t)
         small = 0 < t.ndim <= 2 and t.size > 0 and max(t.shape) <= MANY
-        if t.ndim == 0:
-            box.text = [number(t.item(), 3)]
-        elif t.size == 0:
-            box.text = ["empty"]
-        elif not self.tiles_wanted or (self.leaf is not None and not small):
-            vanishes = self.leaf is not None and d is not None
-            if vanishes and t.op is not None and self.flow.sums_to_zero(d):  # type: ignore[arg-type]
-                box.text = [f"Σ over batch of {self._gradient_of(t)} = 0"]
-        elif small:
+        if small and self.tiles_wanted:
             box.tiles = self._tiles(t, d)
-        elif self.leaf is None:
-            box.text = [_statistics("value", self.flow.values(t))]
+        else:
+            box.text = self._in_words(t, d)
+
+    def _in_words(self, t: Tensor, d: Gradient | None) -> list[str]:
+        if t.ndim == 0:
+            return [number(t.item(), 3)]
+        if t.size == 0:
+            return ["empty"]
+        if self.leaf is None and self.tiles_wanted:
+            lines = [_statistics("value", self.flow.values(t))]
             if d is not None:
-                box.text.append(_statistics("gradient", self.flow.shown(d)))
+                lines.append(_statistics("gradient", self.flow.shown(d)))
+            return lines
+        if self.leaf is None or t.op is None or d is None:
+            return []
+        vanishes = self.flow.sums_to_zero(d)
+        return [f"Σ over batch of {self._gradient_of(t)} = 0"] if vanishes else []
 
     def _tiles(self, t: Tensor, d: Gradient | None) -> list[Tiles]:
         tiles = [Tiles("value", np.atleast_2d(self.flow.values(t)))]

@@ -122,7 +122,20 @@ def _joined(shares: Shares) -> Shares:
     return total
 
 
+def _merged(several: list[list[Stream]]) -> list[Stream]:
+    """One stream per group for several tensors that pass between two boxes."""
+    largest: dict[str, Stream] = {}
+    for stream in chain.from_iterable(several):
+        before = largest.get(stream.group)
+        if before is None or before.cut or stream.norm > before.norm:
+            largest[stream.group] = stream
+            stream.amount = stream.factor = ""
+    return list(largest.values())
+
+
 class _Composer:
+    """Makes a scene: the boxes, the arrows between them, the frames around them."""
+
     def __init__(self, places: Places, flow: Flow, tiles: bool):
         self.places, self.flow = places, flow
         self.graph, self.leaf = places.graph, places.leaf
@@ -184,11 +197,11 @@ class _Composer:
         return [
             arrow
             for ends, several in between.items()
-            for arrow in self._all(*ends, several)
+            for arrow in self._arrows_between(*ends, several)
         ]
 
-    def _all(self, tail: int, head: int, several: list[list]) -> list[Arrow]:
-        """The arrows between two boxes, or a single one if there are many."""
+    def _arrows_between(self, tail: int, head: int, several: list[list]) -> list[Arrow]:
+        """An arrow for each use, or a single one if they have many streams."""
         arrows = [Arrow(tail, head, self._streams(steps)) for steps in several]
         if len(several) > 1 and sum(len(a.streams) for a in arrows) > MANY_STREAMS:
             return [Arrow(tail, head, self._streams([*chain.from_iterable(several)]))]
@@ -199,50 +212,44 @@ class _Composer:
         return outer is not None and not self.places.definition_is_open(outer)
 
     def _streams(self, uses: list[tuple[Tensor, int]]) -> list[Stream]:
+        """The gradients that go back by these uses, one stream per group of routes."""
         by_input: dict[Tensor, list[tuple[Tensor, int]]] = defaultdict(list)
         for node, slot in uses:
             by_input[self.graph.inputs(node)[slot]].append((node, slot))
-        if len(by_input) > 1:
-            return self._merged(by_input)
-        ((x, steps),) = by_input.items()
-        calls = {batch_norm_around(node) for node, _ in steps} & self.gates_in.keys()
+        several = [self._streams_to(x, some) for x, some in by_input.items()]
+        return _merged(several) if len(several) > 1 else several[0]
+
+    def _streams_to(self, x: Tensor, uses: list[tuple[Tensor, int]]) -> list[Stream]:
+        calls = {batch_norm_around(node) for node, _ in uses} & self.gates_in.keys()
         separated = set().union(*(self.gates_in[call] for call in calls))
-        on_a_route = any(self.flow.step(*use) in self.flow.toward_leaf for use in steps)
-        shares = _joined(self.flow.shares(steps, separated))
-        others = list(shares.values())
-        folded = isinstance(self.places.of[steps[0][0]], Rest)
-        users = {self.places.of[node] for node, _ in self.places.users[x]}
-        crowded = (folded and len(shares) > 1) or (x is self.leaf and len(users) > 2)
+        shares = _joined(self.flow.shares(uses, separated))
+        whole = bool(self.gates_in) and not calls
+        labeled = self._is_labeled(x, uses, len(shares))
+        factor = self.places.factor(*uses[0]) if labeled and len(uses) == 1 else ""
         streams = []
         for group, d in shares.items():
             if d is None:
                 streams.append(Stream(group, 0.0, cut=True))
                 continue
-            g = self.flow.shown(d, others)
-            if not g.any() and x is not self.leaf:
-                continue
-            whole = bool(self.gates_in) and not calls
-            stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
-            stream.cancels = self.flow.sums_to_zero(d)
-            tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")
-            stream.tooltip = f"{group}: {tooltip}"
-            if on_a_route and not crowded:
-                stream.amount = self.flow.in_words(g)
-                one = len(steps) == 1
-                stream.factor = self.places.factor(*steps[0]) if one else ""
-            streams.append(stream)
+            g = self.flow.shown(d, shares.values())
+            if g.any() or x is self.leaf:
+                stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
+                stream.cancels = self.flow.sums_to_zero(d)
+                tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")
+                stream.tooltip = f"{group}: {tooltip}"
+                stream.amount = self.flow.in_words(g) if labeled else ""
+                stream.factor = factor
+                streams.append(stream)
         return streams
 
-    def _merged(self, by_input: dict) -> list[Stream]:
-        """One stream per group for several tensors that pass between two boxes."""
-        largest: dict[str, Stream] = {}
-        for steps in by_input.values():
-            for stream in self._streams(steps):
-                before = largest.get(stream.group)
-                if before is None or before.cut or stream.norm > before.norm:
-                    largest[stream.group] = stream
-                    stream.amount = stream.factor = ""
-        return list(largest.values())
+    def _is_labeled(self, x: Tensor, uses: list, groups: int) -> bool:
+        """Whether the streams to ``x`` are on routes and have room for text."""
+        if not any(self.flow.step(*use) in self.flow.toward_leaf for use in uses):
+            return False
+        if isinstance(self.places.of[uses[0][0]], Rest) and groups > 1:
+            return False
+        users = {self.places.of[node] for node, _ in self.places.users[x]}
+        return x is not self.leaf or len(users) <= 2
 
     # --- Frames -----------------------------------------------------------------------
 
