@@ -149,6 +149,14 @@ def test_without_symbols_streams_carry_numbers():
     assert arrows["x", "x̂"]["direct"].amount == f"norm {np.linalg.norm(C):.2f}"
 
 
+def test_a_drawing_does_not_depend_on_how_numpy_prints():
+    usual = tg.draw(*normalized()).source
+    with np.printoptions(
+        suppress=True, linewidth=20, edgeitems=1, sign="+", floatmode="fixed"
+    ):
+        assert tg.draw(*normalized()).source == usual
+
+
 def test_zero_has_no_sign():
     assert number(-0.0) == number(-0.0, sign=True) == "0"
     zero = Tensor(0.0, requires_grad=True, name="zero")

@@ -28,6 +28,7 @@ from .scene import (
     number,
     shape_text,
     typeset,
+    values_text,
 )
 
 
@@ -77,7 +78,7 @@ class Boxes:
         else:
             title = typeset(name.rpartition(".")[2] if inside else name)
         box = Box(key, "leaf" if t.requires_grad else "data", title)
-        box.note, box.tooltip = shape_text(t.shape), _tooltip(self.flow.values(t))
+        box.note, box.tooltip = shape_text(t.shape), values_text(self.flow.values(t))
         if t is self.leaf or (
             t.requires_grad and self.leaf is not None and t.size <= MANY
         ):
@@ -101,7 +102,7 @@ class Boxes:
 
     def _operation(self, t: Tensor, key: int) -> Box:
         box = Box(key, "output" if t is self.graph.y else "op", "")
-        box.note, box.tooltip = shape_text(t.shape), _tooltip(self.flow.values(t))
+        box.note, box.tooltip = shape_text(t.shape), values_text(self.flow.values(t))
         box.group = self.flow.gates.get(t, "")
         formulas = self.places.formulas
         name, formula = t.name and typeset(t.name), formulas.texts[t].text
@@ -122,7 +123,7 @@ class Boxes:
     def _call(self, call: Scope, key: int) -> Box:
         outputs = [t for t in self.members[call] if t.op and self._is_output(t)]
         last = outputs[-1]
-        box = Box(key, "op", "", tooltip=_tooltip(self.flow.values(last)))
+        box = Box(key, "op", "", tooltip=values_text(self.flow.values(last)))
         if call.owner is not None:
             box.title, box.note = frame_title(call)
             box.bars = self._bars(call)
@@ -310,7 +311,3 @@ def _statistics(name: str, values: np.ndarray) -> str:
         mean, std = float(values.mean()), float(values.std())
     mean = 0.0 if abs(mean) < 1e-6 * std else mean
     return f"{name} {number(mean)} ± {number(std)}"
-
-
-def _tooltip(values: np.ndarray) -> str:
-    return np.array2string(values, precision=4, threshold=50, separator=", ")

@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from ..backward import Fused, initial_cotangent
 from ..gates import batch_norm_around
 from ..graph import Unfolded
@@ -24,7 +22,7 @@ from ..tensor import Tensor
 from .boxes import Boxes, frame_title
 from .flow import Flow, Shares, add_to
 from .places import Options, Place, Places, Rest, call_name, is_container, scopes
-from .scene import COMMON, Arrow, Frame, Scene, Stream
+from .scene import COMMON, Arrow, Frame, Scene, Stream, values_text
 
 MANY_STREAMS = 4
 
@@ -235,8 +233,7 @@ class _Composer:
             if g.any() or x is self.leaf:
                 stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
                 stream.cancels = self.flow.sums_to_zero(d)
-                tooltip = np.array2string(g, precision=4, threshold=50, separator=", ")
-                stream.tooltip = f"{group}: {tooltip}"
+                stream.tooltip = f"{group}: {values_text(g)}"
                 stream.amount = self.flow.in_words(g) if labeled else ""
                 stream.factor = factor
                 streams.append(stream)

@@ -195,6 +195,14 @@ def shape_text(shape: Iterable[int]) -> str:
     return str(tuple(shape)) if tuple(shape) else "scalar"
 
 
+def values_text(values: np.ndarray) -> str:
+    """Values as tooltips show them, whatever NumPy is set to print."""
+    return np.array2string(
+        values, max_line_width=75, precision=4, suppress_small=False, separator=", ",
+        threshold=50, edgeitems=3, sign="-", floatmode="maxprec",
+    )  # fmt: skip
+
+
 def typeset(name: str) -> str:
     """A name with the letters of the literature: gamma as γ, x_hat as x̂."""
     head, dot, last = name.rpartition(".")
