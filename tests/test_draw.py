@@ -511,7 +511,7 @@ def test_routes_are_drawn_as_chains_with_their_gradients_and_a_total():
         ("via Var[x], then E[x]", [0, 0, 0]),
     ]
     assert (sheet.total.label, sheet.total.entries) == ("∂L/∂b", [0, 0, 0])
-    titles = [[title for _, title, _ in chain.links] for chain in sheet.chains]
+    titles = [[link.title for link in chain.links] for chain in sheet.chains]
     assert all(t[0] == "L" and t[-1] == "b" for t in titles)
     assert "E[x]" in titles[1] and "Var[x]" not in titles[1]
     assert titles[3].index("Var[x]") < titles[3].index("E[x]")

@@ -471,7 +471,7 @@ def test_routes_of_a_deep_network_fit_a_page():
         "via 1.Var[x], then 1.E[x]",
     ]
     for chain in box.sheet.chains:
-        names = [title for _, title, _ in chain.links]
+        names = [link.title for link in chain.links]
         assert names[:2] == ["loss", "2 … 60"] and names[-2:] == ["0", "0.bias"]
 
 

@@ -22,7 +22,7 @@ from .boxes import column_heads, frame_title, route_text
 from .compose import fitting_places
 from .flow import Flow, norm
 from .places import Options, Place, Places, Rest
-from .scene import AROUND, DIRECT, Box, Chain, Frame, Row, Scene, Sheet, typeset
+from .scene import AROUND, DIRECT, Box, Chain, Frame, Link, Row, Scene, Sheet, typeset
 
 
 def compose_chains(
@@ -99,8 +99,8 @@ def _passed(subgraph: Subgraph, gates: Gates, route: Route) -> list[Tensor]:
 
 def _links(
     places: Places, gates: dict[Tensor, str], passed: list[Tensor]
-) -> list[tuple[str, str, str]]:
-    """``(factor, title, group)`` for each box that every path of a route passes."""
+) -> list[Link]:
+    """A link for each box that every path of a route passes."""
     found: dict[Place, None] = {}
     for t in passed:
         place = places.of[t]
@@ -109,7 +109,7 @@ def _links(
     order = [*found]
     factors = ["", *(_factor(places, above, below) for above, below in pairwise(order))]
     return [
-        (factor, _title(places, place), _kind(places, gates, place))
+        Link(factor, _title(places, place), _kind(places, gates, place))
         for factor, place in zip(factors, order)
     ]
 

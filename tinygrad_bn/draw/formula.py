@@ -186,9 +186,9 @@ class Formulas:
 
 def together(factors: list[str]) -> str:
     """Local factors in the order in which the gradient meets them; "" if too many."""
-    words = [f for f in factors if f and f != "× 1"]
-    together = ", ".join(words).replace(", to every", " to every")
-    return "" if together.count(", ") >= MOST_FACTORS else together or "× 1"
+    joined = ", ".join(f for f in factors if f and f != "× 1")
+    joined = joined.replace(", to every", " to every")
+    return "" if joined.count(", ") >= MOST_FACTORS else joined or "× 1"
 
 
 def operation_text(t: Tensor) -> str:

@@ -22,7 +22,7 @@ from .markup import (
 )
 from .scene import Bar, Box, Ledger, Row, Stream, Tiles, number, size_text
 from .sheets import Sheets
-from .strips import DIAMOND, HALF, balance_of_bar, balances, bar
+from .strips import DIAMOND, HALF, balance_of_bar, balances, norm_bar
 from .theme import Theme
 
 
@@ -139,18 +139,18 @@ class Labels:
     def bars(self, bars: list[Bar], name: str) -> str:
         """A row per parameter: the norm of its gradient, or the parts that cancel."""
         rows = []
-        for i, each in enumerate(bars):
+        for i, bar in enumerate(bars):
             picture = (
-                balance_of_bar(each, self.largest, self.theme)
-                if each.parts
-                else bar(each.norm, self.largest, self.theme)
+                balance_of_bar(bar, self.largest, self.theme)
+                if bar.parts
+                else norm_bar(bar.norm, self.largest, self.theme)
             )
-            size = size_text(each.norm) if each.norm else "0"
-            color = self.theme.ink if np.isfinite(each.norm) else self.theme.alarm
-            norm = text(size, color, bold=not each.norm)
+            size = size_text(bar.norm) if bar.norm else "0"
+            color = self.theme.ink if np.isfinite(bar.norm) else self.theme.alarm
+            norm = text(size, color, bold=not bar.norm)
             rows.append(
-                cell(self.ink(each.name, bold=True), LEFT)
-                + cell(self.quiet(each.shape), LEFT)
+                cell(self.ink(bar.name, bold=True), LEFT)
+                + cell(self.quiet(bar.shape), LEFT)
                 + cell(picture, LEFT)
                 + cell(norm, RIGHT, width=36, **address(f"{name}_row{i}", 0))
             )

@@ -17,6 +17,7 @@ Left out on purpose: positions and colors, which ``dot.py`` and Graphviz choose.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,15 +68,23 @@ class Ledger:
     remark: str = ""
 
 
-@dataclass
-class Chain:
-    """A route as the boxes it passes: links ``(factor, title, gate or kind)``.
+class Link(NamedTuple):
+    """A box that a route passes, and what multiplies the gradient on the way to it.
 
-    The factor is what the gradient is multiplied by before it reaches the box.
+    ``kind`` is ``leaf`` for the leaf, and the name of the gate for a gate.
     """
 
+    factor: str
+    title: str
+    kind: str
+
+
+@dataclass
+class Chain:
+    """A route as the boxes that it passes."""
+
     row: Row
-    links: list[tuple[str, str, str]]
+    links: list[Link]
 
 
 @dataclass

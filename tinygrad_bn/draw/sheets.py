@@ -20,7 +20,7 @@ from .markup import (
     text,
     width_of,
 )
-from .scene import Chain, Row, Sheet
+from .scene import Chain, Link, Row, Sheet
 from .theme import Theme
 
 LINE, ENTRY, PILL = 800, 68, 26  # the width of a line and an entry, a box's height
@@ -72,34 +72,35 @@ class Sheets:
         left = cell(name, LEFT, width=LINE - ENTRY * len(cells))
         return table([left + "".join(cells)], padding=0)
 
-    def _line(self, links: list, group: str, broken: bool) -> str:
+    def _line(self, links: list[Link], group: str, broken: bool) -> str:
         """Boxes joined by arrows, with the factors in a row above the arrows."""
         above, below, width, parts = [], [], 0, 1
-        for factor, title, kind in links:
-            if factor is not None:
-                words = "\n".join(_parts(factor))
-                joint = _joint_width(factor)
-                above.append(cell(text(words, self.theme.quiet, 11), valign="BOTTOM"))
+        for i, link in enumerate(links):
+            if i > 0:
+                factors = _parts(link.factor)
+                factor = text("\n".join(factors), self.theme.quiet, 11)
+                joint = _joint_width(link.factor)
+                above.append(cell(factor, valign="BOTTOM"))
                 below.append(cell(self._arrow(joint, group, broken), width=joint))
-                width, parts = width + joint, max(parts, len(_parts(factor)))
+                width, parts = width + joint, max(parts, len(factors))
             above.append(cell())
-            below.append(cell(self._pill(title, kind)))
-            width += _pill_width(title)
+            below.append(cell(self._pill(link)))
+            width += _pill_width(link.title)
         # Graphviz stretches a table unless its size is fixed.
         size: Size = {"width": width, "height": PILL + 15 * parts, "fixedsize": "TRUE"}
         rows = ["".join(above), "".join(below)]
         return table(rows, padding=0, align=LEFT, **size)
 
-    def _pill(self, title: str, kind: str) -> str:
+    def _pill(self, link: Link) -> str:
         theme, color = self.theme, self.theme.ink
         border, fill = theme.border, theme.operation
-        if kind == "leaf":
+        if link.kind == "leaf":
             border, fill = theme.leaf_border, theme.leaf
-        elif kind:
-            border, color = theme.of(kind), theme.text_of(kind)
-        words = text(title, color, 12, bold=True)
-        inner = cell(words, width=_pill_width(title) - 8, height=22, fixedsize="TRUE")
-        size: Size = {"width": _pill_width(title), "height": PILL, "fixedsize": "TRUE"}
+        elif link.kind:
+            border, color = theme.of(link.kind), theme.text_of(link.kind)
+        width, title = _pill_width(link.title), text(link.title, color, 12, bold=True)
+        inner = cell(title, width=width - 8, height=22, fixedsize="TRUE")
+        size: Size = {"width": width, "height": PILL, "fixedsize": "TRUE"}
         return rounded([inner], border, fill, 2, padding=0, **size)
 
     def _arrow(self, width: int, group: str, broken: bool) -> str:
@@ -111,21 +112,21 @@ class Sheets:
         return table([cell(shaft) + head], padding=0, **size)
 
 
-def _lines(chain: Chain) -> list[list[tuple[str | None, str, str]]]:
+def _lines(chain: Chain) -> list[list[Link]]:
     """The links in lines that fit on a page; each line repeats the box before it."""
-    lines: list[list[tuple[str | None, str, str]]] = []
+    lines: list[list[Link]] = []
     room = 0.0
-    for factor, title, kind in chain.links:
-        width = _pill_width(title) + _joint_width(factor)
+    for link in chain.links:
+        width = _pill_width(link.title) + _joint_width(link.factor)
         if not lines:
-            lines.append([(None, title, kind)])
+            lines.append([link])
             room = LINE - width
         elif width > room:
-            _, before, kind_before = lines[-1][-1]
-            lines.append([(None, before, kind_before), (factor, title, kind)])
-            room = LINE - width - _pill_width(before)
+            before = lines[-1][-1]
+            lines.append([before, link])
+            room = LINE - width - _pill_width(before.title)
         else:
-            lines[-1].append((factor, title, kind))
+            lines[-1].append(link)
             room -= width
     return lines
 

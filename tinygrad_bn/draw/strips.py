@@ -52,7 +52,7 @@ def _runs(strip: Sequence[str | None], height: int) -> str:
     )
 
 
-def bar(norm: float, largest: float, theme: Theme) -> str:
+def norm_bar(norm: float, largest: float, theme: Theme) -> str:
     """A norm compared with the largest of the picture, on a pale track."""
     share = norm / largest if largest and np.isfinite(norm) else 0.0
     width = max(round(BAR * min(share, 1.0)), bool(share))

@@ -55,7 +55,7 @@ def _facts(scene: Scene, found: dict[str, str]) -> dict[str, str]:
         arrow = scene.arrows[int(found["arrow"])]
         ends = {"tail": str(arrow.tail), "head": str(arrow.head)}
         if "stream" not in found:
-            return ends | {"rule": "data " + _ends(scene, arrow)}
+            return ends | {"rule": "data " + _ends(scene, arrow.tail, arrow.head)}
         stream = arrow.streams[int(found["stream"])]
         rule = _rule_of_stream(scene, arrow, stream)
         return ends | {"group": stream.group, "rule": rule}
@@ -69,8 +69,8 @@ def _facts(scene: Scene, found: dict[str, str]) -> dict[str, str]:
     return {"group": rows[i].group} if is_route else {}
 
 
-def _ends(scene: Scene, arrow: Arrow) -> str:
-    return f"from {_name(scene.boxes[arrow.tail])} to {_name(scene.boxes[arrow.head])}"
+def _ends(scene: Scene, start: int, end: int) -> str:
+    return f"from {_name(scene.boxes[start])} to {_name(scene.boxes[end])}"
 
 
 def _name(box: Box) -> str:
@@ -83,11 +83,11 @@ def _rule_of_box(box: Box) -> str:
 
 
 def _rule_of_stream(scene: Scene, arrow: Arrow, stream: Stream) -> str:
-    back = _ends(scene, Arrow(arrow.head, arrow.tail))
+    back = _ends(scene, arrow.head, arrow.tail)
     if stream.cut:
         return f"gradient {back}: cut"
-    words = ", ".join(filter(None, (stream.amount, stream.factor)))
-    return f"gradient {back}" + (f": {words}" if words else "")
+    details = ", ".join(filter(None, (stream.amount, stream.factor)))
+    return f"gradient {back}" + (f": {details}" if details else "")
 
 
 def for_both_themes(light: str, dark: str, pair: tuple[Theme, Theme]) -> str:
