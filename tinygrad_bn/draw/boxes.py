@@ -63,8 +63,8 @@ class Boxes:
 
     def _rest(self, rest: Rest, key: int) -> Box:
         counts = [(len(rest.modules), "module"), (rest.operations, "operation")]
-        words = [f"{n} {what}{'s' * (n > 1)}" for n, what in counts if n]
-        box = Box(key, "rest", rest.title(), note=f"{' and '.join(words)} folded")
+        counted = [f"{n} {what}{'s' * (n > 1)}" for n, what in counts if n]
+        box = Box(key, "rest", rest.title(), note=f"{' and '.join(counted)} folded")
         parameters = [x for x in self.members[rest] if x.op is None and x.requires_grad]
         if parameters:
             count = len(parameters)
@@ -149,7 +149,7 @@ class Boxes:
     # --- Values -----------------------------------------------------------------------
 
     def _add_values(self, box: Box, t: Tensor) -> None:
-        """Give a box its tiles, or words where the tensor is too large for them."""
+        """Give a box its tiles, or text where the tensor is too large for them."""
         d = self.flow.arrived.get(t)
         small = 0 < t.ndim <= 2 and t.size > 0 and max(t.shape) <= MANY
         if small and self.tiles_wanted:

@@ -96,8 +96,8 @@ class Formulas:
         if x.op is None and x.requires_grad:
             return Formula("leaf", ATOM)
         if x.op is None:
-            words = self.constants.get(x, "c")
-            return _number(x.item()) if x.size == 1 else Formula(words, ATOM)
+            name = self.constants.get(x, "c")
+            return _number(x.item()) if x.size == 1 else Formula(name, ATOM)
         formula = self.texts[x]
         if x not in self.shown:
             return formula
@@ -172,16 +172,16 @@ class Formulas:
 
     def _times(self, other: Any, inverse: bool) -> str:
         if isinstance(other, Tensor) and other.size != 1:
-            words = _wrap(self.reference(other), POWER if inverse else QUOTIENT)
-            return f"× {'1/' if inverse else ''}{_short(words)}"
+            text = _wrap(self.reference(other), POWER if inverse else QUOTIENT)
+            return f"× {'1/' if inverse else ''}{_short(text)}"
         value = float(other.data.item()) if isinstance(other, Tensor) else float(other)
         if inverse and value:
             value = 1 / value
         if value and abs(value) < 1 and abs(1 / value - round(1 / value)) < 1e-9:
             sign = "−" if value < 0 else ""
             return f"× {sign}1/{abs(round(1 / value))}"
-        words = number(value, 3)
-        return f"× ({words})" if value < 0 else f"× {words}"
+        text = number(value, 3)
+        return f"× ({text})" if value < 0 else f"× {text}"
 
 
 def together(factors: list[str]) -> str:
@@ -242,13 +242,13 @@ def _wrap(formula: Formula, at_least: int) -> str:
     return formula.text if formula.level >= at_least else f"({formula.text})"
 
 
-def _short(words: str) -> str:
-    return words if len(words) <= 24 else "(…)"
+def _short(text: str) -> str:
+    return text if len(text) <= 24 else "(…)"
 
 
 def _number(x: Any) -> Formula:
-    words = number(x, 3) if isinstance(x, float | int) else str(x)
-    return Formula(words, PREFIX if words.startswith("−") else ATOM)
+    text = number(x, 3) if isinstance(x, float | int) else str(x)
+    return Formula(text, PREFIX if text.startswith("−") else ATOM)
 
 
 def _is_number(x: Any, value: float) -> bool:

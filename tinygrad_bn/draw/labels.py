@@ -32,11 +32,11 @@ class Labels:
     def __init__(self, theme: Theme, largest: float = 0.0):
         self.theme, self.largest = theme, largest
 
-    def quiet(self, words: str, size: int = 11) -> str:
-        return text(words, self.theme.quiet, size)
+    def quiet(self, content: str, size: int = 11) -> str:
+        return text(content, self.theme.quiet, size)
 
-    def ink(self, words: str, size: int = 12, bold: bool = False) -> str:
-        return text(words, self.theme.ink, size, bold)
+    def ink(self, content: str, size: int = 12, bold: bool = False) -> str:
+        return text(content, self.theme.ink, size, bold)
 
     # --- Boxes ------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class Labels:
                 head = cell(self.quiet("balance"), LEFT)
                 rows.append(head + "".join(map(cell, strips)))
             rows.append(RULE)
-        total = [self.ink(words, 13, bold=True) for words in ledger.total.numbers()]
+        total = [self.ink(each, 13, bold=True) for each in ledger.total.numbers()]
         last = f"{name}_row{len(ledger.rows) + 1}"
         rows.append(self._line(self.ink(ledger.of, 13, bold=True), total, last))
         if ledger.remark:
@@ -199,7 +199,7 @@ class Labels:
         if row.entries is None:
             cut = text("· · · · · · · ✕  cut", color, 12)
             return cell(head, LEFT) + cell(cut, RIGHT, colspan=columns)
-        return self._line(head, [text(words, color) for words in row.numbers()], name)
+        return self._line(head, [text(each, color) for each in row.numbers()], name)
 
     # --- Arrows -----------------------------------------------------------------------
 

@@ -41,21 +41,21 @@ def _entries(panels: list[Scene], labels: Labels) -> Iterator[tuple[str, str, st
     if any(scene.arrows for scene in panels):
         yield "→", theme.arrow, "data forward"
     routed = any(group not in (COMMON, DIRECT) for group in drawn)
-    words = {
+    meanings = {
         COMMON: "gradient, all routes",
         DIRECT: "gradient, direct" if routed else "gradient",
         AROUND: "gradient around batch norm",
     }
     for group in sorted(drawn, key=lambda g: (g != COMMON, g != DIRECT, g)):
         last = typeset(group.rpartition(".")[2])
-        yield "◄▬", theme.of(group), words.get(group, f"gradient through {last}")
+        yield "◄▬", theme.of(group), meanings.get(group, f"gradient through {last}")
     listed = {row.group for ledger in ledgers for row in ledger.rows}
     listed |= {group for bar in bars for group, _ in bar.parts}
     last_names = {group.rpartition(".")[2] for group in drawn}
     for group in sorted(listed - {COMMON}):
         last = group.rpartition(".")[2]
         if last not in last_names:
-            meaning = last if group in words else f"through {typeset(last)}"
+            meaning = last if group in meanings else f"through {typeset(last)}"
             yield "■", theme.of(group), meaning
     if any(s.cancels for s in streams):
         yield "◄╌╌", theme.ink, "not 0, but sums to 0 over the batch"

@@ -15,40 +15,40 @@ LEFT, RIGHT = "LEFT", "RIGHT"
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def clean(words: str) -> str:
+def clean(content: str) -> str:
     """Any text without the characters that XML forbids."""
-    return _FORBIDDEN.sub("\ufffd", words)
+    return _FORBIDDEN.sub("\ufffd", content)
 
 
-def escape(words: str) -> str:
+def escape(content: str) -> str:
     """Escape any text, so that it appears unchanged in an HTML-like label or a page.
 
     Graphviz expands backslash sequences even there, and XML forbids some characters.
     """
-    words = clean(words.replace("\r\n", "\n").replace("\r", "\n"))
-    return html.escape(words).replace("\\", 2 * "&#92;").replace("\n", "<BR/>")
+    content = clean(content.replace("\r\n", "\n").replace("\r", "\n"))
+    return html.escape(content).replace("\\", 2 * "&#92;").replace("\n", "<BR/>")
 
 
-def plain(words: str) -> str:
+def plain(content: str) -> str:
     """Escape any text, so that it appears unchanged in a quoted attribute."""
-    words = clean(words) or " "
-    return words.replace("&", "&amp;").replace("\\", 4 * "&#92;").replace("\n", "&#10;")
+    content = (clean(content) or " ").replace("&", "&amp;")
+    return content.replace("\\", 4 * "&#92;").replace("\n", "&#10;")
 
 
-def text(words: str, color: str, size: int = 12, bold: bool = False) -> str:
+def text(content: str, color: str, size: int = 12, bold: bool = False) -> str:
     """Text in a color and size; empty text becomes a space."""
     # Graphviz refuses empty text and tabs, and drops breakable spaces at an end.
-    words = words.replace("\t", " ")
-    bare = words.strip(" ")
-    before, _, after = words.partition(bare) if bare else (words, "", "")
+    content = content.replace("\t", " ")
+    bare = content.strip(" ")
+    before, _, after = content.partition(bare) if bare else (content, "", "")
     inner = "\xa0" * len(before) + escape(bare) + "\xa0" * len(after) or " "
     inner = f"<B>{inner}</B>" if bold else inner
     return f'<FONT POINT-SIZE="{size}" COLOR="{color}">{inner}</FONT>'
 
 
-def width_of(words: str, size: int = 12, bold: bool = False) -> float:
+def width_of(content: str, size: int = 12, bold: bool = False) -> float:
     """The approximate width of a text in Helvetica, in points."""
-    longest = max(words.splitlines(), key=len, default="")
+    longest = max(content.splitlines(), key=len, default="")
     return size * (1.07 if bold else 1) * sum(map(_ems, longest))
 
 
@@ -87,9 +87,9 @@ def table(
     given = {
         "border": 0, "cellborder": 0, "cellspacing": spacing, "cellpadding": padding
     }  # fmt: skip
-    words = "".join(f' {k.upper()}="{v}"' for k, v in (given | attributes).items())
+    settings = "".join(f' {k.upper()}="{v}"' for k, v in (given | attributes).items())
     body = "".join(row if row == RULE else f"<TR>{row}</TR>" for row in rows)
-    return f"<TABLE{words}>{body}</TABLE>"
+    return f"<TABLE{settings}>{body}</TABLE>"
 
 
 RULE = "<HR/>"

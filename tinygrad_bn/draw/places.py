@@ -148,7 +148,7 @@ class Places:
         self.formulas.name_constants(filter(self.shows, reversed(self.graph.order)))
         absorbed = set()
         for t in reversed(self.graph.order):
-            words = self.formulas.visit(t)
+            text = self.formulas.visit(t)
             if not self.shows(t):
                 self.formulas.folded.add(t)
             elif t in defined:
@@ -156,7 +156,7 @@ class Places:
             elif t.name is None and self._drawn_with_its_user(t):
                 assert t.op is not None
                 silent = t.op.name in ("broadcast_to", "stop_gradient")
-                if len(words) <= LONGEST or silent:
+                if len(text) <= LONGEST or silent:
                     absorbed.add(t)
                 else:
                     self.formulas.show(t)

@@ -77,8 +77,9 @@ def render(source: str, kind: str, scale: float = 1) -> bytes:
         failed = done.returncode != 0 or b"Error:" in done.stderr
         if not failed and _is_complete(done.stdout, kind):
             return done.stdout
-        words = done.stderr.decode(errors="replace").strip()
-        complaints.append(words if b"Error:" in done.stderr else f"it crashed. {words}")
+        message = done.stderr.decode(errors="replace").strip()
+        crashed = b"Error:" not in done.stderr
+        complaints.append(f"it crashed. {message}" if crashed else message)
     if not complaints:
         raise NoRenderer(INSTALL)
     raise RuntimeError(f"Graphviz cannot draw this: {' '.join(complaints)}")

@@ -182,16 +182,16 @@ def number(value: float, places: int = 2, sign: bool = False) -> str:
     """
     value = float(value) + 0.0  # -0.0 becomes 0.0.
     if not np.isfinite(value):
-        words = {"nan": "nan", "inf": "+∞" if sign else "∞", "-inf": "-∞"}[str(value)]
+        text = {"nan": "nan", "inf": "+∞" if sign else "∞", "-inf": "-∞"}[str(value)]
     elif value and not 0.5 * 10**-places <= abs(value) < 1e4:
         mantissa, _, power = f"{value:{'+' if sign else ''}.1e}".partition("e")
-        words = f"{mantissa.removesuffix('.0')}e{int(power)}"
+        text = f"{mantissa.removesuffix('.0')}e{int(power)}"
     elif sign and not value:
-        words = "0"
+        text = "0"
     else:
-        words = f"{value:{'+' if sign else ''}.{places}f}"
-        words = words if sign or not places else words.rstrip("0").rstrip(".")
-    return words.replace("-", "−")
+        text = f"{value:{'+' if sign else ''}.{places}f}"
+        text = text if sign or not places else text.rstrip("0").rstrip(".")
+    return text.replace("-", "−")
 
 
 def size_text(norm: float) -> str:

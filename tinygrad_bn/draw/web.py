@@ -9,11 +9,11 @@ Every box, arrow and value says what it shows, in attributes:
 
 The numbers are indices in ``Drawing.panels``, in its boxes and in its arrows. In tiles,
 ``data-tiles`` distinguishes values (0) from gradients (1), and the sums follow the last
-row. In a ledger, row 0 holds the values, then comes a row per group with its ``data-
-group``, then the total; the routes of ``draw_routes`` have the same numbers. The norms
-of a folded module are column 0, with a row per parameter. Boxes and arrows also have a
-``data-rule``, which says in words what they compute. No element has an id, which a
-second picture on the same page would repeat.
+row. In a ledger, row 0 holds the values, then comes a row per group with its
+``data-group``, then the total; the routes of ``draw_routes`` have the same numbers. The
+norms of a folded module are column 0, with a row per parameter. Boxes and arrows also
+have a ``data-rule``, which says in words what they compute. No element has an id, which
+a second picture on the same page would repeat.
 
 This file comes after ``dot.py`` in the reading order; ``render.py`` is next.
 
