@@ -114,7 +114,7 @@ def rows_of_panels(scenes: list[Scene], direction: str) -> list[list[int]]:
 
 
 def width_of_title(title: str, size: int = 16) -> float:
-    first, *others = (title or "").split("\n")
+    first, *others = title.split("\n")
     return max(width_of(first, size, bold=True), *(width_of(o, 12) for o in others), 0)
 
 
