@@ -19,7 +19,7 @@ import numpy as np
 from .backward import Fused, initial_cotangent, refuse_changed_leaves, tape
 from .errors import describe
 from .routes import refuse_unrecorded
-from .scopes import Scope, enclosing
+from .scopes import Scope, enclosing, module_calls
 from .tensor import Tensor
 
 LONGEST_ROUTE = 8
@@ -159,13 +159,10 @@ def _report(direction: str, loss: Tensor, found: _Found) -> NonFinite:
         for x in node.inputs
         if isinstance(x, Tensor)
     ]
-    module = next(
-        (call for call in enclosing(node.scope) if call.owner is not None), None
-    )
     return NonFinite(
         direction,
         recorded.op.name,
-        _called(module),
+        _called(next(module_calls(node.scope), None)),
         tuple((label, _range(data)) for label, data in [*arrays, *inputs]),
         _route(loss, recorded),
         recorded,
@@ -189,8 +186,8 @@ def _route(loss: Tensor, node: Any) -> tuple[str, ...]:
 
 def _place(t: Any) -> str:
     """The module in which ``t`` was computed, or its name, composite or operation."""
+    modules = [call.name for call in module_calls(t.scope) if call.name]
     calls = list(enclosing(t.scope))
-    modules = [call.name for call in calls if call.owner is not None and call.name]
     outermost = calls[-1].name if calls else ""
     return next(iter(modules), t.name or outermost or t.op.name)
 

@@ -51,6 +51,11 @@ def enclosing(scope: Scope | None) -> Iterator[Scope]:
         scope = scope.parent
 
 
+def module_calls(scope: Scope | None) -> Iterator[Scope]:
+    """The calls of modules among a call and those around it, innermost first."""
+    return (call for call in enclosing(scope) if call.owner is not None)
+
+
 def join(*names: str) -> str:
     """The names that are not empty, joined by dots."""
     return ".".join(filter(None, names))
@@ -58,18 +63,16 @@ def join(*names: str) -> str:
 
 def name_in(scope: Scope | None, name: str) -> str:
     """The name of an operation's output, with the path of its module in front."""
-    calls = (call for call in enclosing(scope) if call.owner is not None and call.name)
-    call = next(calls, None)
+    call = next((call for call in module_calls(scope) if call.name), None)
     return name if call is None else join(call.name, name)
 
 
 def place_in(scope: Scope | None, member: Any) -> str | None:
     """The path of a leaf or module, seen from the innermost call that contains it."""
-    for call in enclosing(scope):
-        if call.owner is not None:
-            path = call.owner.path_of(member)
-            if path is not None:
-                return join(call.name, path)
+    for call in module_calls(scope):
+        path = call.owner.path_of(member)
+        if path is not None:
+            return join(call.name, path)
     return None
 
 

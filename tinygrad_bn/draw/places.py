@@ -24,7 +24,7 @@ from ..explanation import MANY
 from ..gates import STATISTICS, batch_norm_around
 from ..graph import Unfolded
 from ..nn import Module
-from ..scopes import Scope, enclosing
+from ..scopes import Scope, enclosing, module_calls
 from ..tensor import Tensor
 from .formula import LONGEST, Formulas, together
 
@@ -136,8 +136,8 @@ class Places:
     def _in_formulas(self, scope: Scope | None) -> bool:
         if self.leaf is not None:
             return True
-        modules = [s for s in enclosing(scope) if s.owner is not None]
-        return any(s in self.asked and not is_container(s.owner) for s in modules)
+        calls = module_calls(scope)
+        return any(c in self.asked and not is_container(c.owner) for c in calls)
 
     # --- Operations -------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ def scopes(t: Tensor) -> Iterator[Scope]:
 
 def module_call(t: Tensor) -> Scope | None:
     """The innermost call of a module in which ``t`` was made."""
-    return next((scope for scope in scopes(t) if scope.owner is not None), None)
+    return next(module_calls(t.scope), None)
 
 
 def call_name(scope: Scope) -> str:
@@ -324,7 +324,7 @@ def call_name(scope: Scope) -> str:
 
 def level(scope: Scope) -> int:
     """The number of module calls around this one."""
-    return sum(call.owner is not None for call in enclosing(scope.parent))
+    return len(list(module_calls(scope.parent)))
 
 
 def is_container(module: Module) -> bool:
