@@ -953,6 +953,12 @@ def test_panels_need_drawings_of_one_direction():
     across, down = (tg.draw(*centered(), direction=d) for d in ("LR", "TB"))
     with pytest.raises(ValueError, match="2 with directions"):
         tg.side_by_side(across, down)
+    with pytest.raises(TypeError) as error:
+        tg.side_by_side(across, "down", None)
+    assert str(error.value) == (
+        "side_by_side: drawings must be given, such as tg.draw(...) returns, but "
+        "Drawing, str, NoneType were received."
+    )
 
 
 def test_an_unrecorded_tensor_and_a_number_are_refused():

@@ -209,9 +209,11 @@ def side_by_side(
 ) -> Drawing:
     """Combine drawings into one picture, each as a panel under its own title.
 
-    The panels are in the order given, in as many rows as the page requires.
+    The panels are in the order given, in as many rows as the page requires. All have
+    the same ``theme``, by default that of the first drawing.
 
-    Raises: ``ValueError`` for no drawings, and for drawings of different directions.
+    Raises: ``ValueError`` for no drawings, for drawings of different directions, and
+    for an unknown theme; ``TypeError`` for anything but drawings.
     """
     if not all(isinstance(drawing, Drawing) for drawing in drawings):
         raise TypeError(
