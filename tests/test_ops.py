@@ -628,6 +628,27 @@ def test_numpy_argmax_of_a_tensor_is_an_array():
     assert np.argmax(logits, axis=1).tolist() == [1, 0]
 
 
+def test_a_primitive_has_one_pullback_per_input():
+    product = tg.Primitive("product", np.multiply, lambda g, y, a, b: g * b)
+    a, b = leaf([1.0]), leaf([2.0])
+    with pytest.raises(TypeError) as error:
+        product(a, b)  # The gradient of b would be lost.
+    assert str(error.value) == (
+        "product: the number of inputs must be 1, like that of its pullbacks, but it "
+        "is 2. Pass settings by name, and define one pullback per input (None for an "
+        "input without a derivative)."
+    )
+
+
+@pytest.mark.parametrize("function", [tg.exp, tg.maximum, ops.add, tg.where])
+def test_an_additional_input_is_not_the_place_where_numpy_writes_the_result(function):
+    inputs = [randn(2) for _ in range(len(function.pullbacks) + 1)]
+    last = inputs[-1].copy()
+    with pytest.raises(TypeError, match="the number of inputs must be"):
+        function(*inputs)
+    assert inputs[-1].tolist() == last.tolist()
+
+
 @pytest.mark.parametrize(
     "function, instead",
     [

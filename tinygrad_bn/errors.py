@@ -167,6 +167,14 @@ def inputs_refused(
     return kind(f"{operation.name}: {demands} Received: {received}.")
 
 
+def inputs_without_pullbacks(operation: Any, inputs: Sequence) -> TypeError:
+    return TypeError(
+        f"{operation.name}: the number of inputs must be {len(operation.pullbacks)}, "
+        f"like that of its pullbacks, but it is {len(inputs)}. Pass settings by name, "
+        "and define one pullback per input (None for an input without a derivative)."
+    )
+
+
 def sequence_of_tensors(operation: Any) -> TypeError:
     name = getattr(operation, "name", operation)
     return TypeError(
