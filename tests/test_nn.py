@@ -692,6 +692,33 @@ def test_repr_shows_modules_inside_modules(rng):
     )
 
 
+@pytest.mark.parametrize("value", [np.zeros((2, 3)), Tensor(np.zeros((2, 3))), 0.0])
+def test_a_parameter_is_not_replaced_by_values_that_would_not_be_trained(value):
+    layer = nn.Linear(2, 3)
+    weight = layer.weight
+    with pytest.raises(TypeError) as error:
+        layer.weight = value
+    received = str(error.value).partition("but ")[2].partition(" was")[0]
+    assert str(error.value) == (
+        "Linear.weight: a parameter must be replaced by another parameter or None, but "
+        f"{received} was received, which would not be trained. Set its values with "
+        "weight.data = values, or freeze it with weight.requires_grad = False."
+    )
+    assert layer.weight is weight
+
+
+def test_a_parameter_can_be_shared_computed_replaced_by_a_module_and_left_out():
+    layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
+    layer.weight = other.weight
+    assert layer.weight is other.weight
+    layer.weight = other.weight * 2
+    assert [name for name, _ in layer.named_parameters()] == ["bias"]
+    other.weight = nn.Linear(3, 3)
+    other.bias = None
+    names = [name for name, _ in other.named_parameters()]
+    assert names == ["weight.weight", "weight.bias"]
+
+
 # --- State ----------------------------------------------------------------------------
 
 
@@ -934,8 +961,16 @@ MODEL = nn.Sequential(
             lambda: nn.cross_entropy(LOGITS, np.eye(4, 3, dtype=int)),
             ValueError,
             "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
-            "'logits'(4, 3) and labels (4, 3) were received.",
+            "'logits'(4, 3) and labels (4, 3) were received. For one-hot labels, pass "
+            "labels.argmax(axis=1).",
             id="one-hot labels",
+        ),
+        pytest.param(
+            lambda: nn.cross_entropy([0, 1, 2, 0], LOGITS),
+            ValueError,
+            "cross_entropy: logits (N, C) need labels (N,) with N > 0, but tensor(4,) "
+            "and labels (4, 3) were received. Pass the logits first.",
+            id="logits and labels in the wrong order",
         ),
         pytest.param(
             lambda: nn.cross_entropy(Tensor(np.zeros((0, 3))), np.zeros(0, int)),

@@ -384,9 +384,14 @@ def labels_are_not_integers(dtype: Any) -> TypeError:
 
 
 def labels_misshapen(logits: Any, labels: Any) -> ValueError:
+    remedy = ""
+    if labels.ndim == 2 and labels.shape == logits.shape:
+        remedy = " For one-hot labels, pass labels.argmax(axis=1)."
+    elif labels.ndim == 2 and labels.shape[:1] == logits.shape:
+        remedy = " Pass the logits first."
     return ValueError(
         "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
-        f"{describe(logits)} and labels {labels.shape} were received."
+        f"{describe(logits)} and labels {labels.shape} were received.{remedy}"
     )
 
 

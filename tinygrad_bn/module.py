@@ -22,6 +22,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from .arguments import contains
+from .errors import describe
 from .layout import Entry, in_our_layout
 from .scopes import Scope, join, state
 from .tensor import Tensor
@@ -56,6 +57,18 @@ class Module:
             return self.forward(*inputs, **params)
         finally:
             del scopes[depth:]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        trainable = isinstance(value, Tensor) and value.requires_grad
+        replaces = trainable or value is None or isinstance(value, Module)
+        if _is_parameter(vars(self).get(name)) and not replaces:
+            raise TypeError(
+                f"{type(self).__name__}.{name}: a parameter must be replaced by "
+                f"another parameter or None, but {describe(value)} was received, "
+                f"which would not be trained. Set its values with {name}.data = values, or freeze "
+                f"it with {name}.requires_grad = False."
+            )
+        super().__setattr__(name, value)
 
     # --- Members ----------------------------------------------------------------------
 
@@ -97,8 +110,7 @@ class Module:
         """Each parameter once, with its qualified name as seen from this module."""
         found: set[Tensor] = set()
         for name, member in self._walk():
-            is_parameter = isinstance(member, Tensor) and member.requires_grad
-            if is_parameter and member not in found:
+            if _is_parameter(member) and member not in found:
                 found.add(member)
                 yield name, member
 
@@ -210,6 +222,10 @@ class Module:
     def caption(self) -> str:
         """The text that pictures show below the module's name: its class and sizes."""
         return f"{type(self).__name__} {self.extra_repr()}".strip()
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_leaf and value.requires_grad
 
 
 def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
