@@ -349,7 +349,8 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
         pytest.param(
             lambda: nn.LayerNorm(1),
             ValueError,
-            "LayerNorm: num_features must be at least 2, but 1 was received.",
+            "LayerNorm: num_features must be an integer of at least 2, but 1 was "
+            "received.",
             id="layer norm of one feature",
         ),
         pytest.param(
@@ -368,7 +369,8 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
         pytest.param(
             lambda: nn.BatchNorm(0),
             ValueError,
-            "BatchNorm: num_features must be at least 1, but 0 was received.",
+            "BatchNorm: num_features must be an integer of at least 1, but 0 was "
+            "received.",
             id="batch norm of no features",
         ),
         pytest.param(

@@ -996,9 +996,15 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.Linear(0, 3),
             ValueError,
-            "Linear: in_features and out_features must be at least 1, but 0 and 3 were "
-            "received.",
+            "Linear: in_features must be an integer of at least 1, but 0 was received.",
             id="a layer of no features",
+        ),
+        pytest.param(
+            lambda: nn.Linear(3, 2.5),
+            ValueError,
+            "Linear: out_features must be an integer of at least 1, but 2.5 was "
+            "received.",
+            id="a layer of two and a half features",
         ),
         pytest.param(
             lambda: MODEL(Tensor(np.zeros((5, 4)), name="x")),

@@ -855,15 +855,20 @@ def test_a_result_computed_under_no_grad_cannot_be_explained():
 
 
 @pytest.mark.parametrize(
-    ("leaf", "received"), [(Tensor([1.0], name="u"), "'u'(1,)"), (3, "3")]
+    ("leaf", "received", "remedy"),
+    [
+        (Tensor([1.0], name="u"), "'u'(1,)", "Make it with requires_grad=True."),
+        (3, "3", "Make it with requires_grad=True."),
+        ("0.bias", "'0.bias'", "Pass the tensor itself, such as model[0].bias."),
+    ],
 )
-def test_a_leaf_without_gradient_cannot_be_explained(leaf, received):
+def test_a_leaf_without_gradient_cannot_be_explained(leaf, received, remedy):
     a = Tensor([1.0], requires_grad=True)
     with pytest.raises(ValueError) as error:
         tg.explain((a * a).sum(), leaf)
     assert str(error.value) == (
         "explain(y, leaf): the leaf must be a tensor that requires a gradient, but "
-        f"{received} was received. Make it with requires_grad=True."
+        f"{received} was received. {remedy}"
     )
 
 

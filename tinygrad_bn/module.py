@@ -65,8 +65,8 @@ class Module:
             raise TypeError(
                 f"{type(self).__name__}.{name}: a parameter must be replaced by "
                 f"another parameter or None, but {describe(value)} was received, "
-                f"which would not be trained. Set its values with {name}.data = values, or freeze "
-                f"it with {name}.requires_grad = False."
+                f"which would not be trained. Set its values with {name}.data = "
+                f"values, or freeze it with {name}.requires_grad = False."
             )
         super().__setattr__(name, value)
 
