@@ -59,14 +59,12 @@ class Module:
             del scopes[depth:]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        trainable = isinstance(value, Tensor) and value.requires_grad
-        replaces = trainable or value is None or isinstance(value, Module)
+        replaces = value is None or isinstance(value, Tensor | Module)
         if _is_parameter(vars(self).get(name)) and not replaces:
             raise TypeError(
-                f"{type(self).__name__}.{name}: a parameter must be replaced by "
-                f"another parameter or None, but {describe(value)} was received, "
-                f"which would not be trained. Set its values with {name}.data = "
-                f"values, or freeze it with {name}.requires_grad = False."
+                f"{type(self).__name__}.{name}: a parameter must be replaced by a "
+                f"tensor or None, but {describe(value)} was received, which would not "
+                f"be trained. Set its values with {name}.data = values."
             )
         super().__setattr__(name, value)
 

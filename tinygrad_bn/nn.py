@@ -360,7 +360,8 @@ class ModuleList(Module):
         if not isinstance(module, Module):
             raise TypeError(
                 f"{type(self).__name__}: every item must be a module, but item {i} is "
-                f"{module!r}. Is it a class that was not called, or a function?"
+                f"{module!r}. Is it a class that was not called, a function, or a "
+                "module of PyTorch (which tg.from_torch converts)?"
             )
         setattr(self, str(i), module)
 
