@@ -56,7 +56,7 @@ class Module:
             scopes.append(Scope(None, self, scopes[-1]))
             return self.forward(*inputs, **params)
         finally:
-            del scopes[depth:]
+            del scopes[depth:]  # Not pop(), for the reason given in scopes.composite.
 
     def __setattr__(self, name: str, value: Any) -> None:
         replaces = value is None or isinstance(value, Tensor | Module)
