@@ -661,7 +661,9 @@ def test_second_derivatives_can_be_explained():
     explanation = tg.explain((d * d).sum(), model[3].weight)
     expected = tg.grad((d * d).sum(), model[3].weight).data
     np.testing.assert_allclose(explanation.total, expected, rtol=1e-3, atol=1e-5)
-    assert explanation.heading == "contribution to dL/d3.weight"
+    assert explanation.heading == (
+        "contribution to dL/d3.weight, the 4 largest of 64 entries"
+    )
 
 
 def test_sixty_blocks_are_explained_in_well_under_a_second():
