@@ -82,6 +82,8 @@ def explain(
             note = "some of its routes are cut"
         elif not cut and row.gates in vanished and not shown.any():
             note = "because its rows sum to 0"
+        elif row.around:
+            note = "passes no batch norm"
         return Route(row.gates, gradient, shown, cut, row.around, note)
 
     order = {name: -i for i, name in enumerate(chosen.names.values())}
