@@ -5,7 +5,8 @@ import pytest
 from conftest import leaf, nodes_behind, randn
 
 import tinygrad_bn as tg
-from tinygrad_bn import Primitive, Tensor, check_gradients, compositions, ops, tensor
+from tinygrad_bn import Tensor, check_gradients, compositions, ops, tensor
+from tinygrad_bn.tape import Operation
 
 
 def distinct(*shape, seed=0):
@@ -312,7 +313,7 @@ def test_rules_give_arrays_from_arrays_and_the_same_in_tensors_from_tensors(case
 
 
 def test_every_primitive_has_a_gradient_test_or_is_declared_constant():
-    found = {p for p in vars(ops).values() if isinstance(p, Primitive)}
+    found = {p for p in vars(ops).values() if isinstance(p, Operation)}
     tested = set()
     for f, _, *arrays in ALL.values():
         tested |= {node.op for node in nodes_behind(f(*leaves_of(arrays)))}
@@ -379,7 +380,7 @@ def test_a_primitive_has_one_pullback_per_input_and_none_for_a_mask():
 @pytest.mark.parametrize("case", ALL)
 def test_gradients_of_gradients_use_registered_primitives_only(case):
     f, _, *arrays = ALL[case]
-    registered = {p for p in vars(ops).values() if isinstance(p, Primitive)}
+    registered = {p for p in vars(ops).values() if isinstance(p, Operation)}
     leaves = leaves_of(arrays)
     y = f(*leaves)
     for _ in range(2):
