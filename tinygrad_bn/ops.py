@@ -9,9 +9,9 @@ primitives that are defined further down, because it looks them up when it runs.
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
                    ``reshape``, ``transpose`` and ``astype`` are each their own adjoint,
                    with different params
-    elementwise    an operation on inputs of one shape. Inputs of different shapes are
-                   broadcast first. For ``u`` (N, C) and a ``b`` (C,) that needs a
-                   gradient, ``u + b`` is ``add(u, broadcast_to(b))``, two operations.
+    elementwise    an operation on inputs of one shape. An input of another shape that
+                   needs a gradient is broadcast first. For ``u`` (N, C) and such a
+                   ``b`` (C,), ``u + b`` is ``add(u, broadcast_to(b))``, two operations.
                    The pullback of ``broadcast_to`` sums the gradient over the rows, so
                    the pullbacks of ``add`` need not
 
@@ -22,7 +22,7 @@ among ties.
 This file comes after ``backward.py`` in the reading order; ``batchnorm.py`` is next.
 
 Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, and
-outputs that share memory with a writable array.
+tensors that share memory with a writable array.
 """
 
 import itertools
@@ -64,7 +64,7 @@ reshape = Primitive(
 transpose = Primitive(
     "transpose",
     lambda x, axes: x.transpose(axes),
-    # argsort inverts the permutation.
+    # argsort inverts the permutation; axes are counted from the start.
     lambda g, y, x, axes: transpose(g, axes=tuple(np.argsort(axes).tolist())),
 )
 
