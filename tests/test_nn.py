@@ -13,7 +13,7 @@ from conftest import random_leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, init, nn
-from tinygrad_bn.scopes import state
+from tinygrad_bn.scopes import this_thread
 
 
 def assert_equal_to_second_order(rng, function, definition, *inputs):
@@ -847,7 +847,7 @@ def test_an_error_inside_a_module_leaves_its_scope(rng):
     model = nn.Sequential(nn.Linear(2, 3, rng=rng), nn.Linear(4, 1, rng=rng))
     with pytest.raises(ValueError, match=r"Linear '1': the last axis"):
         model(random_leaf(rng, 5, 2))
-    assert state.scopes == [None]
+    assert this_thread.scopes == [None]
 
 
 # --- Initialization -------------------------------------------------------------------

@@ -31,7 +31,7 @@ import numpy as np
 
 from . import errors
 from .arguments import refuse_masked
-from .scopes import recording, state
+from .scopes import recording, this_thread
 from .tape import Node, Operation, values_of
 
 if TYPE_CHECKING:
@@ -240,11 +240,11 @@ class Fused(Operation):
 
     def unfold(self, y: Node) -> Node:
         """The output ``y`` again, computed by the definition in the scope of ``y``."""
-        depth = len(state.scopes)
+        depth = len(this_thread.scopes)
         try:
-            state.scopes.append(y.scope)
+            this_thread.scopes.append(y.scope)
             with recording():
                 return self.definition(*y.inputs, **y.params)
         finally:
             # Not pop(), because an interrupt may come before the scope was added.
-            del state.scopes[depth:]
+            del this_thread.scopes[depth:]

@@ -24,7 +24,7 @@ import numpy as np
 from .arguments import contains
 from .errors import describe
 from .layout import Entry, in_our_layout
-from .scopes import Scope, join, state
+from .scopes import Scope, join, this_thread
 from .tensor import Tensor
 
 Member = Any  # a Tensor, a Module or an array
@@ -50,7 +50,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        scopes = state.scopes
+        scopes = this_thread.scopes
         depth = len(scopes)
         try:
             scopes.append(Scope(None, self, scopes[-1]))
@@ -242,6 +242,6 @@ def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
 
 def describe_module(module: Module) -> str:
     """The class and qualified name of a module, for errors raised during its call."""
-    scope = state.scopes[-1]
+    scope = this_thread.scopes[-1]
     name = scope.name if scope is not None and scope.owner is module else ""
     return f"{type(module).__name__} {name!r}" if name else type(module).__name__

@@ -30,7 +30,7 @@ import itertools
 import numpy as np
 
 from . import kernels
-from .scopes import state
+from .scopes import this_thread
 from .tape import Node, Number, Operation, Primitive
 
 # --- Shapes: each next to its adjoint -------------------------------------------------
@@ -148,7 +148,7 @@ class Elementwise(Primitive):
             shape = np.broadcast_shapes(*shapes)
         except ValueError:
             raise self.refusal(inputs, ValueError(_BROADCASTABLE)) from None
-        if not state.recording:
+        if not this_thread.recording:
             return inputs  # No gradient will flow.
         return tuple(
             broadcast_to(x, shape=shape)

@@ -38,7 +38,7 @@ import numpy as np
 from . import errors
 from .arguments import contains, private_copy, refuse_masked
 from .clock import clock
-from .scopes import Scope, state
+from .scopes import Scope, this_thread
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -92,7 +92,7 @@ class Node:
         self.inputs = inputs
         self.params = params
         self.saved = saved
-        self.scope = state.scopes[-1]
+        self.scope = this_thread.scopes[-1]
         self._grad = self._grad_buffer = None
         self.timestamp = clock.tick()
         return self
@@ -190,7 +190,7 @@ class Operation:
             return data
         data = self._output(data)
         y = node_type.__new__(node_type)  # The constructor would copy the array.
-        if not (has_history and state.recording):
+        if not (has_history and this_thread.recording):
             # fused_batch_norm reads the batch statistics even if nothing is recorded.
             return y._fill(data, saved=saved)
         if has_raw_data:
@@ -244,7 +244,7 @@ class Operation:
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
         """The error for inputs that do not fit, with their names and shapes."""
-        return errors.inputs_refused(self, inputs, error, state.scopes[-1])
+        return errors.inputs_refused(self, inputs, error, this_thread.scopes[-1])
 
 
 class Primitive(Operation):
