@@ -141,15 +141,16 @@ class Module:
     def _entries(self) -> Iterator[Entry]:
         """The tensors and arrays of this module, with PyTorch's names next to ours."""
         for path, module in [("", self), *self._walk()]:
-            if isinstance(module, Module):
-                for name, member in module._members():
-                    if not isinstance(member, Module):
-                        yield Entry(
-                            join(path, name),
-                            join(path, module.pytorch_names.get(name, name)),
-                            name in module.pytorch_transposes,
-                            member,
-                        )
+            if not isinstance(module, Module):
+                continue
+            for name, member in module._members():
+                if not isinstance(member, Module):
+                    yield Entry(
+                        join(path, name),
+                        join(path, module.pytorch_names.get(name, name)),
+                        name in module.pytorch_transposes,
+                        member,
+                    )
 
     def _state(self) -> dict[str, Tensor | np.ndarray]:
         return {

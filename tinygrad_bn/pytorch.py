@@ -278,7 +278,8 @@ def _check_module(theirs: Any, kind: str | None) -> None:
         raise ValueError(f"{name} with hooks")
     of_pytorch = type(theirs).__module__.startswith("torch.")
     if kind is None and of_pytorch and not isinstance(theirs, torch.fx.GraphModule):
-        raise ValueError(name + " with another forward" * ("forward" in vars(theirs)))
+        changed = "forward" in vars(theirs)
+        raise ValueError(f"{name} with another forward" if changed else name)
 
 
 def _kind_of(module: Any, kinds: Iterable[type]) -> Any:
@@ -407,8 +408,10 @@ class _FromTorch(_Conversion):
         self.remember_memory(theirs, *found)
 
     def remember_memory(self, theirs: Any, in_place: bool, sharing: bool) -> None:
-        self.in_place |= {theirs} if in_place else set()
-        self.sharing |= {theirs} if sharing else set()
+        if in_place:
+            self.in_place.add(theirs)
+        if sharing:
+            self.sharing.add(theirs)
 
 
 class _ToTorch(_Conversion):

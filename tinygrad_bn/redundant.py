@@ -239,4 +239,5 @@ def _norms(paths: Iterable[str]) -> str:
     quoted = [f"`{path}`" for path in paths if path]
     if not quoted:
         return "a batch norm"
-    return f"batch norm{'s' * (len(quoted) > 1)} {' and '.join(quoted)}"
+    plural = "s" if len(quoted) > 1 else ""
+    return f"batch norm{plural} {' and '.join(quoted)}"
