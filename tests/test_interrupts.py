@@ -17,7 +17,7 @@ import pytest
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim, optimizer
-from tinygrad_bn.scopes import state
+from tinygrad_bn.scopes import this_thread
 
 PACKAGE = str(Path(tg.__file__).parent)
 X = np.random.default_rng(0).standard_normal((6, 3))
@@ -66,8 +66,8 @@ def is_interrupted(run, prepared, interrupt):
         except KeyboardInterrupt:
             return True
         finally:
-            assert state.scopes == [None], "the scope of a finished call is still open"
-            assert state.recording
+            assert this_thread.scopes == [None], "a finished call is still open"
+            assert this_thread.recording
         return False
 
     with ThreadPoolExecutor(1) as executor:

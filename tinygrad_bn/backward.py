@@ -31,7 +31,7 @@ import numpy as np
 
 from . import errors
 from .arguments import refuse_masked
-from .scopes import recording, state
+from .scopes import recording, this_thread
 from .tape import Node, Operation, values_of
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 def tape(
     y: Node, boundary: Collection[Node] = frozenset(), through_cuts: bool = False
 ) -> list[Node]:
-    """The recorded nodes that the gradient of ``y`` passes through, newest first.
+    """``y`` and the recorded nodes behind it that require a gradient, newest first.
 
-    The first is ``y``. Each has ``.op``, ``.inputs`` and ``.params``; leaves are not
-    among them. The search stops at the ``boundary``. With ``through_cuts``, which
-    drawings use, it goes on where ``stop_gradient`` stops the gradient.
+    Each has ``.op``, ``.inputs`` and ``.params``; leaves are not among them. The search
+    stops at the ``boundary``. With ``through_cuts``, which drawings use, it goes on
+    where ``stop_gradient`` stops the gradient.
     """
     nodes, found, waiting = [], {y}, [y]
     while waiting:
@@ -75,11 +75,11 @@ def backward_pass(
     all leaves that require a gradient. Only what leads to them is computed.
     """
     nodes = tape(y, boundary)
-    relevant = None if wanted is None else _leading_to(wanted, nodes)
+    relevant = None if wanted is None else _dependents_of(wanted, nodes)
     cotangents = {y: g}
     for node in nodes:
         if node not in cotangents:
-            continue  # No cotangent has reached it.
+            continue  # Not relevant, or cut off by an input without a pullback.
         g = cotangents[node]
         refuse_changed_leaves(node)
         needs = [
@@ -97,10 +97,10 @@ def backward_pass(
     return cotangents
 
 
-def _leading_to(wanted: Collection[Node], nodes: list[Node]) -> set[Node]:
+def _dependents_of(wanted: Collection[Node], nodes: list[Node]) -> set[Node]:
     """The wanted nodes, and those among ``nodes`` that depend on one of them."""
     found = set(wanted)
-    for node in reversed(nodes):
+    for node in reversed(nodes):  # oldest first
         if not found.isdisjoint(node.inputs):
             found.add(node)
     return found
@@ -127,7 +127,7 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
 
 
 def backward(y: Node, gradient: Any = None) -> None:
-    """Add the gradient of ``y`` to ``.grad`` of every leaf: ``Tensor.backward``."""
+    """Add the gradient of ``y`` to ``.grad`` of every leaf that requires one."""
     if not y._requires_grad:
         raise errors.nothing_recorded(y)
     for leaf, g in backward_pass(y, initial_cotangent(y, gradient)).items():
@@ -156,8 +156,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
     Returns a tensor for a tensor and a list for a sequence, with zeros for what ``y``
     does not depend on. No ``.grad`` is changed. ``gradient`` is the cotangent to start
     from, shaped like ``y``; a ``y`` of one element does not need it. With
-    ``create_graph`` the result is recorded, so that it can be differentiated, explained
-    and drawn.
+    ``create_graph``, the computation of the gradient is recorded, so that it can be
+    differentiated, explained and drawn.
 
     Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
     that does not require a gradient, ``TypeError`` for a ``y`` or ``wrt`` that is not a
@@ -174,8 +174,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
             raise errors.wrt_requires_no_gradient(x)
     g: Any = initial_cotangent(y, gradient)
     if create_graph:
-        # A node as cotangent makes every pullback run on nodes, which recording()
-        # records even inside no_grad. The loop is the same; only a fused operation does
+        # If the cotangent is a node, pullbacks run on nodes. recording() records them,
+        # even inside no_grad. The loop is the same; only a fused operation does
         # something else (see Fused.apply_pullbacks). A cotangent that was given as a
         # node keeps its own history.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
@@ -240,10 +240,11 @@ class Fused(Operation):
 
     def unfold(self, y: Node) -> Node:
         """The output ``y`` again, computed by the definition in the scope of ``y``."""
-        depth = len(state.scopes)
+        depth = len(this_thread.scopes)
         try:
-            state.scopes.append(y.scope)
+            this_thread.scopes.append(y.scope)
             with recording():
                 return self.definition(*y.inputs, **y.params)
         finally:
-            del state.scopes[depth:]
+            # Not pop(), because an interrupt may come before the scope was added.
+            del this_thread.scopes[depth:]

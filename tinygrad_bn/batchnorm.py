@@ -71,7 +71,8 @@ along x_hat, since for eps = 0 the squared length of x_hat is m.
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``. (It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()``
-and ``x * y`` to be what they are in NumPy.)
+and ``x * y`` to be what they are in NumPy. ``as_rows(x, axes)`` in ``axes.py`` is x as
+a matrix (m, C), and ``from_rows`` undoes it.)
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
@@ -138,7 +139,7 @@ def batch_norm(
     if mean is None or var is None:
         refuse_single_values(x, axes)
     if mean is not None or var is not None:
-        running = None  # It averages statistics of batches.
+        running = None  # Running statistics are averages of batch statistics only.
 
     if mean is None:
         mean = x.mean(axes, keepdims=True).named("E[x]")
@@ -212,7 +213,7 @@ def _forward(x, gamma, beta, *, axes, eps):
     inv_std = 1 / np.sqrt(var + eps)
     y = x_c * (inv_std if gamma is None else gamma.reshape(-1) * inv_std)
     if beta is not None:
-        y = add_row(y, beta.reshape(-1))
+        y = add_row(y, beta.reshape(-1))  # in place, if the dtypes agree
     return from_rows(y, x, axes), (x_c, inv_std, mean, var)
 
 
@@ -225,7 +226,8 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     if needs[0]:
         # The last line of the derivation, with x_hat = inv_std * x_c,
         # mean(g) = d_beta / m and mean(g * x_hat) = d_gamma / m:
-        # d_x = gamma * inv_std * (g - d_beta / m - x_c * inv_std * d_gamma / m)
+        # d_x = gamma * inv_std * (g - d_beta / m - x_c * inv_std * d_gamma / m),
+        # computed in place, the last term first.
         d_x = x_c * (inv_std * d_gamma / -m)
         d_x += g
         d_x -= d_beta / m

@@ -22,8 +22,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from .arguments import contains
+from .errors import describe
 from .layout import Entry, in_our_layout
-from .scopes import Scope, join, state
+from .scopes import Scope, join, this_thread
 from .tensor import Tensor
 
 Member = Any  # a Tensor, a Module or an array
@@ -49,13 +50,23 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward().")
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        scopes = state.scopes
+        scopes = this_thread.scopes
         depth = len(scopes)
         try:
             scopes.append(Scope(None, self, scopes[-1]))
             return self.forward(*inputs, **params)
         finally:
-            del scopes[depth:]
+            del scopes[depth:]  # Not pop(), for the reason given in scopes.composite.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        replaces = value is None or isinstance(value, Tensor | Module)
+        if _is_parameter(vars(self).get(name)) and not replaces:
+            raise TypeError(
+                f"{type(self).__name__}.{name}: a parameter must be replaced by a "
+                f"tensor or None, but {describe(value)} was received, which would not "
+                f"be trained. Set its values with {name}.data = values."
+            )
+        super().__setattr__(name, value)
 
     # --- Members ----------------------------------------------------------------------
 
@@ -97,8 +108,7 @@ class Module:
         """Each parameter once, with its qualified name as seen from this module."""
         found: set[Tensor] = set()
         for name, member in self._walk():
-            is_parameter = isinstance(member, Tensor) and member.requires_grad
-            if is_parameter and member not in found:
+            if _is_parameter(member) and member not in found:
                 found.add(member)
                 yield name, member
 
@@ -131,15 +141,16 @@ class Module:
     def _entries(self) -> Iterator[Entry]:
         """The tensors and arrays of this module, with PyTorch's names next to ours."""
         for path, module in [("", self), *self._walk()]:
-            if isinstance(module, Module):
-                for name, member in module._members():
-                    if not isinstance(member, Module):
-                        yield Entry(
-                            join(path, name),
-                            join(path, module.pytorch_names.get(name, name)),
-                            name in module.pytorch_transposes,
-                            member,
-                        )
+            if not isinstance(module, Module):
+                continue
+            for name, member in module._members():
+                if not isinstance(member, Module):
+                    yield Entry(
+                        join(path, name),
+                        join(path, module.pytorch_names.get(name, name)),
+                        name in module.pytorch_transposes,
+                        member,
+                    )
 
     def _state(self) -> dict[str, Tensor | np.ndarray]:
         return {
@@ -212,6 +223,10 @@ class Module:
         return f"{type(self).__name__} {self.extra_repr()}".strip()
 
 
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_leaf and value.requires_grad
+
+
 def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
     if isinstance(value, Tensor):
         if value.is_leaf:
@@ -228,6 +243,6 @@ def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
 
 def describe_module(module: Module) -> str:
     """The class and qualified name of a module, for errors raised during its call."""
-    scope = state.scopes[-1]
+    scope = this_thread.scopes[-1]
     name = scope.name if scope is not None and scope.owner is module else ""
     return f"{type(module).__name__} {name!r}" if name else type(module).__name__

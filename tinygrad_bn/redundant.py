@@ -78,6 +78,8 @@ def check_redundant(model: Module, x: Any) -> Findings:
 
     Raises: ``ValueError`` for a model in evaluation mode; for inputs, an output, or a
     variance in batch norm that are not finite; for an output that requires no gradient.
+    ``TypeError`` for a ``model`` that is not a module, and an output that is not a
+    tensor.
     """
     if not isinstance(model, Module):
         raise TypeError(
@@ -237,4 +239,5 @@ def _norms(paths: Iterable[str]) -> str:
     quoted = [f"`{path}`" for path in paths if path]
     if not quoted:
         return "a batch norm"
-    return f"batch norm{'s' * (len(quoted) > 1)} {' and '.join(quoted)}"
+    plural = "s" if len(quoted) > 1 else ""
+    return f"batch norm{plural} {' and '.join(quoted)}"

@@ -82,7 +82,7 @@ def composite(function: Function) -> Function:
 
     @functools.wraps(function)
     def recorded_under_its_name(*inputs, **params):
-        scopes = state.scopes
+        scopes = this_thread.scopes
         depth = len(scopes)
         try:
             scopes.append(Scope(name, None, scopes[-1]))
@@ -94,8 +94,8 @@ def composite(function: Function) -> Function:
     return recorded_under_its_name  # type: ignore[return-value]
 
 
-class _State(threading.local):
-    """Whether this thread records, who asked for that, and the calls that it is in."""
+class _ThisThread(threading.local):
+    """Whether this thread records, who asked for that, and the calls it is in."""
 
     def __init__(self) -> None:
         self.recording = True
@@ -103,7 +103,7 @@ class _State(threading.local):
         self.scopes: list[Scope | None] = [None]
 
 
-state = _State()
+this_thread = _ThisThread()
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _recording(wanted: bool) -> Iterator[None]:
     # Generators may leave their contexts in a different order than they entered them.
     # Each context therefore withdraws its own request; it does not restore what it
     # found. It does so in the thread that it began in, even if another thread ends it.
-    request, here = object(), vars(state)
+    request, here = object(), vars(this_thread)
     try:
         here["requests"][request] = here["recording"] = wanted
         yield

@@ -5,7 +5,7 @@
     leaf              a node without a recorded operation: created by the user, or
                       computed without being recorded
     tape              the graph behind a node: each node keeps the operation, inputs and
-                      params that made it; ``backward.tape(y)`` lists the nodes
+                      params that made it; ``backward.tape(y)`` lists these nodes
     primitive         an operation with one pullback per input; the pullbacks are
                       written in primitives, too
     pullback          the rule ``(g, y, *inputs, **params) -> gradient of one input``,
@@ -17,9 +17,9 @@
 
 An operation on arrays returns an array. If at least one input is a node, it returns a
 node. The node is recorded, which means that it keeps its operation and inputs, if one
-of the inputs requires a gradient or was recorded itself; inside ``no_grad``, nothing is
-recorded. So a pullback is written once: it runs on arrays in an ordinary backward pass,
-and on nodes when the gradient itself is to be differentiated.
+of the inputs requires a gradient or was recorded itself. (``no_grad`` in ``scopes.py``
+switches this off.) So a pullback is written once: it runs on arrays in an ordinary
+backward pass, and on nodes when the gradient itself is to be differentiated.
 The operators of ``Tensor`` call the primitives of ``ops.py``, so ``g * b`` on nodes is
 recorded like any other product.
 
@@ -38,7 +38,7 @@ import numpy as np
 from . import errors
 from .arguments import contains, private_copy, refuse_masked
 from .clock import clock
-from .scopes import Scope, state
+from .scopes import Scope, this_thread
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -51,6 +51,11 @@ Number = int | float
 
 class Node:
     """An array, how it was made, and the gradient that was collected for it.
+
+    ``scope`` is the call, of a module or a composite, in which the node was made (see
+    ``scopes.py``). ``saved`` is what a fused operation keeps for its backward pass (see
+    ``backward.py``). ``_grad_buffer`` is the place for the gradient in an array of an
+    optimizer.
 
     Nodes are hashed by identity: sets and dictionaries distinguish two nodes even if
     their values agree.
@@ -87,7 +92,7 @@ class Node:
         self.inputs = inputs
         self.params = params
         self.saved = saved
-        self.scope = state.scopes[-1]
+        self.scope = this_thread.scopes[-1]
         self._grad = self._grad_buffer = None
         self.timestamp = clock.tick()
         return self
@@ -159,21 +164,22 @@ class Operation:
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None
-        # needs_grad: the output requires a gradient. has_history: the output is
-        # recorded. After stop_gradient only the latter holds; drawings show the cut.
+        # needs_grad: the output requires a gradient. has_history: an input requires one
+        # or was recorded. stop_gradient keeps the history, so that drawings show it.
         needs_grad = has_history = has_raw_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
                 node_type = type(x)
                 arrays.append(x._data)
-                needs_grad = needs_grad or (x._requires_grad and self.differentiates(i))
-                has_history = has_history or x._requires_grad or x.op is not None
+                needs_grad |= x._requires_grad and self.differentiates(i)
+                has_history |= x._requires_grad or x.op is not None
             elif isinstance(x, _AS_THEY_ARE):
                 arrays.append(x)
             else:
                 arrays.append(self._as_array(x))
                 has_raw_data = True
         if node_type is not None and params:
+            # The tape keeps the params, and the caller may change theirs.
             params = {name: private_copy(value) for name, value in params.items()}
         try:
             result = self.forward(*arrays, **params)
@@ -184,7 +190,7 @@ class Operation:
             return data
         data = self._output(data)
         y = node_type.__new__(node_type)  # The constructor would copy the array.
-        if not (has_history and state.recording):
+        if not (has_history and this_thread.recording):
             # fused_batch_norm reads the batch statistics even if nothing is recorded.
             return y._fill(data, saved=saved)
         if has_raw_data:
@@ -208,9 +214,9 @@ class Operation:
         """The result as a read-only array that shares no memory with a writable one."""
         if type(data) is not np.ndarray:
             data = np.asarray(data)
-        # If the result is a view of another array, its base, and that is writable, it
-        # may belong to a leaf, which can change later. Outputs of operations are
-        # read-only, so a view of one is safe.
+        # The result may be a view of another array, its base. A writable base may
+        # belong to a leaf, which can change later. A read-only one is the output of
+        # another operation.
         if data.base is not None and data.base.flags.writeable:
             data = data.copy()
         if data.dtype.kind not in "fbiu":  # float, bool, int, unsigned
@@ -231,14 +237,14 @@ class Operation:
     ) -> Iterable[tuple[Node, Any]]:
         """Carry the cotangent ``g`` of the output ``y`` back to its inputs.
 
-        ``needs`` says which inputs need a gradient. Returns pairs, an input and its
-        gradient: arrays if ``g`` is an array, nodes if it is a node.
+        ``needs`` says which inputs need a gradient. Returns pairs of an input and its
+        gradient, which is an array or a node, as ``g`` is.
         """
         raise NotImplementedError(f"{type(self).__name__} must define it.")
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
         """The error for inputs that do not fit, with their names and shapes."""
-        return errors.inputs_refused(self, inputs, error, state.scopes[-1])
+        return errors.inputs_refused(self, inputs, error, this_thread.scopes[-1])
 
 
 class Primitive(Operation):
@@ -262,6 +268,11 @@ class Primitive(Operation):
     ):
         super().__init__(name, demands, doc)
         self.forward, self.pullbacks = forward, pullbacks
+
+    def prepare(self, inputs: tuple) -> tuple:
+        if len(inputs) != len(self.pullbacks):
+            raise errors.inputs_without_pullbacks(self, inputs)
+        return inputs
 
     def differentiates(self, i: int) -> bool:
         return self.pullbacks[i] is not None
