@@ -312,6 +312,12 @@ def test_a_batch_that_does_not_split_into_ghosts_is_an_error():
     )
 
 
+def test_ghost_batches_accept_no_option_of_batch_norm_that_they_would_ignore():
+    for option in ({"affine": False}, {"constants": ("mean",)}, {"axes": (1,)}):
+        with pytest.raises(TypeError, match=f"argument '{next(iter(option))}'"):
+            GhostBatchNorm(5, 4, **option)
+
+
 @pytest.mark.slow
 def test_groups_of_two_make_worse_classifiers_in_every_seed(quick):
     measured = quick(batch_noise)[0]
