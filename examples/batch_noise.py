@@ -41,6 +41,7 @@ arXiv 1906.03548. Luo et al., arXiv 1809.00846, derive a regularization of gamma
 
 import math
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -120,37 +121,37 @@ def over_sizes(measure_size, seed):
     return [measure_size(n, np.random.default_rng(seed)) for n in SIZES]
 
 
+def test_errors(data, steps, groups, which, jobs=1):
+    """The test errors of classifiers over some seeds, by optimizer and group size."""
+    cases = list(product(OPTIMIZERS, groups))
+    runs = [(*case, s) for case in cases for s in which]
+    found = in_parallel(partial(test_error, data, steps), runs, jobs, "ghost batches")
+    return {case: np.array([found[(*case, s)] for s in which]) for case in cases}
+
+
 def measure(data, seed, steps, quick=False, jobs=1):
     """One unit and its theory, and the test errors of classifiers with noise."""
     rng, groups = np.random.default_rng(seed), GROUPS[::2] if quick else GROUPS
     which = seeds(seed, quick)
-    cases = [(o, group, s) for o in OPTIMIZERS for group in groups for s in seeds(seed)]
-    errors = in_parallel(partial(test_error, data, steps), cases, jobs, "ghost batches")
-    measured = {
+    errors = test_errors(data, steps, groups, which, jobs)
+    return {
         "sizes": SIZES,
-        "error_of_mean": [error_of_mean(n, rng) for n in SIZES],
-        "expected_error": [S / math.sqrt(n) for n in SIZES],
-        "errors_of_mean": [over_sizes(error_of_mean, s) for s in which],
+        "error of mean": [error_of_mean(n, rng) for n in SIZES],
+        "expected error": [S / math.sqrt(n) for n in SIZES],
+        "errors of mean": [over_sizes(error_of_mean, s) for s in which],
         "shrinkage": [learned_shrinkage(n, rng) for n in SIZES],
-        "expected_shrinkage": [expected_shrinkage(n) for n in SIZES],
+        "expected shrinkage": [expected_shrinkage(n) for n in SIZES],
         "shrinkages": [over_sizes(learned_shrinkage, s) for s in which],
         "d": PAIRS,
         "pairs": {eps: normalized_pairs(eps) for eps in EPSILONS},
         "pair gradients": {eps: gradient_of_pairs(eps) for eps in EPSILONS},
         "groups": groups,
-        "test_errors": {
-            (optimizer, group): [errors[optimizer, group, s] for s in seeds(seed)]
-            for optimizer in OPTIMIZERS
-            for group in groups
+        "test errors": errors,
+        "added errors": {
+            (optimizer, group): found - errors[optimizer, BATCH]
+            for (optimizer, group), found in errors.items()
         },
     }
-    measured["added_errors"] = {
-        (optimizer, group): np.subtract(
-            errors, measured["test_errors"][optimizer, BATCH]
-        )
-        for (optimizer, group), errors in measured["test_errors"].items()
-    }
-    return measured
 
 
 def main(arguments=None):

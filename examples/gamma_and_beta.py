@@ -117,8 +117,8 @@ def measure(seed, steps, quick=False, jobs=1):
     return {
         "identity": [identity_error(s) for s in which],
         "within 2": float((np.abs(NORMAL) < 2).mean()),
-        "r_squared": {std: r_squared(std) for std in (1, 4)},
-        "r_squared theory": {std: r_squared_theory(std) for std in (1, 4)},
+        "r squared": {std: r_squared(std) for std in (1, 4)},
+        "r squared theory": {std: r_squared_theory(std) for std in (1, 4)},
         "line": np.polyfit(NORMAL, tg.sigmoid(NORMAL), 1),
         "x": X,
         "targets": TARGETS,

@@ -114,7 +114,7 @@ def measure(seed, steps):
         "reference": rates[LR],
         "rates": rates,
         "scaled": {a: train(seed, steps, a, a**2 * LR) for a in SCALES},
-        "same_rate": train(seed, steps, SCALES[-1], LR),
+        "same rate": train(seed, steps, SCALES[-1], LR),
     }
 
 
