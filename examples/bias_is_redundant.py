@@ -45,7 +45,7 @@ from support.command_line import (
     seeds,
 )
 from support.measures import largest
-from support.networks import linears, perceptron, training
+from support.networks import batch_norm_and, linears, perceptron, training
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import Tensor, nn, optim
@@ -60,11 +60,8 @@ DRIFTS = [("Adam", np.float32), ("Adam", np.float64), ("SGD", np.float32)]
 
 def network(data, seed, bias=True, affine=True, dtype=np.float64):
     """Three hidden layers of 50; their weights are the same with and without b."""
-
-    def between(width):
-        return nn.BatchNorm(width, affine=affine, dtype=dtype), nn.ReLU()
-
-    sizes = [data.train_x.shape[1], 50, 50, 50, 10]
+    between = batch_norm_and(nn.ReLU, affine=affine, dtype=dtype)
+    sizes = (data.train_x.shape[1], 50, 50, 50, 10)
     rng = np.random.default_rng(seed)
     return perceptron(sizes, between, rng, bias=bias, dtype=dtype)
 

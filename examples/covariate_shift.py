@@ -47,7 +47,7 @@ from support.command_line import (
     parse,
     rate,
 )
-from support.networks import accuracy, perceptron
+from support.networks import accuracy, batch_norm_and, perceptron
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import Tensor, nn, no_grad, optim
@@ -67,13 +67,11 @@ def binary(data):
 def network(features, classes, bn, rng):
     """Three times linear, batch norm if requested, and sigmoid; then a linear layer."""
 
-    def between(width):
-        return [nn.BatchNorm(width), nn.Sigmoid()] if bn else [nn.Sigmoid()]
-
     def weights(shape, rng, dtype):
         return (STD * rng.standard_normal(shape)).astype(dtype)
 
     sizes = (features, *HIDDEN, classes)
+    between = batch_norm_and(nn.Sigmoid, bn)
     return perceptron(sizes, between, rng, weights=weights, bias=not bn)
 
 

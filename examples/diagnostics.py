@@ -37,7 +37,7 @@ from support.command_line import (
     rate,
 )
 from support.layers import layers
-from support.networks import batches, linears, perceptron
+from support.networks import batch_norm_and, batches, linears, perceptron
 from support.plotting import save
 from tinygrad_bn import nn, optim
 
@@ -57,26 +57,22 @@ def update_ratios(before: dict, model: nn.Module) -> dict[str, float]:
     return ratios
 
 
-def network(data, norm, gain, rng):
+def network(data, bn, gain, rng):
     """ReLU layers whose weights are ``gain`` times as large as Kaiming He's."""
-
-    def between(width):
-        return [nn.BatchNorm(width), nn.ReLU()] if norm else [nn.ReLU()]
-
     sizes = (data.train_x.shape[1], *[WIDTH] * DEPTH, data.num_classes)
-    model = perceptron(sizes, between, rng, bias=not norm)
+    model = perceptron(sizes, batch_norm_and(nn.ReLU, bn), rng, bias=not bn)
     for linear in linears(model)[:-1]:
         linear.weight.data = gain * linear.weight.data
     return model
 
 
-def watch(data, norm, gain, lr, seed, steps):
+def watch(data, bn, gain, lr, seed, steps):
     """Train, and observe every step; return the ReLU layers of the first step, too."""
     rng = np.random.default_rng(seed)
-    model = network(data, norm, gain, rng)
+    model = network(data, bn, gain, rng)
     sgd = optim.SGD(model.parameters(), lr)
     first, seen = None, []
-    for step, (x, labels) in enumerate(batches(data, 128, steps, rng, f"BN: {norm}")):
+    for step, (x, labels) in enumerate(batches(data, 128, steps, rng, f"BN: {bn}")):
         loss = nn.cross_entropy(model(x), labels)
         sgd.zero_grad()
         loss.backward()

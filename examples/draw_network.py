@@ -16,17 +16,14 @@ import tinygrad_bn as tg
 from support import drawings as example
 from support.command_line import drawing_options, parse
 from support.data import load
-from support.networks import perceptron
+from support.networks import batch_norm_and, perceptron
 from tinygrad_bn import Drawing, Tensor, nn
 
 
 def network(data, hidden=(32, 32), seed=0) -> nn.Sequential:
     """Linear layers with biases, each but the last followed by batch norm and ReLU."""
-
-    def between(width):
-        return nn.BatchNorm(width, dtype=float), nn.ReLU()
-
     sizes = (data.train_x.shape[1], *hidden, data.num_classes)
+    between = batch_norm_and(nn.ReLU, dtype=float)
     return perceptron(sizes, between, np.random.default_rng(seed), dtype=float)
 
 

@@ -64,6 +64,7 @@ from support.networks import (
     ACTIVATIONS,
     HE,
     accuracy,
+    batch_norm_and,
     linears,
     perceptron,
     train,
@@ -71,7 +72,7 @@ from support.networks import (
 )
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
-from tinygrad_bn import Tensor, grad, nn, optim
+from tinygrad_bn import Tensor, grad, optim
 
 SIGMAS = (0.5, 1, HE, 2, 4)
 WIDTH, DEPTH, BATCH = 256, 30, 128
@@ -87,11 +88,7 @@ SIGMOID_SIGMAS, RELU_RATES = (1, 2, 4), (0.01, 0.03, 0.1, 0.3)
 
 def network(sizes, activation, bn, sigma, rng, dtype=np.float32, eps=1e-5):
     """Layers of linear, batch norm if requested, and activation; then a linear one."""
-
-    def between(width):
-        norm = [nn.BatchNorm(width, eps=eps, dtype=dtype)] if bn else []
-        return [*norm, ACTIVATIONS[activation]()]
-
+    between = batch_norm_and(ACTIVATIONS[activation], bn, eps=eps, dtype=dtype)
     model = perceptron(sizes, between, rng, bias=not bn, dtype=dtype)
     # These weights are Kaiming He's, with sigma = sqrt(2).
     for linear in linears(model):

@@ -36,7 +36,7 @@ import numpy as np
 from parts.learning_rates.plots import numbers, plot, report
 from support.command_line import add_image_options, experiment_options, images, parse
 from support.json_file import add_json_option, save_json
-from support.networks import accuracy, linears, perceptron, train
+from support.networks import accuracy, batch_norm_and, linears, perceptron, train
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import nn, optim
@@ -51,11 +51,7 @@ def network(sizes, bn, scale, rng):
 
     ``scale`` multiplies Kaiming He's weights of the hidden layers.
     """
-
-    def between(width):
-        return (nn.BatchNorm(width), nn.ReLU()) if bn else (nn.ReLU(),)
-
-    model = perceptron(sizes, between, rng, bias=not bn)
+    model = perceptron(sizes, batch_norm_and(nn.ReLU, bn), rng, bias=not bn)
     for linear in linears(model)[:-1]:
         linear.weight.data = scale * linear.weight.data
     return model

@@ -39,7 +39,7 @@ from parts.scale_invariance.plots import plot, report
 from parts.scale_invariance.stretched_layer import Layer
 from support.command_line import experiment_options, parse
 from support.data import DataSet
-from support.networks import batches, linears, perceptron
+from support.networks import batch_norm_and, batches, linears, perceptron
 from support.plotting import save
 from tinygrad_bn import nn, optim
 
@@ -74,15 +74,12 @@ def points(rng):
     return DataSet("points", x, y, x, y, SIZES[-1])
 
 
-def between(width):
-    """With eps = 0, the scale of the weights has no effect at all."""
-    return nn.BatchNorm(width, eps=0, dtype=float), nn.Tanh()
-
-
 def train(seed, steps, a=1.0, lr=LR):
     """Train weights aW before batch norm at ``lr``, other parameters at LR."""
     rng = np.random.default_rng(seed)
     data = points(rng)
+    # With eps = 0, the scale of the weights has no effect at all.
+    between = batch_norm_and(nn.Tanh, eps=0, dtype=float)
     model = perceptron(SIZES, between, rng, bias=False, dtype=float)
     weights = [layer.weight for layer in linears(model)[:-1]]
     for w in weights:

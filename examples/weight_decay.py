@@ -45,7 +45,7 @@ import numpy as np
 
 from parts.weight_decay.plots import plot, report
 from support.command_line import add_image_options, experiment_options, images, parse
-from support.networks import accuracy, batches, linears, perceptron
+from support.networks import accuracy, batch_norm_and, batches, linears, perceptron
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import nn, optim
@@ -95,11 +95,8 @@ class Run(NamedTuple):
 def train(data, steps, setting, seed):
     """Train a ReLU network; only hidden weights decay."""
     rng = np.random.default_rng(seed)
-
-    def between(width):
-        return (nn.BatchNorm(width), nn.ReLU()) if setting.bn else (nn.ReLU(),)
-
     sizes = (data.train_x.shape[1], *HIDDEN, data.num_classes)
+    between = batch_norm_and(nn.ReLU, setting.bn)
     model = perceptron(sizes, between, rng, bias=not setting.bn)
     weights = [layer.weight for layer in linears(model)[:-1]]
     for w in weights:

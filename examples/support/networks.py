@@ -45,6 +45,19 @@ def perceptron(
     return nn.Sequential(*modules)
 
 
+def batch_norm_and(
+    activation: Callable[[], nn.Module], bn: bool = True, **settings
+) -> Callable[[int], Iterator[nn.Module]]:
+    """``between`` for ``perceptron``: batch norm if ``bn``, and then an activation."""
+
+    def between(width):
+        if bn:
+            yield nn.BatchNorm(width, **settings)
+        yield activation()
+
+    return between
+
+
 def linears(model: Iterable[nn.Module]) -> list[nn.Linear]:
     """The linear layers, from the input on."""
     return [module for module in model if isinstance(module, nn.Linear)]
