@@ -134,20 +134,20 @@ def measure(seed):
 def main(arguments=None):
     parser = experiment_options(__doc__)
     exercise.add_options(parser)
-    given = parse(parser, arguments)
-    if given.exercise:
-        return exercise.write(given.exercise)
-    example = worked_example(given.seed)
-    if given.check:
+    options = parse(parser, arguments)
+    if options.exercise:
+        return exercise.write(options.exercise)
+    example = worked_example(options.seed)
+    if options.check:
         tensors, g, _, part = example
-        return exercise.check(given.check, tensors, g, part)
-    found = measure(given.seed)
+        return exercise.check(options.check, tensors, g, part)
+    found = measure(options.seed)
 
     def draw(theme):
         return {"backward_on_the_graph": drawing(*example, theme)}
 
-    save_drawings(draw, given, extension="svg")
-    save(lambda theme: plot(found, theme), given, "backward_by_hand")
+    save_drawings(draw, options, extension="svg")
+    save(lambda theme: plot(found, theme), options, "backward_by_hand")
     print(report(found))
     return found
 

@@ -158,12 +158,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=15)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    data = images(given)
-    measured = measure(
-        data, given.seed, given.steps, given.quick, requested_jobs(given)
-    )
-    save(lambda theme: plot(measured, data.name, theme), given, "batch_noise")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, data.name, theme), options, "batch_noise")
     print(report(measured))
     return measured
 

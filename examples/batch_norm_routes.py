@@ -56,9 +56,9 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     print(tg.explain(*normalized()))
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

@@ -132,11 +132,11 @@ def measure(seed, steps, quick=False, jobs=1):
 def main(arguments=None):
     parser = experiment_options(__doc__, 200, quick_steps=40)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(given.seed, given.steps, given.quick, jobs)
-    save(lambda theme: plot_unit(measured, theme), given, "bias_blow_up")
-    save(lambda theme: plot_networks(measured, theme), given, "bias_blow_up_networks")
+    options = parse(parser, arguments)
+    jobs = requested_jobs(options)
+    measured = measure(options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot_unit(measured, theme), options, "bias_blow_up")
+    save(lambda theme: plot_networks(measured, theme), options, "bias_blow_up_networks")
     print(report(measured))
     return measured
 

@@ -156,10 +156,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=200, quick_steps=20)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    data, jobs = images(given, np.float64), requested_jobs(given)
-    measured = measure(given.seed, given.steps, data, given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "bias_is_redundant")
+    options = parse(parser, arguments)
+    data, jobs = images(options, np.float64), requested_jobs(options)
+    measured = measure(options.seed, options.steps, data, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "bias_is_redundant")
     print(report(measured))
     return measured
 

@@ -118,15 +118,15 @@ def main(arguments=None):
     add_image_options(parser)
     parser.add_argument("--lr", type=rate, help="of SGD (default 0.1; --quick: 1)")
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    if given.lr is None:
-        given.lr = 1.0 if given.quick else 0.1
-    data = images(given)
+    options = parse(parser, arguments)
+    if options.lr is None:
+        options.lr = 1.0 if options.quick else 0.1
+    data = images(options)
     if data.name != "mnist":
         print(f"data: {data.name}; for MNIST, as in the paper, use --mnist-dir")
-    jobs = requested_jobs(given)
-    measured = measure(data, given.seed, given.steps, given.lr, jobs)
-    save(lambda theme: plot(measured, data.name, theme), given, "covariate_shift")
+    jobs = requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.lr, jobs)
+    save(lambda theme: plot(measured, data.name, theme), options, "covariate_shift")
     print(report(measured))
     return measured
 

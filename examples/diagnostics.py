@@ -102,11 +102,12 @@ def main(arguments=None):
         "--gain", type=float, default=0.5, help="scale of the weights (0.5)"
     )
     parser.add_argument("--lr", type=rate, help="of SGD (0.5; --quick: 1)")
-    given = parse(parser, arguments)
-    if given.lr is None:
-        given.lr = 1.0 if given.quick else 0.5
-    found = measure(images(given), given.seed, given.steps, given.gain, given.lr)
-    save(lambda theme: plot(found, theme), given, "diagnostics")
+    options = parse(parser, arguments)
+    if options.lr is None:
+        options.lr = 1.0 if options.quick else 0.5
+    data = images(options)
+    found = measure(data, options.seed, options.steps, options.gain, options.lr)
+    save(lambda theme: plot(found, theme), options, "diagnostics")
     print(report(found))
     return found
 

@@ -42,10 +42,10 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     data = load("digits")
     print(tg.check_redundant(network(data), data.train_x[:64]))
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

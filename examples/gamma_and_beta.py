@@ -135,9 +135,10 @@ def measure(seed, steps, quick=False, jobs=1):
 def main(arguments=None):
     parser = experiment_options(__doc__, 3000, quick_steps=200)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    measured = measure(given.seed, given.steps, given.quick, requested_jobs(given))
-    save(lambda theme: plot(measured, theme), given, "gamma_and_beta")
+    options = parse(parser, arguments)
+    jobs = requested_jobs(options)
+    measured = measure(options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "gamma_and_beta")
     print(report(measured))
     return measured
 

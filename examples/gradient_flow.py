@@ -204,10 +204,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=60)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(images(given), given.seed, given.steps, given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "gradient_flow")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "gradient_flow")
     print(report(measured))
     return measured
 

@@ -90,11 +90,11 @@ def main(arguments=None):
     add_image_options(parser)
     add_jobs_option(parser)
     add_json_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(images(given), given.seed, given.steps, given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "learning_rates")
-    save_json(numbers(measured), given)
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "learning_rates")
+    save_json(numbers(measured), options)
     print(report(measured))
     return measured
 

@@ -128,11 +128,11 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=100)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    one_seed = partial(measure, images(given), steps=given.steps)
-    cases = [(s,) for s in seeds(given.seed, given.quick)]
-    runs = list(in_parallel(one_seed, cases, requested_jobs(given), "seeds").values())
-    save(lambda theme: plot(runs, theme), given, "loss_landscape")
+    options = parse(parser, arguments)
+    one_seed = partial(measure, images(options), steps=options.steps)
+    cases = [(s,) for s in seeds(options.seed, options.quick)]
+    runs = list(in_parallel(one_seed, cases, requested_jobs(options), "seeds").values())
+    save(lambda theme: plot(runs, theme), options, "loss_landscape")
     print(report(runs))
     return runs
 

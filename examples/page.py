@@ -110,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=HERE / "page", help="folder for index.html"
     )
-    given = parser.parse_args(arguments)
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / "index.html"
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "index.html"
     path.write_text(page(), encoding="utf-8")
     print(f"page: {path}")
 

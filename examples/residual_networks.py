@@ -81,10 +81,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__)
     add_jobs_option(parser)
     add_json_option(parser)
-    given = parse(parser, arguments)
-    measured = measure(given.seed, given.quick, requested_jobs(given))
-    save(lambda theme: plot(measured, theme), given, "residual_networks")
-    save_json(numbers(measured), given)
+    options = parse(parser, arguments)
+    measured = measure(options.seed, options.quick, requested_jobs(options))
+    save(lambda theme: plot(measured, theme), options, "residual_networks")
+    save_json(numbers(measured), options)
     print(report(measured))
     return measured
 

@@ -159,10 +159,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=80)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(given.seed, given.steps, images(given), given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "running_statistics")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(options.seed, options.steps, data, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "running_statistics")
     print(report(measured))
     return measured
 

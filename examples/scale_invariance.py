@@ -116,9 +116,9 @@ def measure(seed, steps):
 
 
 def main(arguments=None):
-    given = parse(experiment_options(__doc__, 300, quick_steps=40), arguments)
-    measured = measure(given.seed, given.steps)
-    save(lambda theme: plot(measured, theme), given, "scale_invariance")
+    options = parse(experiment_options(__doc__, 300, quick_steps=40), arguments)
+    measured = measure(options.seed, options.steps)
+    save(lambda theme: plot(measured, theme), options, "scale_invariance")
     print(report(measured))
     return measured
 

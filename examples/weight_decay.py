@@ -141,9 +141,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=1200, quick_steps=300)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    measured = measure(images(given), given.seed, given.steps, requested_jobs(given))
-    save(lambda theme: plot(measured, theme), given, "weight_decay")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, jobs)
+    save(lambda theme: plot(measured, theme), options, "weight_decay")
     print(report(measured))
     return measured
 

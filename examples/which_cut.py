@@ -94,12 +94,12 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     for name, constants in CUTS.items():
         print(f"{name}\n{tg.explain(*cut_at(*constants))}\n")
     for name, make in LEARNS.items():
         print(f"{name}\n{tg.explain(*make())}\n")
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     for treat in (differentiated, tg.stop_gradient):
         print(tg.explain(*centered(treat)), "\n")
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":
