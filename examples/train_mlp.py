@@ -25,7 +25,7 @@ import tinygrad_bn as tg
 from parts.train_mlp.plots import draw_training
 from support.command_line import whole_number
 from support.data import NAMES, load, minibatches
-from support.networks import perceptron
+from support.networks import perceptron, predict
 from tinygrad_bn import Tensor, nn, optim
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
@@ -84,14 +84,6 @@ def train(options, data, model, optimizer, history):
                 model=model.state_dict(),
                 optimizer=optimizer.state_dict(),
             )
-
-
-@tg.no_grad()
-def predict(model, x):
-    """The most likely class of each row, according to the model in evaluation mode."""
-    classes = model.eval()(Tensor(x)).data.argmax(axis=1)
-    model.train()
-    return classes
 
 
 def resume(options, model, optimizer):
@@ -187,7 +179,7 @@ def main(arguments=None):
             history = []
             keep_checkpoint(options.out)
         train(options, data, model, optimizer, history)
-        draw_training(options.out, data, history, model, predict)
+        draw_training(options.out, data, history, model)
     except (OSError, ValueError) as error:
         sys.exit(f"train_mlp.py: error: {error}")
     except MemoryError:

@@ -16,7 +16,7 @@ from parts.scale_invariance.stretched_layer import Layer
 from support import data, mean_field
 from support.ghost_batch_norm import GhostBatchNorm
 from support.measures import relative_error
-from support.networks import HE, batches, linears
+from support.networks import HE, batches, linears, predict
 from tinygrad_bn import Tensor, nn
 
 SCRIPTS = [covariate_shift, gradient_flow, scale_invariance, batch_noise]
@@ -367,6 +367,18 @@ def test_a_batch_larger_than_the_training_data_is_an_error(digits):
     with pytest.raises(ValueError) as error:
         next(batches(digits, n + 1, 1, np.random.default_rng(0)))
     assert str(error.value) == expected
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predictions_are_made_in_evaluation_mode_and_leave_the_mode_alone(training):
+    x = np.array([[3.0, 1.0], [5.0, 4.0], [9.0, 8.0]])
+    model = nn.BatchNorm(2, dtype=float).train(training)
+    np.testing.assert_array_equal(predict(model, x), [0, 0, 0])
+    assert model.training == training
+    # By the statistics of the batch, the second class of the second row is ahead.
+    np.testing.assert_array_equal(
+        model.train()(Tensor(x)).data.argmax(axis=1), [0, 1, 0]
+    )
 
 
 @pytest.mark.parametrize("steps", [5, 20, 30, 150])
