@@ -4,31 +4,32 @@
     python examples/batch_noise.py --mnist-dir FOLDER
 
 In training, the statistics that normalize a sample depend on the other samples of its
-batch. The mean of N values of standard deviation s has an error of s / sqrt(N). There
-is a case in which its effect is known exactly. Let x from N(0, s^2) be the target of
-y = gamma x_hat + beta, on fresh batches of N. In a batch, mean(x_hat) = 0,
-mean(x_hat^2) = 1 and mean(x_hat x) = s_B, the standard deviation of the batch, so that
+batch. The mean of N values of standard deviation s has an error of s / sqrt(N). In one
+case, the effect of this noise is known exactly. Let x from N(0, s^2) be both the input
+and the target of y = gamma x_hat + beta, on fresh batches of N. In a batch,
+mean(x_hat) = 0, mean(x_hat^2) = 1 and mean(x_hat x) = s_B, the standard deviation of
+the batch, so that
 
     loss = gamma^2 - 2 gamma E[s_B] + beta^2 + s^2, which is least for beta = 0 and
     gamma / s = E[s_B] / s = sqrt(2 / N) Gamma(N / 2) / Gamma((N - 1) / 2) < 1.
 
 In evaluation mode y = (gamma / s) x: noise shrinks the output toward the mean, as a
 regularizer does. With N = 2, noise is all that is left. With d = (x1 - x2) / 2,
-x_hat = d / sqrt(d^2 + eps), which for eps -> 0 is the sign of d. Nor does anything come
-back: removing the mean and the component along x_hat from two numbers leaves
+x_hat = d / sqrt(d^2 + eps), which for eps -> 0 is the sign of d. And almost nothing
+comes back: removing the mean and the component along x_hat from two numbers leaves
 eps / (d^2 + eps) of their difference, so that dL/dx nearly vanishes.
 
-It is *not reproduced* as a rule that noise regularizes classifiers, in the sense of a
-lower test error. The script trains on 1000 images of MNIST with batches of 128, which
-are normalized in groups of 32, 8, 4 or 2 ("ghost batches": statistics of a part of the
-batch, gradients of all of it). Groups of 32 hardly matter, in either direction. Groups
-of 8 are worse in most seeds with Adam (10 of 12), and about equal with SGD. Groups of 4
-are worse, and groups of 2 are ruinous, in every seed. On the small digits of
-scikit-learn, however, groups of 32 are slightly better than none in most seeds: it
+The script does *not* reproduce, as a rule, that noise regularizes classifiers, in the
+sense of a lower test error. It trains on 1000 images of MNIST with batches of 128,
+which are normalized in groups of 32, 8, 4 or 2 ("ghost batches": statistics of a part
+of the batch, gradients of all of it). Groups of 32 hardly matter, in either direction.
+Groups of 8 are worse in most seeds with Adam (10 of 12), and about equal with SGD.
+Groups of 4 are worse, and groups of 2 are ruinous, in every seed. On the small digits
+of scikit-learn, however, groups of 32 are slightly better than none in most seeds: it
 depends on the data.
 
-Ghost batches also arise unasked, where gradients are accumulated or a batch is split
-among devices: see gradient_accumulation.py.
+Ghost batches also arise unintentionally, where gradients are accumulated or a batch is
+split among devices: see gradient_accumulation.py.
 
 Not shown: that noise never regularizes, for example in larger networks, longer training
 or at other learning rates; nor whether small groups fail in training, or in evaluation

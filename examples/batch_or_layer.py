@@ -1,4 +1,4 @@
-"""Which average explodes, and which one vanishes? Batch norm and layer norm compared.
+"""Which makes gradients explode, and which makes them vanish: batch norm or layer norm?
 
     python examples/batch_or_layer.py
 
@@ -17,13 +17,13 @@ differ. Random weights turn the shared part into a different constant for each u
 Over the batch it is a constant, which batch norm removes; over the units it is a
 spread, which layer norm does not remove, but divides by.
 
-    ReLU       batch norm 1.47, mild per layer; layer norm 1
-    sigmoid    batch norm 1.03; layer norm 0.15, it vanishes
+    ReLU       batch norm 1.47, a mild growth per layer; layer norm 1, no change
+    sigmoid    batch norm 1.03, hardly any growth; layer norm 0.15, it vanishes
 
 So the average over the batch, which makes a bias redundant, cures sigmoid networks and
-lets ReLU networks explode. In ReLU networks it has an advantage all the same: with
-layer norm, the rows of a batch become alike from layer to layer, and with batch norm
-they do not.
+lets the gradients of ReLU networks explode. In ReLU networks it has an advantage all
+the same: with layer norm, the rows of a batch become more alike from layer to layer,
+and with batch norm they do not.
 
 Two more measurements. A beta above 0 moves ReLU toward its straight part, and the
 factor toward 1. And batch norm *after* the activation brings the dependence on the

@@ -2,12 +2,11 @@
 
     python examples/draw_network.py
 
-The drawing shows an untrained multilayer perceptron on one batch of digits. Folded,
-each module is one box, with a bar for the norm of each parameter's gradient. Unlike in
-train_mlp.py, the biases before batch norm stay, so that you can see them: a
-diamond between two bars marks a gradient whose routes cancel, and check_redundant says
-the same in words. The second drawing opens the first batch norm to show the routes
-inside.
+The script draws an untrained multilayer perceptron on one batch of digits. In the first
+drawing, each module is folded into one box, with a bar for the norm of each parameter's
+gradient. Unlike train_mlp.py, this network has biases before batch norm: a diamond
+between two bars marks a gradient whose routes cancel, and check_redundant says the same
+in words. The second drawing opens the first batch norm to show the routes inside.
 """
 
 import numpy as np

@@ -133,7 +133,7 @@ def measure(seed, steps, quick=False, jobs=1):
 
 
 def main(arguments=None):
-    parser = experiment_options(__doc__, 3000, quick_steps=200)
+    parser = experiment_options(__doc__, steps=3000, quick_steps=200)
     add_jobs_option(parser)
     options = parse(parser, arguments)
     jobs = requested_jobs(options)

@@ -17,23 +17,24 @@ multiplied by
     sigma^2 E[phi'(h)^2]             without batch norm
     E[phi'(Z)^2] / Var[phi(Z)]       with batch norm before phi, in large batches
 
-(``support/mean_field.py`` says why). The second factor is never below 1, because
-Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian Poincare inequality). So the
-gradient of a wide network with batch norm cannot vanish at initialization. In all but
-linear ones it grows, mildly per layer: for ReLU, the factor is pi / (pi - 1) = 1.47,
-which is 1.21 for its length and amounts to 10^5 for its square in 30 layers. It is
-larger in small batches: 1.79 if 8 rows are normalized together. He's initialization
-without batch norm has a factor of 1.
+(``support/mean_field.py`` says why). The script measures these factors in networks of
+30 layers, before and during training, and the accuracy of trained networks. The second
+factor is never below 1, because Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian
+Poincare inequality). So the gradient of a wide network with batch norm cannot vanish at
+initialization. In all but linear ones it grows, mildly per layer: for ReLU, the factor
+is pi / (pi - 1) = 1.47, which is 1.21 for its length and amounts to 10^5 for its square
+in 30 layers. It is larger in small batches: 1.79 if 8 rows are normalized together.
+He's initialization without batch norm has a factor of 1.
 
 Skip connections make the growth polynomial instead of exponential
-(residual_networks.py). Training undoes it: a layer with a large gradient soon has large
-weights, and therefore, before batch norm, a small gradient (scale_invariance.py). A few
-steps of SGD suffice; the larger the learning rate, the fewer. What batch norm buys in
-training is a wide range of learning rates and initial scales that work
-(learning_rates.py). It is not the only network that works: sigmoid networks of depth 5
-stay at chance level with sigma = 1, but with sigma = 4 they train as well without batch
-norm. At depth 20, ReLU networks with batch norm are ahead at lr 0.1 and behind at lr
-0.01; at the best rate of each, they are ahead by a few points.
+(residual_networks.py). Training undoes the growth: a layer with a large gradient soon
+has large weights, and therefore, before batch norm, a small gradient
+(scale_invariance.py). A few steps of SGD suffice; the larger the learning rate, the
+fewer. What batch norm buys in training is a wide range of learning rates and initial
+scales that work (learning_rates.py). Networks can also work without it: without batch
+norm, sigmoid networks of depth 5 stay at chance level with sigma = 1, but with sigma 4
+they train as well as with it. At depth 20, ReLU networks with batch norm are ahead at
+lr 0.1 and behind at lr 0.01; at the best rate of each, they are ahead by a few points.
 
 "Does not depend on the scale" is a statement about the factor between two layers, if
 all layers have the same sigma, the output layer included. If the output layer is fixed,

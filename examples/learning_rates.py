@@ -6,8 +6,8 @@
 A wide range of learning rates and of initial weights with which a deep network learns,
 and, at the best learning rate of each network, a few points of accuracy. The script
 trains the same network of ten hidden ReLU layers with and without batch norm, for seven
-learning rates and seven scales of the hidden layers' initial weights, which are a
-factor times Kaiming He's.
+learning rates and seven scales of the hidden layers' initial weights: Kaiming He's,
+times a factor.
 
 - Without batch norm, the network learns with the factor 1 only, and only up to a
   learning rate of 0.1. With other factors, the signal vanishes or explodes in ten

@@ -23,8 +23,8 @@ the sigmoids move more than they do without batch norm, and yet the network lear
 fast as with plain batch norm.
 
 Not shown: why the loss is smoother, or that this is what makes training faster. Only
-sigmoid networks show that noise does no harm: ReLU and tanh networks of this size learn
-without batch norm, too. And relative to its own small spread, the input of the last
+sigmoid networks show that noise does no harm: ReLU and tanh networks of this size also
+learn without batch norm. And relative to its own small spread, the input of the last
 sigmoid layer moves most without batch norm: the table gives both units.
 
 Source: Santurkar et al., How Does Batch Normalization Help Optimization?,

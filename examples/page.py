@@ -10,8 +10,8 @@ The engine computes the numbers when the page is built. Two things are computed 
 browser, and tests compare them with the engine: the forward pass and the two routes of
 chapter 1 (a sum and a mean), and the vector algebra of chapter 3.
 
-Not shown: how the engine works (read ``tinygrad_bn/tape.py``), and networks of other
-shapes than a chapter of fully connected layers.
+Not shown: how the engine works (read ``tinygrad_bn/tape.py``), and networks other than
+chains of fully connected layers.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3; for chapter 5, Yang et
 al., arXiv 1902.08129.

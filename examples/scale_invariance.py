@@ -24,6 +24,8 @@ With eps > 0, let t stretch w. With v = Var[x] and s = sqrt(v + eps),
 So the gradient along w is as small as eps compared with v, and where the loss favors a
 larger |gamma|, it also favors larger weights.
 
+The script compares these formulas with a layer and with the training of a network.
+
 Not shown: weight decay (weight_decay.py), momentum and Adam, with which the size of
 weights behaves differently; or that a decaying learning rate is a good one.
 
@@ -116,7 +118,7 @@ def measure(seed, steps):
 
 
 def main(arguments=None):
-    options = parse(experiment_options(__doc__, 300, quick_steps=40), arguments)
+    options = parse(experiment_options(__doc__, steps=300, quick_steps=40), arguments)
     measured = measure(options.seed, options.steps)
     save(lambda theme: plot(measured, theme), options, "scale_invariance")
     print(report(measured))

@@ -4,7 +4,7 @@
     python examples/two_definitions.py --shape 60,100 --dtype float32
 
 Not the numbers: up to rounding, the graph of primitives and the fused operation compute
-equal values and gradients. The graph can be looked into, and it derives its own
+equal values and gradients. You can look into the graph, and it derives its own
 gradient. The fused operation is a single box, runs faster, and saves less for the
 backward pass; for a gradient that can be differentiated again, it runs its definition.
 The gradient of batch norm needs no other primitives than batch norm itself: add, sub,

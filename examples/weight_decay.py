@@ -22,11 +22,12 @@ regardless of the data and the initial weights. What matters is the product
 lr lambda: (0.5, 0.01) and (0.1, 0.05) turn the weights equally fast. Without decay, the
 weights only grow, and the angle decreases from step to step.
 
-Equilibrium takes a few times 1 / (2 lr lambda) steps, and longer on data that the
-network fits exactly: the gradient is then nearly zero, and weights only shrink, until
-they turn fast enough. (On the digits of scikit-learn, this takes 3,000 steps.) Without
-batch norm, the gradient is not orthogonal to the weights, and the formula does not
-hold.
+The script trains networks with eight settings, and prints the angle at the end of each
+next to this formula. Equilibrium takes a few times 1 / (2 lr lambda) steps, and longer
+on data that the network fits exactly: the gradient is then nearly zero, and weights
+only shrink, until they turn fast enough. (On the digits of scikit-learn, this takes
+3,000 steps.) Without batch norm, the gradient is not orthogonal to the weights, and the
+formula does not hold.
 
 Not shown: which angle is a good one. An angle of 0.2 costs accuracy here, but decay and
 rate can be lowered in the course of the training. Momentum and Adam change the formula,
@@ -104,9 +105,9 @@ def train(data, steps, setting, seed):
     rest = [p for p in model.parameters() if p not in set(weights)]
     decaying = optim.SGD(weights, setting.lr, weight_decay=setting.decay)
     optimizers = decaying, optim.SGD(rest, setting.lr)
-    sizes, angles, before = [], [], directions(weights)
+    lengths, angles, before = [], [], directions(weights)
     for x, labels in batches(data, BATCH, steps, rng):
-        sizes.append(np.linalg.norm(decaying.data))
+        lengths.append(np.linalg.norm(decaying.data))
         model.zero_grad()
         nn.cross_entropy(model(x), labels).backward()
         for optimizer in optimizers:
@@ -114,7 +115,7 @@ def train(data, steps, setting, seed):
         after = directions(weights)
         angles.append(rms_angle(before, after))
         before = after
-    return Run(np.array(sizes), np.array(angles), accuracy(model, data))
+    return Run(np.array(lengths), np.array(angles), accuracy(model, data))
 
 
 def directions(weights):

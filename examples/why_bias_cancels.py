@@ -9,6 +9,9 @@ for every loss, since x_hat does not depend on b. If the backward pass treats E[
 constant, the second route is cut: b receives G and moves, although x_hat still does not
 depend on it.
 
+The script prints and draws both cases. A second drawing shows every number on the two
+routes.
+
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 2.
 """
 
