@@ -39,7 +39,7 @@ def experiment_options(
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="seconds instead of minutes; numbers and orderings may differ",
+        help="seconds instead of up to two minutes; numbers and orderings may differ",
     )
     parser.set_defaults(full_steps=steps, quick_steps=quick_steps)
     return parser
