@@ -349,7 +349,8 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
         pytest.param(
             lambda: nn.LayerNorm(1),
             ValueError,
-            "LayerNorm: num_features must be at least 2, but 1 was received.",
+            "LayerNorm: num_features must be an integer of at least 2, but 1 was "
+            "received.",
             id="layer norm of one feature",
         ),
         pytest.param(
@@ -368,7 +369,8 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
         pytest.param(
             lambda: nn.BatchNorm(0),
             ValueError,
-            "BatchNorm: num_features must be at least 1, but 0 was received.",
+            "BatchNorm: num_features must be an integer of at least 1, but 0 was "
+            "received.",
             id="batch norm of no features",
         ),
         pytest.param(
@@ -396,7 +398,8 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
             lambda: nn.ModuleList([nn.Identity(), nn.Tanh]),
             TypeError,
             "ModuleList: every item must be a module, but item 1 is <class "
-            "'tinygrad_bn.nn.Tanh'>. Is it a class that was not called, or a function?",
+            "'tinygrad_bn.nn.Tanh'>. Is it a class that was not called, a function, or "
+            "a module of PyTorch (which tg.from_torch converts)?",
             id="a class in a list of modules",
         ),
     ],
@@ -405,3 +408,11 @@ def test_errors_say_what_must_hold_and_what_was_received(call, error, text):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == text
+
+
+def test_a_network_cannot_become_one_of_pytorch_where_pytorch_is_not_installed(
+    monkeypatch,
+):
+    monkeypatch.setattr("tinygrad_bn.pytorch.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="python -m pip install torch"):
+        tg.to_torch(nn.Linear(2, 3))

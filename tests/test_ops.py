@@ -5,7 +5,8 @@ import pytest
 from conftest import leaf, nodes_behind, randn
 
 import tinygrad_bn as tg
-from tinygrad_bn import Primitive, Tensor, check_gradients, compositions, ops, tensor
+from tinygrad_bn import Tensor, check_gradients, compositions, ops, tensor
+from tinygrad_bn.tape import Operation
 
 
 def distinct(*shape, seed=0):
@@ -312,7 +313,7 @@ def test_rules_give_arrays_from_arrays_and_the_same_in_tensors_from_tensors(case
 
 
 def test_every_primitive_has_a_gradient_test_or_is_declared_constant():
-    found = {p for p in vars(ops).values() if isinstance(p, Primitive)}
+    found = {p for p in vars(ops).values() if isinstance(p, Operation)}
     tested = set()
     for f, _, *arrays in ALL.values():
         tested |= {node.op for node in nodes_behind(f(*leaves_of(arrays)))}
@@ -379,7 +380,7 @@ def test_a_primitive_has_one_pullback_per_input_and_none_for_a_mask():
 @pytest.mark.parametrize("case", ALL)
 def test_gradients_of_gradients_use_registered_primitives_only(case):
     f, _, *arrays = ALL[case]
-    registered = {p for p in vars(ops).values() if isinstance(p, Primitive)}
+    registered = {p for p in vars(ops).values() if isinstance(p, Operation)}
     leaves = leaves_of(arrays)
     y = f(*leaves)
     for _ in range(2):
@@ -626,6 +627,27 @@ def test_numpy_sign_of_a_tensor_is_a_constant():
 def test_numpy_argmax_of_a_tensor_is_an_array():
     logits = Tensor([[1.0, 3.0], [2.0, 0.0]], requires_grad=True)
     assert np.argmax(logits, axis=1).tolist() == [1, 0]
+
+
+def test_a_primitive_has_one_pullback_per_input():
+    product = tg.Primitive("product", np.multiply, lambda g, y, a, b: g * b)
+    a, b = leaf([1.0]), leaf([2.0])
+    with pytest.raises(TypeError) as error:
+        product(a, b)  # The gradient of b would be lost.
+    assert str(error.value) == (
+        "product: the number of inputs must be 1, like that of its pullbacks, but it "
+        "is 2. Pass settings by name, and define one pullback per input (None for an "
+        "input without a derivative)."
+    )
+
+
+@pytest.mark.parametrize("function", [tg.exp, tg.maximum, ops.add, tg.where])
+def test_an_additional_input_is_not_the_place_where_numpy_writes_the_result(function):
+    inputs = [randn(2) for _ in range(len(function.pullbacks) + 1)]
+    last = inputs[-1].copy()
+    with pytest.raises(TypeError, match="the number of inputs must be"):
+        function(*inputs)
+    assert inputs[-1].tolist() == last.tolist()
 
 
 @pytest.mark.parametrize(
@@ -947,10 +969,10 @@ def test_a_masked_array_is_refused_because_its_mask_would_get_lost():
 @pytest.mark.parametrize(
     ("name", "use"),
     [
-        ("Tensor[index]", lambda x, m: x[m.astype(int)]),
-        ("Tensor[index]", lambda x, m: x[m > 0, None]),
-        ("Tensor[index]", lambda x, m: x[[m > 0]]),
-        ("Tensor[index]", lambda x, m: x.__setitem__(m > 0, 1)),
+        ("an index or param", lambda x, m: x[m.astype(int)]),
+        ("an index or param", lambda x, m: x[m > 0, None]),
+        ("an index or param", lambda x, m: x[[m > 0]]),
+        ("an index or param", lambda x, m: x.__setitem__(m > 0, 1)),
         ("Tensor(data)", lambda x, m: Tensor([m, m])),
         ("Tensor(data)", lambda x, m: Tensor([[1.0, np.ma.masked]])),
         ("mul", lambda x, m: x * [m]),
@@ -972,12 +994,12 @@ def test_a_masked_array_is_refused_because_its_mask_would_get_lost():
         ("shape", lambda x, m: x.transpose(m.astype(int))),
         ("shape", lambda x, m: x.reshape(m.astype(int))),
         ("shape", lambda x, m: tg.broadcast_to(x, m.astype(int))),
-        ("Tensor.data", lambda x, m: setattr(x, "data", [*m])),
-        ("Tensor.data", lambda x, m: x.__setitem__(0, [m])),
-        ("Tensor.data", lambda x, m: setattr(x, "data", m)),
-        ("Tensor.data", lambda x, m: x.__setitem__(slice(None), m)),
-        ("Tensor.grad", lambda x, m: setattr(x, "grad", m)),
-        ("Tensor.grad", lambda x, m: setattr(x, "grad", [*m])),
+        ("tensor.data = values", lambda x, m: setattr(x, "data", [*m])),
+        ("tensor[index] = values", lambda x, m: x.__setitem__(0, [m])),
+        ("tensor.data = values", lambda x, m: setattr(x, "data", m)),
+        ("tensor[index] = values", lambda x, m: x.__setitem__(slice(None), m)),
+        ("tensor.grad = values", lambda x, m: setattr(x, "grad", m)),
+        ("tensor.grad = values", lambda x, m: setattr(x, "grad", [*m])),
         ("gradient", lambda x, m: (x * 2).backward(m)),
         ("gradient", lambda x, m: (x * 2).backward([*m])),
         ("gradient", lambda x, m: tg.grad(x * 2, x, m)),

@@ -878,43 +878,53 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.clip_grad_norm([W], -1),
             ValueError,
-            "max_norm must be a finite number of at least 0, but -1 was received.",
+            "clip_grad_norm: max_norm must be a finite number of at least 0, but -1 "
+            "was received.",
             id="a negative norm",
+        ),
+        pytest.param(
+            lambda: optim.clip_grad_norm([1, 2], 1),
+            TypeError,
+            "clip_grad_norm: parameters must be tensors, but 1 was received. Pass "
+            "module.parameters().",
+            id="numbers to clip",
         ),
         pytest.param(
             lambda: optim.cosine_lr(1, 0, lr=0.1),
             ValueError,
-            "step must be at least 0, and steps above 0, but 1 and 0 were received.",
+            "cosine_lr: step must be at least 0, and steps above 0, but 1 and 0 were "
+            "received.",
             id="a cosine of no steps",
         ),
         pytest.param(
             lambda: optim.step_lr(-1, 5, lr=0.1),
             ValueError,
-            "step must be at least 0, and every above 0, but -1 and 5 were received.",
+            "step_lr: step must be at least 0, and every above 0, but -1 and 5 were "
+            "received.",
             id="a negative step",
         ),
         pytest.param(
             lambda: optim.SGD([W], lr=float("nan")),
             ValueError,
-            "lr must be a finite number of at least 0, but nan was received.",
+            "SGD: lr must be a finite number of at least 0, but nan was received.",
             id="lr NaN",
         ),
         pytest.param(
             lambda: optim.Adam([W], lr=-0.1),
             ValueError,
-            "lr must be a finite number of at least 0, but -0.1 was received.",
+            "Adam: lr must be a finite number of at least 0, but -0.1 was received.",
             id="lr negative",
         ),
         pytest.param(
             lambda: setattr(optim.Adam([W]), "lr", -1),
             ValueError,
-            "lr must be a finite number of at least 0, but -1 was received.",
+            "Adam: lr must be a finite number of at least 0, but -1 was received.",
             id="lr set to a negative number",
         ),
         pytest.param(
             lambda: optim.SGD([W], lr=float("inf")),
             ValueError,
-            "lr must be a finite number of at least 0, but inf was received.",
+            "SGD: lr must be a finite number of at least 0, but inf was received.",
             id="lr infinite",
         ),
         pytest.param(
@@ -938,7 +948,8 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.SGD([W], lr=0.1, weight_decay=-1),
             ValueError,
-            "weight_decay must be a finite number of at least 0, but -1 was received.",
+            "SGD: weight_decay must be a finite number of at least 0, but -1 was "
+            "received.",
             id="weight decay negative",
         ),
         pytest.param(
@@ -950,7 +961,7 @@ HALF = Tensor(np.zeros(3), requires_grad=True, dtype=np.float32)
         pytest.param(
             lambda: optim.Adam([W], eps=float("nan")),
             ValueError,
-            "eps must be a finite number of at least 0, but nan was received.",
+            "Adam: eps must be a finite number of at least 0, but nan was received.",
             id="eps NaN",
         ),
     ],

@@ -5,6 +5,7 @@ import functools
 import re
 import runpy
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -44,6 +45,18 @@ def test_the_table_in_the_readme_is_what_explain_prints(run, capsys):
 
 def test_the_network_of_the_readme_learns(run):
     assert run(BLOCKS[1])["loss"].item() < 0.5
+
+
+def test_the_longer_run_of_the_readme_continues_where_it_was_interrupted(run):
+    code = next(code for code in BLOCKS if "tg.load" in code)
+    whole = run(code)
+    whole["path"].unlink()
+    run(code.replace("range(start, 200)", "range(start, 100)"))
+    resumed = run(code)
+    assert resumed["start"] == 100
+    for name, values in whole["model"].state_dict().items():
+        np.testing.assert_array_equal(resumed["model"].state_dict()[name], values)
+    assert whole["loss"].item() < 0.1
 
 
 def test_the_primitive_of_the_readme_is_the_integral_of_the_sigmoid(run):

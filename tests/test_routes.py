@@ -338,6 +338,7 @@ def test_a_skip_connection_around_batch_norm_keeps_the_bias_alive():
     for route, gradient in zip(explanation, expected.values()):
         np.testing.assert_allclose(route.gradient, gradient, rtol=1e-14, atol=1e-14)
     np.testing.assert_allclose(explanation.total, [0.75, 1.5, 1.25], rtol=1e-14)
+    assert explanation[0].note == "" and explanation[4].note == "passes no batch norm"
 
 
 def test_layer_norm_does_not_cancel():
@@ -661,7 +662,9 @@ def test_second_derivatives_can_be_explained():
     explanation = tg.explain((d * d).sum(), model[3].weight)
     expected = tg.grad((d * d).sum(), model[3].weight).data
     np.testing.assert_allclose(explanation.total, expected, rtol=1e-3, atol=1e-5)
-    assert explanation.heading == "contribution to dL/d3.weight"
+    assert explanation.heading == (
+        "contribution to dL/d3.weight, the 4 largest of 64 entries"
+    )
 
 
 def test_sixty_blocks_are_explained_in_well_under_a_second():
@@ -855,15 +858,20 @@ def test_a_result_computed_under_no_grad_cannot_be_explained():
 
 
 @pytest.mark.parametrize(
-    ("leaf", "received"), [(Tensor([1.0], name="u"), "'u'(1,)"), (3, "3")]
+    ("leaf", "received", "remedy"),
+    [
+        (Tensor([1.0], name="u"), "'u'(1,)", "Make it with requires_grad=True."),
+        (3, "3", "Make it with requires_grad=True."),
+        ("0.bias", "'0.bias'", "Pass the tensor itself, such as model[0].bias."),
+    ],
 )
-def test_a_leaf_without_gradient_cannot_be_explained(leaf, received):
+def test_a_leaf_without_gradient_cannot_be_explained(leaf, received, remedy):
     a = Tensor([1.0], requires_grad=True)
     with pytest.raises(ValueError) as error:
         tg.explain((a * a).sum(), leaf)
     assert str(error.value) == (
         "explain(y, leaf): the leaf must be a tensor that requires a gradient, but "
-        f"{received} was received. Make it with requires_grad=True."
+        f"{received} was received. {remedy}"
     )
 
 

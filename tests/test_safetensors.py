@@ -169,6 +169,13 @@ def test_damaged_and_missing_files_are_reported(path):
         tg.load(path)
 
 
+def test_a_dtype_that_numpy_does_not_have_is_named(path):
+    header = b'{"w":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+    with pytest.raises(ValueError, match=r"values of dtype 'BF16', .* with .float\(\)"):
+        tg.load(path)
+
+
 def test_without_the_package_the_error_names_it(path, monkeypatch):
     tg.save(path, network())
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)

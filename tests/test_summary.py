@@ -63,6 +63,11 @@ def test_a_module_may_return_several_tensors():
     assert row.output == "(16, 3), (3,)"
 
 
+def test_a_module_may_return_a_dictionary_of_tensors():
+    model = Net(lambda net, x: {"all": x, "first": x[0]})
+    assert tg.summary(model, X).total.output == "all: (16, 3), first: (3,)"
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_a_summary_changes_nothing_in_the_model(mode):
     rng = np.random.default_rng(0)

@@ -436,7 +436,7 @@ def test_a_nonsensical_learning_rate_is_refused(tmp_path, lr):
     with pytest.raises(SystemExit) as caught:
         run(tmp_path, *SMALL, "--lr", lr)
     assert caught.value.code == (
-        "train_mlp.py: error: lr must be a finite number of at least 0, but "
+        "train_mlp.py: error: Adam: lr must be a finite number of at least 0, but "
         f"{float(lr)} was received."
     )
 

@@ -31,8 +31,8 @@ The files in reading order:
 A file imports only files that come before it in this list. (The exceptions are the
 first four, which use the helpers; ``batchnorm.py`` uses the third group, too.)
 
-Left out on purpose: GPUs, convolutions, and complex numbers. ``to_torch`` makes a
-PyTorch network, which has them.
+Left out on purpose: GPUs, convolutions, and complex numbers. ``to_torch`` converts a
+network made of the layers of ``nn`` to PyTorch, which has them.
 """
 
 from . import nn, optim

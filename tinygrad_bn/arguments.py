@@ -1,4 +1,4 @@
-"""What users pass to functions: what would be lost is refused, what may change copied.
+"""Check and copy what users pass: masks are refused, and what may change is copied.
 
     mask     the entries of a NumPy masked array that do not count; they would be lost
              where NumPy makes a plain array
@@ -48,6 +48,6 @@ def private_copy(value: Any) -> Any:
         return slice(*map(private_copy, bounds))
     if isinstance(value, set):
         return frozenset(value)
-    refuse_masked(value, "Tensor[index]")
+    refuse_masked(value, "an index or param")
     # An array, a tensor, or what another library converts to an array.
     return np.array(value) if hasattr(type(value), "__array__") else value

@@ -246,4 +246,4 @@ class Fused(Operation):
             with recording():
                 return self.definition(*y.inputs, **y.params)
         finally:
-            del state.scopes[depth:]
+            del state.scopes[depth:]  # Not pop(), as in scopes.composite.

@@ -2,7 +2,7 @@
 
 This file imports no other; look here when needed.
 
-Left out on purpose: the time of day, which may stand still between two operations.
+Left out on purpose: the time of day, which is too coarse to order two operations.
 """
 
 import itertools

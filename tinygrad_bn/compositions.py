@@ -230,7 +230,7 @@ def clip(x: Array, low: float | None = None, high: float | None = None) -> Array
     """
     x = _tensor_or_array(x, "clip")
     numbers = all(bound is None or isinstance(bound, Real) for bound in (low, high))
-    if not numbers or low is high is None:
+    if not numbers or low is None and high is None:
         raise errors.bounds_refused(x, low, high)
     return ops.clip(x, low=low, high=high)
 

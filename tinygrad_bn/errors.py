@@ -167,6 +167,14 @@ def inputs_refused(
     return kind(f"{operation.name}: {demands} Received: {received}.")
 
 
+def inputs_without_pullbacks(operation: Any, inputs: Sequence) -> TypeError:
+    return TypeError(
+        f"{operation.name}: the number of inputs must be {len(operation.pullbacks)}, "
+        f"like that of its pullbacks, but it is {len(inputs)}. Pass settings by name, "
+        "and define one pullback per input (None for an input without a derivative)."
+    )
+
+
 def sequence_of_tensors(operation: Any) -> TypeError:
     name = getattr(operation, "name", operation)
     return TypeError(
@@ -376,9 +384,14 @@ def labels_are_not_integers(dtype: Any) -> TypeError:
 
 
 def labels_misshapen(logits: Any, labels: Any) -> ValueError:
+    remedy = ""
+    if labels.ndim == 2 and labels.shape == logits.shape:
+        remedy = " For one-hot labels, pass labels.argmax(axis=1)."
+    elif labels.ndim == 2 and labels.shape[:1] == logits.shape:
+        remedy = " Pass the logits first."
     return ValueError(
         "cross_entropy: logits (N, C) need labels (N,) with N > 0, but "
-        f"{describe(logits)} and labels {labels.shape} were received."
+        f"{describe(logits)} and labels {labels.shape} were received.{remedy}"
     )
 
 

@@ -111,8 +111,11 @@ class Explanation:
 
     @property
     def heading(self) -> str:
-        """The heading above the entries."""
-        return f"contribution to d{self.y.name or 'L'}/d{self.leaf_name}"
+        """The heading above the entries: what they are, and which of them are shown."""
+        gradient = f"contribution to d{self.y.name or 'L'}/d{self.leaf_name}"
+        if self.leaf.size <= MANY:
+            return gradient
+        return f"{gradient}, the {LARGEST} largest of {self.leaf.size:,} entries"
 
     def columns(self) -> list[tuple[int, ...]]:
         """The indices of the entries to show: all if they are few, or the largest."""

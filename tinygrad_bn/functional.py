@@ -36,10 +36,9 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
 
 
 def _linear_forward(x, weight, bias):
-    if not x.ndim or weight.ndim != 2:
-        raise ValueError("x must have features, and weight must be a matrix")
-    if bias is not None and bias.shape != weight.shape[1:]:
-        raise ValueError("bias must have one value per column of weight")
+    bias_fits = bias is None or bias.shape == weight.shape[1:]
+    if not x.ndim or weight.ndim != 2 or not bias_fits:
+        raise ValueError("The error will quote what fused_linear demands.")
     # For two matrices, dot is matmul with half the overhead.
     y = x.dot(weight)
     return (y if bias is None else add_row(y, bias)), None
@@ -94,10 +93,10 @@ def cross_entropy(logits: Any, labels: Any) -> Tensor:
     that do not fit, and for labels out of range.
     """
     logits, labels = as_tensor(logits), as_tensor(labels)
-    if labels.dtype.kind not in "iu":
-        raise errors.labels_are_not_integers(labels.dtype)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
         raise errors.labels_misshapen(logits, labels)
+    if labels.dtype.kind not in "iu":
+        raise errors.labels_are_not_integers(labels.dtype)
     return _fused_cross_entropy(logits, labels)
 
 

@@ -15,7 +15,7 @@ Left out on purpose: exact arithmetic. A gradient that is not zero, but 1e-9 tim
 large as the others, counts as zero.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,10 @@ class Unfolded:
     ``order`` lists the tensors, each before its inputs. The output of an unfolded
     operation stays in the list, and its only input is the output of the definition, to
     which ``definitions`` maps it. ``within`` maps the tensors of a definition to the
-    output of the operation. ``opened`` chooses what to unfold, by default everything.
+    output of the operation.
     """
 
-    def __init__(self, y: Tensor, opened: Callable[[Any], bool] = lambda node: True):
+    def __init__(self, y: Tensor):
         self.y = y
         self.order: list[Any] = []
         self.definitions: dict[Tensor, Tensor] = {}
@@ -56,7 +56,7 @@ class Unfolded:
             self.order.append(node)
             if fused is not None:
                 self.within[node] = fused
-            if isinstance(node.op, Fused) and opened(node):
+            if isinstance(node.op, Fused):
                 definition: Any = node.op.unfold(node)
                 self.definitions[node] = definition
                 inputs = {x for x in node.inputs if isinstance(x, Tensor)}

@@ -41,7 +41,7 @@ def add_row(x: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 
 def as_floats(x: np.ndarray) -> np.ndarray:
-    """``x``, with integers and booleans as floats, because they would wrap around."""
+    """``x``, with integers and booleans as float64, because they would wrap around."""
     return x.astype(float) if x.dtype.kind in "biu" else x
 
 

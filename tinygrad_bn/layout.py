@@ -110,7 +110,13 @@ def to_safetensors(entries: Iterable[Entry]) -> bytes:
 
 def from_safetensors(content: bytes) -> dict[str, PyTorchArray]:
     """The arrays in the content of a ``.safetensors`` file."""
-    arrays = _safetensors().load(content)
+    try:
+        arrays = _safetensors().load(content)
+    except KeyError as dtype:
+        raise ValueError(
+            f"it contains values of dtype {dtype}, which NumPy does not have; convert "
+            "them in PyTorch, with .float()"
+        ) from None
     return {name: array.view(PyTorchArray) for name, array in arrays.items()}
 
 

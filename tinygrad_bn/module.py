@@ -22,6 +22,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from .arguments import contains
+from .errors import describe
 from .layout import Entry, in_our_layout
 from .scopes import Scope, join, state
 from .tensor import Tensor
@@ -55,7 +56,17 @@ class Module:
             scopes.append(Scope(None, self, scopes[-1]))
             return self.forward(*inputs, **params)
         finally:
-            del scopes[depth:]
+            del scopes[depth:]  # Not pop(), for the reason given in scopes.composite.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        replaces = value is None or isinstance(value, Tensor | Module)
+        if _is_parameter(vars(self).get(name)) and not replaces:
+            raise TypeError(
+                f"{type(self).__name__}.{name}: a parameter must be replaced by a "
+                f"tensor or None, but {describe(value)} was received, which would not "
+                f"be trained. Set its values with {name}.data = values."
+            )
+        super().__setattr__(name, value)
 
     # --- Members ----------------------------------------------------------------------
 
@@ -97,8 +108,7 @@ class Module:
         """Each parameter once, with its qualified name as seen from this module."""
         found: set[Tensor] = set()
         for name, member in self._walk():
-            is_parameter = isinstance(member, Tensor) and member.requires_grad
-            if is_parameter and member not in found:
+            if _is_parameter(member) and member not in found:
                 found.add(member)
                 yield name, member
 
@@ -210,6 +220,10 @@ class Module:
     def caption(self) -> str:
         """The text that pictures show below the module's name: its class and sizes."""
         return f"{type(self).__name__} {self.extra_repr()}".strip()
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_leaf and value.requires_grad
 
 
 def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:

@@ -7,6 +7,7 @@ Left out on purpose: convolutions, pooling, recurrent networks, and more activat
 """
 
 from collections.abc import Iterable, Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ class Linear(Module):
     ``rng`` is a generator of random numbers or a seed for the weights; without it they
     differ from run to run.
 
-    Raises: ``ValueError`` for sizes that are not positive, and for x with the wrong
-    number of features.
+    Raises: ``ValueError`` for sizes that are not positive integers, and for x with the
+    wrong number of features.
     """
 
     pytorch_transposes = ("weight",)
@@ -53,11 +54,8 @@ class Linear(Module):
         rng: np.random.Generator | int | None = None,
         dtype: Any = np.float32,
     ):
-        if in_features < 1 or out_features < 1:
-            raise ValueError(
-                "Linear: in_features and out_features must be at least 1, but "
-                f"{in_features} and {out_features} were received."
-            )
+        _check_size("Linear", "in_features", in_features)
+        _check_size("Linear", "out_features", out_features)
         weight = kaiming_normal((in_features, out_features), rng, dtype)
         self.weight = Tensor(weight, requires_grad=True)
         self.bias = (
@@ -362,7 +360,8 @@ class ModuleList(Module):
         if not isinstance(module, Module):
             raise TypeError(
                 f"{type(self).__name__}: every item must be a module, but item {i} is "
-                f"{module!r}. Is it a class that was not called, or a function?"
+                f"{module!r}. Is it a class that was not called, a function, or a "
+                "module of PyTorch (which tg.from_torch converts)?"
             )
         setattr(self, str(i), module)
 
@@ -389,9 +388,10 @@ class Sequential(ModuleList):
 
 
 def _check_size(layer: str, setting: str, value: int, least: int = 1) -> None:
-    if value < least:
+    if not isinstance(value, Integral) or value < least:
         raise ValueError(
-            f"{layer}: {setting} must be at least {least}, but {value!r} was received."
+            f"{layer}: {setting} must be an integer of at least {least}, but {value!r} "
+            "was received."
         )
 
 

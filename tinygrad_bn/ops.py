@@ -26,13 +26,12 @@ outputs that share memory with a writable array.
 """
 
 import itertools
-from typing import Any
 
 import numpy as np
 
 from . import kernels
 from .scopes import state
-from .tape import Node, Number, Primitive
+from .tape import Node, Number, Operation, Primitive
 
 # --- Shapes: each next to its adjoint -------------------------------------------------
 
@@ -76,22 +75,18 @@ astype = Primitive(
 )
 
 
+# Indices of these types select each place at most once; arrays may repeat one.
+_WITHOUT_REPEATS = int, slice, np.integer, type(None), type(Ellipsis)
+
+
 def _scatter_add(x, index, shape):
     y = np.zeros(shape, x.dtype)
-    if _has_no_duplicates(index):
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(isinstance(part, _WITHOUT_REPEATS) for part in parts):
         y[index] = x
     else:
         np.add.at(y, index, x)
     return y
-
-
-def _has_no_duplicates(index: Any) -> bool:
-    # Integers and slices select each place at most once; arrays may repeat one.
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        isinstance(part, int | slice | np.integer | type(None) | type(Ellipsis))
-        for part in parts
-    )
 
 
 getitem = Primitive(
@@ -106,11 +101,11 @@ scatter_add = Primitive(
 )
 
 
-class Concatenate(Primitive):
-    """The one primitive with any number of inputs: backward cuts g into pieces."""
+class Concatenate(Operation):
+    """The one operation here with any number of inputs: backward cuts g into pieces."""
 
-    def differentiates(self, i):
-        return True
+    def forward(self, *inputs, axis):
+        return np.concatenate(inputs, axis)
 
     def apply_pullbacks(self, g, y, needs):
         axis = y.params["axis"]
@@ -128,7 +123,6 @@ def _slice(axis: int, start: int, stop: int) -> tuple[slice, ...]:
 
 concatenate = Concatenate(
     "concatenate",
-    lambda *inputs, axis: np.concatenate(inputs, axis),
     demands="the inputs must have the same shape except along the axis to be joined.",
 )
 
@@ -142,6 +136,7 @@ class Elementwise(Primitive):
     """
 
     def prepare(self, inputs):
+        inputs = super().prepare(inputs)
         shapes = {
             x.shape if isinstance(x, Node | np.ndarray) else np.shape(x)
             for x in inputs

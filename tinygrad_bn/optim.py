@@ -12,8 +12,10 @@ import math
 
 import numpy as np
 
+from .errors import describe
 from .optimizer import Optimizer, Parameters, at_least_zero, names_and_tensors
 from .schedules import cosine_lr, step_lr
+from .tensor import Tensor
 
 
 class SGD(Optimizer):
@@ -93,7 +95,10 @@ class Adam(Optimizer):
                 f"{type(self).__name__}: betas must be two numbers in [0, 1), but "
                 f"{betas!r} was received."
             )
-        self.betas, self.eps = tuple(map(float, betas)), at_least_zero("eps", eps)
+        self.betas, self.eps = (
+            tuple(map(float, betas)),
+            at_least_zero(type(self).__name__, "eps", eps),
+        )
         super().__init__(parameters, lr, weight_decay)
         self.sum_g, self.sum_gg = np.zeros_like(self.data), np.zeros_like(self.data)
         self.steps = np.zeros((), int)
@@ -158,8 +163,14 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
 
     Raises: ``ValueError`` for a norm that is not finite, and a negative ``max_norm``.
     """
-    at_least_zero("max_norm", max_norm)
+    at_least_zero("clip_grad_norm", "max_norm", max_norm)
     _, tensors = names_and_tensors("clip_grad_norm", parameters)
+    for p in tensors:
+        if not isinstance(p, Tensor):
+            raise TypeError(
+                f"clip_grad_norm: parameters must be tensors, but {describe(p)} was "
+                "received. Pass module.parameters()."
+            )
     gradients = [p.grad for p in tensors if p.grad is not None]
     norm = math.sqrt(sum(float(np.square(g, dtype=float).sum()) for g in gradients))
     if not math.isfinite(norm):

@@ -55,7 +55,8 @@ class Optimizer:
         self.names, self.parameters = names_and_tensors(type(self).__name__, parameters)
         self._check_parameters()
         self.lr = lr
-        self.weight_decay = at_least_zero("weight_decay", weight_decay)
+        name = type(self).__name__
+        self.weight_decay = at_least_zero(name, "weight_decay", weight_decay)
         size = sum(p.size for p in self.parameters)
         self.data, self.grad = (
             np.zeros(size, self.parameters[0].dtype) for _ in range(2)
@@ -92,7 +93,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = at_least_zero("lr", value)
+        self._lr = at_least_zero(type(self).__name__, "lr", value)
 
     def zero_grad(self) -> None:
         """Clear the gradients of all parameters."""
@@ -300,9 +301,10 @@ def _differences(here: dict[str, np.ndarray], there: dict[str, Any]) -> list[str
     return sorted(wrong)
 
 
-def at_least_zero(name: str, value: float) -> float:
+def at_least_zero(function: str, name: str, value: float) -> float:
     if not (isinstance(value, Real) and 0 <= value < math.inf):
         raise ValueError(
-            f"{name} must be a finite number of at least 0, but {value!r} was received."
+            f"{function}: {name} must be a finite number of at least 0, but {value!r} "
+            "was received."
         )
     return float(value)

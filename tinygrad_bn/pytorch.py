@@ -18,6 +18,7 @@ that flow from one engine into the other.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,8 @@ def from_torch(module: Any) -> Module:
         raise TypeError(
             "from_torch: every part must have a counterpart in this engine, but these "
             f"have none:\n{_listed(conversion.problems)}\nIt can convert {kinds}, and "
-            f"modules whose forward calls only these and {', '.join(FUNCTIONS)}."
+            f"modules whose forward calls only these and {', '.join(FUNCTIONS)}. "
+            "Replace the others, for example GELU by ReLU."
         )
     return ours
 
@@ -87,6 +89,11 @@ def to_torch(model: Module) -> Any:
         raise TypeError(
             "to_torch(model): a module of this engine must be given, but "
             f"{type(model).__name__} was received."
+        )
+    if find_spec("torch") is None:
+        raise ModuleNotFoundError(
+            "to_torch needs PyTorch, but it is not installed. Run: python -m pip "
+            "install torch"
         )
     conversion = _ToTorch()
     theirs = conversion.module(model, "")

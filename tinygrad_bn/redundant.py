@@ -78,6 +78,8 @@ def check_redundant(model: Module, x: Any) -> Findings:
 
     Raises: ``ValueError`` for a model in evaluation mode; for inputs, an output, or a
     variance in batch norm that are not finite; for an output that requires no gradient.
+    ``TypeError`` for a ``model`` that is not a module, and an output that is not a
+    tensor.
     """
     if not isinstance(model, Module):
         raise TypeError(

@@ -58,8 +58,9 @@ def explain(
     ``y``; it is optional if ``y`` has one element.
 
     Raises: ``ValueError`` for a ``y`` without history, a leaf that requires no
-    gradient, an unknown gate, ``gates`` that yield more rows, or a missing or misshapen
-    ``gradient``.
+    gradient, an unknown gate, ``gates`` that make more than 1,000 rows, or a missing or
+    misshapen ``gradient``; ``TypeError`` for a ``y`` that is not a tensor;
+    ``RuntimeError`` if a leaf has changed since it was used.
     """
     refuse_unrecorded("explain", y)
     refuse_unexplainable("explain", leaf)
@@ -81,6 +82,8 @@ def explain(
             note = "some of its routes are cut"
         elif not cut and row.gates in vanished and not shown.any():
             note = "because its rows sum to 0"
+        elif row.around:
+            note = "passes no batch norm"
         return Route(row.gates, gradient, shown, cut, row.around, note)
 
     order = {name: -i for i, name in enumerate(chosen.names.values())}
@@ -150,9 +153,12 @@ def _sum(gradients: Iterable, leaf: Tensor) -> np.ndarray:
 def refuse_unexplainable(function: str, leaf: Any) -> None:
     """Raise if there is no gradient of ``leaf`` to explain."""
     if not isinstance(leaf, Tensor) or not leaf.requires_grad:
+        remedy = "Make it with requires_grad=True."
+        if isinstance(leaf, str):
+            remedy = "Pass the tensor itself, such as model[0].bias."
         raise ValueError(
             f"{function}(y, leaf): the leaf must be a tensor that requires a gradient, "
-            f"but {describe(leaf)} was received. Make it with requires_grad=True."
+            f"but {describe(leaf)} was received. {remedy}"
         )
 
 
@@ -160,7 +166,8 @@ def refuse_unrecorded(function: str, y: Any) -> None:
     """Raise if there is no graph behind ``y``, and suggest why."""
     if not isinstance(y, Tensor):
         raise TypeError(
-            f"{function}(y): y must be a tensor, but {describe(y):.60} was received."
+            f"{function}: the output must be a tensor, but {describe(y):.60} was "
+            "received."
         )
     if y.op is None and y.requires_grad:
         raise ValueError(

@@ -25,7 +25,7 @@ def cosine_lr(step: float, steps: float, lr: float, final: float = 0) -> float:
 
     Source: Loshchilov & Hutter, arXiv 1608.03983, equation 5, without restarts.
     """
-    _check(step, "steps", steps)
+    _check("cosine_lr", step, "steps", steps)
     share = min(step / steps, 1)
     return final + (lr - final) * (1 + math.cos(math.pi * share)) / 2
 
@@ -35,13 +35,13 @@ def step_lr(step: float, every: float, lr: float, factor: float = 0.1) -> float:
 
     Raises: ``ValueError`` for a negative step, and for ``every`` that is not positive.
     """
-    _check(step, "every", every)
+    _check("step_lr", step, "every", every)
     return lr * factor ** (step // every)
 
 
-def _check(step: float, name: str, value: float) -> None:
+def _check(function: str, step: float, name: str, value: float) -> None:
     if step < 0 or value <= 0:
         raise ValueError(
-            f"step must be at least 0, and {name} above 0, but {step!r} and {value!r} "
-            "were received."
+            f"{function}: step must be at least 0, and {name} above 0, but {step!r} "
+            f"and {value!r} were received."
         )

@@ -80,8 +80,10 @@ class Summary:
 def summary(model: Module, x: Any) -> Summary:
     """List the modules of ``model``, with their output shapes for the batch ``x``.
 
-    A module or a tensor that is used in several places is counted once. A copy runs in
-    the present mode of the model, so the model does not change.
+    A module or a tensor that is used in several places is counted once. The forward
+    pass runs on a copy, in the model's current mode, so the model does not change.
+
+    Raises: ``TypeError`` for anything but a module.
     """
     if not isinstance(model, Module):
         raise TypeError(
@@ -129,6 +131,8 @@ def _watched(forward: Callable, outputs: list[str]) -> Callable:
 def _shape(result: Any) -> str:
     if isinstance(result, tuple | list):
         return ", ".join(map(_shape, result))
+    if isinstance(result, dict):
+        return ", ".join(f"{key}: {_shape(value)}" for key, value in result.items())
     return str(np.shape(result))
 
 

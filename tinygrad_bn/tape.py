@@ -263,6 +263,11 @@ class Primitive(Operation):
         super().__init__(name, demands, doc)
         self.forward, self.pullbacks = forward, pullbacks
 
+    def prepare(self, inputs: tuple) -> tuple:
+        if len(inputs) != len(self.pullbacks):
+            raise errors.inputs_without_pullbacks(self, inputs)
+        return inputs
+
     def differentiates(self, i: int) -> bool:
         return self.pullbacks[i] is not None
 

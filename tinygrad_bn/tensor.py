@@ -76,7 +76,7 @@ class Tensor(Node):
 
     @data.setter
     def data(self, values: Any) -> None:
-        refuse_masked(values, "Tensor.data")
+        refuse_masked(values, "tensor.data = values")
         if not isinstance(values, np.ndarray):
             values = np.asarray(values, self.dtype)
         if values.shape != self.shape or values.dtype != self.dtype:
@@ -88,10 +88,12 @@ class Tensor(Node):
             raise errors.not_a_leaf(self)
         if isinstance(values, Tensor) and values.requires_grad:
             raise errors.assigned_gradient_lost(values)
-        refuse_masked(values, "Tensor.data")
+        refuse_masked(values, "tensor[index] = values")
         array = np.asarray(values)
         if array.dtype.kind not in "biuf":
-            raise errors.data_are_not_real("Tensor.data", values, array.dtype)
+            raise errors.data_are_not_real(
+                "tensor[index] = values", values, array.dtype
+            )
         index = private_copy(index)
         if not self._data.flags.writeable:
             # It comes from an operation that was not recorded, and others may share it.
@@ -162,7 +164,7 @@ class Tensor(Node):
     @grad.setter
     def grad(self, values: Any) -> None:
         if values is not None:
-            refuse_masked(values, "Tensor.grad")
+            refuse_masked(values, "tensor.grad = values")
             values = np.array(values).astype(self.dtype, casting="same_kind")
             if values.shape != self.shape:
                 raise errors.gradient_misshapen(self, values.shape)
