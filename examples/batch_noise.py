@@ -19,7 +19,7 @@ x_hat = d / sqrt(d^2 + eps), which for eps -> 0 is the sign of d. And almost not
 comes back: removing the mean and the component along x_hat from two numbers leaves
 eps / (d^2 + eps) of their difference, so that dL/dx nearly vanishes.
 
-The script does *not* reproduce, as a rule, that noise regularizes classifiers, in the
+The script does *not* reproduce the rule that noise regularizes classifiers, in the
 sense of a lower test error. It trains on 1000 images of MNIST with batches of 128,
 which are normalized in groups of 32, 8, 4 or 2 ("ghost batches": statistics of a part
 of the batch, gradients of all of it). Groups of 32 hardly matter, in either direction.

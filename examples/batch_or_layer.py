@@ -32,7 +32,7 @@ is used: the factor is sigma^2 E[phi'(h)^2] / Var[phi(h)], h ~ N(0, sigma^2).
 
 Not shown: training, which soon changes the factors (gradient_flow.py); convolutions and
 attention; skip connections (residual_networks.py). The theory is exact for infinitely
-wide networks and infinitely large batches; batches of 128 change it by some percent.
+wide networks and infinitely large batches; batches of 128 change it by a few percent.
 
 Source: Yang et al., A Mean Field Theory of Batch Normalization, arXiv 1902.08129,
 theorem 3.10, for batch norm; Ba, Kiros & Hinton, Layer Normalization, arXiv 1607.06450.

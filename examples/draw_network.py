@@ -4,9 +4,10 @@
 
 The script draws an untrained multilayer perceptron on one batch of digits. In the first
 drawing, each module is folded into one box, with a bar for the norm of each parameter's
-gradient. Unlike train_mlp.py, this network has biases before batch norm: a diamond
-between two bars marks a gradient whose routes cancel, and check_redundant says the same
-in words. The second drawing opens the first batch norm to show the routes inside.
+gradient. Unlike the network of train_mlp.py, this one has biases before batch norm: a
+diamond between two bars marks a gradient whose routes cancel, and check_redundant says
+the same in words. The second drawing opens the first batch norm to show the routes
+inside.
 """
 
 import numpy as np
