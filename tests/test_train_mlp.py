@@ -71,9 +71,9 @@ def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
 
 def test_the_printed_accuracy_is_that_of_the_saved_weights(tmp_path):
     state = run(tmp_path, *SMALL, "--epochs", "3")
-    args = train_mlp.parse(SMALL)
+    options = train_mlp.parse(SMALL)
     moons = load("moons")
-    model = train_mlp.network(args, moons)
+    model = train_mlp.network(options, moons)
     model.load_state_dict(state["model"])
     scores = model.eval()(tg.Tensor(moons.test_x)).data
     assert state["history"].shape == (3, 3)
@@ -112,8 +112,8 @@ def test_the_two_definitions_of_batch_norm_train_alike(tmp_path):
     ],
 )
 def test_only_layers_that_no_batch_norm_follows_have_a_bias(bn, activation, kinds):
-    args = train_mlp.parse([*SMALL, "--bn", bn, "--activation", activation])
-    model = train_mlp.network(args, load("moons"))
+    options = train_mlp.parse([*SMALL, "--bn", bn, "--activation", activation])
+    model = train_mlp.network(options, load("moons"))
     assert [type(module) for module in model] == kinds
     layers = linears(model)
     assert [layer.weight.shape for layer in layers] == [(2, 8), (8, 4), (4, 2)]
