@@ -105,9 +105,11 @@ def resume(options, model, optimizer):
                 f"{', '.join(kinds)}. Choose another folder with --out."
             )
     if then != options.decisive:
-        changed = dict(sorted(then.items() - options.decisive.items()))
+        began = dict(sorted(then.items() - options.decisive.items()))
+        given = dict(sorted(options.decisive.items() - then.items()))
         raise ValueError(
-            f"--resume must use the options with which {path} began: {changed}."
+            f"--resume must use the options with which {path} began, {began}, but "
+            f"{given} was given."
         )
     model.load_state_dict(weights)
     optimizer.load_state_dict(averages)
@@ -186,6 +188,7 @@ def main(arguments=None):
     except MemoryError:
         sys.exit("train_mlp.py: error: too little memory. Use fewer or smaller layers.")
     print("training accuracy {:.2%}, test accuracy {:.2%}".format(*history[-1][1:]))
+    print(f"pictures and checkpoint: {options.out}")
 
 
 if __name__ == "__main__":
