@@ -22,7 +22,7 @@ import numpy as np
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, optim
-from tinygrad_bn.optimizer import _keep_freed_memory
+from tinygrad_bn.optimizer import keep_freed_memory
 
 from .measure import ONE_THREAD
 
@@ -90,14 +90,19 @@ def picture(depth: int) -> Run:
 
 def picture_of_routes(depth: int) -> Run:
     loss = perceptron(depth)()
-    bias = next(x for x in tg.tape(loss)[-1].inputs[::-1] if x.requires_grad)
+    bias = first_bias(loss)
     return lambda: tg.draw(loss, bias).source
 
 
 def explanation(depth: int) -> Run:
     loss = perceptron(depth)()
-    bias = next(x for x in tg.tape(loss)[-1].inputs[::-1] if x.requires_grad)
+    bias = first_bias(loss)
     return lambda: str(tg.explain(loss, bias))
+
+
+def first_bias(loss: Tensor) -> Tensor:
+    """The bias of the first layer: the last input of the oldest operation."""
+    return tg.tape(loss)[-1].inputs[-1]
 
 
 GROWTHS = {
@@ -146,7 +151,7 @@ def main(repeats: int) -> None:
 
 
 def report_all(repeats: int) -> None:
-    _keep_freed_memory()
+    keep_freed_memory()
     for growth in GROWTHS.values():
         print(f"\n{report(growth, measure(growth, repeats))}", flush=True)
 

@@ -6,24 +6,26 @@
 
 From the three routes back to x: directly, through E[x], and through Var[x]. ``graph``
 builds batch norm as a graph, ``by_hand`` derives the cotangent of each of its tensors,
-and the script compares both. Combined, the steps of the derivation are one line,
+and the script compares both. With --exercise, it writes a file in which you derive d_x
+yourself, and with --check, it says what is missing. Combined, the steps of the
+derivation are one line,
 
     d_x = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat)).
 
 As geometry: the mean part removes the component of the direct part along the ones
 (which a bias before batch norm would receive), and the variance part removes its
-component along x_hat (which a scale there would receive). Of the latter a fraction
-eps / (var + eps) is left, because mean(x_hat^2) = var / (var + eps). (geometry.py draws
+component along x_hat (which a scale there would receive). A fraction eps / (var + eps)
+of the latter is left, because mean(x_hat^2) = var / (var + eps). (geometry.py draws
 this.)
 
 In float32, the method by which the variance is computed decides whether there is
 anything to differentiate: with a mean of 1e4, E[x^2] - E[x]^2 is rounding noise of
 either sign. Where it is negative or 0, it must be clipped, and x_hat = (x - mean) /
 sqrt(0 + eps). The error of x_hat therefore has a ceiling of about |x - mean| /
-sqrt(eps), here 4 / sqrt(1e-5) = 1300: it is eps that hides how wrong the variance is.
+sqrt(eps), here 4 / sqrt(1e-5) = 1300: eps hides how wrong the variance is.
 
-In a batch of two, removing the ones and x_hat leaves nothing but eps / (var + eps) of
-d_x (batch_noise.py).
+In a batch of two, all that remains without the component along the ones lies along
+x_hat, so that only a fraction eps / (var + eps) of it is left (batch_noise.py).
 
 Not shown: which method is fastest, and the rounding errors of the backward pass itself.
 
@@ -134,20 +136,20 @@ def measure(seed):
 def main(arguments=None):
     parser = experiment_options(__doc__)
     exercise.add_options(parser)
-    given = parse(parser, arguments)
-    if given.exercise:
-        return exercise.write(given.exercise)
-    example = worked_example(given.seed)
-    if given.check:
+    options = parse(parser, arguments)
+    if options.exercise:
+        return exercise.write(options.exercise)
+    example = worked_example(options.seed)
+    if options.check:
         tensors, g, _, part = example
-        return exercise.check(given.check, tensors, g, part)
-    found = measure(given.seed)
+        return exercise.check(options.check, tensors, g, part)
+    found = measure(options.seed)
 
     def draw(theme):
         return {"backward_on_the_graph": drawing(*example, theme)}
 
-    save_drawings(draw, given, extension="svg")
-    save(lambda theme: plot(found, theme), given, "backward_by_hand")
+    save_drawings(draw, options, extension="svg")
+    save(lambda theme: plot(found, theme), options, "backward_by_hand")
     print(report(found))
     return found
 

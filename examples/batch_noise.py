@@ -4,31 +4,32 @@
     python examples/batch_noise.py --mnist-dir FOLDER
 
 In training, the statistics that normalize a sample depend on the other samples of its
-batch. The mean of N values of standard deviation s has an error of s / sqrt(N). There
-is a case in which its effect is known exactly. Let x from N(0, s^2) be the target of
-y = gamma x_hat + beta, on fresh batches of N. In a batch, mean(x_hat) = 0,
-mean(x_hat^2) = 1 and mean(x_hat x) = s_B, the standard deviation of the batch, so that
+batch. The mean of N values of standard deviation s has an error of s / sqrt(N). In one
+case, the effect of this noise is known exactly. Let x from N(0, s^2) be both the input
+and the target of y = gamma x_hat + beta, on fresh batches of N. In a batch,
+mean(x_hat) = 0, mean(x_hat^2) = 1 and mean(x_hat x) = s_B, the standard deviation of
+the batch, so that
 
     loss = gamma^2 - 2 gamma E[s_B] + beta^2 + s^2, which is least for beta = 0 and
     gamma / s = E[s_B] / s = sqrt(2 / N) Gamma(N / 2) / Gamma((N - 1) / 2) < 1.
 
 In evaluation mode y = (gamma / s) x: noise shrinks the output toward the mean, as a
 regularizer does. With N = 2, noise is all that is left. With d = (x1 - x2) / 2,
-x_hat = d / sqrt(d^2 + eps), which for eps -> 0 is the sign of d. Nor does anything come
-back: removing the mean and the component along x_hat from two numbers leaves
+x_hat = d / sqrt(d^2 + eps), which for eps -> 0 is the sign of d. And almost nothing
+comes back: removing the mean and the component along x_hat from two numbers leaves
 eps / (d^2 + eps) of their difference, so that dL/dx nearly vanishes.
 
-It is *not reproduced* as a rule that noise regularizes classifiers, in the sense of a
-lower test error. The script trains on 1000 images of MNIST with batches of 128, which
-are normalized in groups of 32, 8, 4 or 2 ("ghost batches": statistics of a part of the
-batch, gradients of all of it). Groups of 32 hardly matter, in either direction. Groups
-of 8 are worse in most seeds with Adam (10 of 12), and about equal with SGD. Groups of 4
-are worse, and groups of 2 are ruinous, in every seed. On the small digits of
-scikit-learn, however, groups of 32 are slightly better than none in most seeds: it
+The script does *not* reproduce the rule that noise regularizes classifiers, in the
+sense of a lower test error. It trains on 1000 images of MNIST with batches of 128,
+which are normalized in groups of 32, 8, 4 or 2 ("ghost batches": statistics of a part
+of the batch, gradients of all of it). Groups of 32 hardly matter, in either direction.
+Groups of 8 are worse in most seeds with Adam (10 of 12), and about equal with SGD.
+Groups of 4 are worse, and groups of 2 are ruinous, in every seed. On the small digits
+of scikit-learn, however, groups of 32 are slightly better than none in most seeds: it
 depends on the data.
 
-Ghost batches also arise unasked, where gradients are accumulated or a batch is split
-among devices: see gradient_accumulation.py.
+Ghost batches also arise unintentionally, where gradients are accumulated or a batch is
+split among devices: see gradient_accumulation.py.
 
 Not shown: that noise never regularizes, for example in larger networks, longer training
 or at other learning rates; nor whether small groups fail in training, or in evaluation
@@ -41,6 +42,7 @@ arXiv 1906.03548. Luo et al., arXiv 1809.00846, derive a regularization of gamma
 
 import math
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -120,49 +122,47 @@ def over_sizes(measure_size, seed):
     return [measure_size(n, np.random.default_rng(seed)) for n in SIZES]
 
 
+def test_errors(data, steps, groups, which, jobs=1):
+    """The test errors of classifiers over some seeds, by optimizer and group size."""
+    cases = list(product(OPTIMIZERS, groups))
+    runs = [(*case, s) for case in cases for s in which]
+    found = in_parallel(partial(test_error, data, steps), runs, jobs, "ghost batches")
+    return {case: np.array([found[(*case, s)] for s in which]) for case in cases}
+
+
 def measure(data, seed, steps, quick=False, jobs=1):
     """One unit and its theory, and the test errors of classifiers with noise."""
     rng, groups = np.random.default_rng(seed), GROUPS[::2] if quick else GROUPS
     which = seeds(seed, quick)
-    cases = [(o, group, s) for o in OPTIMIZERS for group in groups for s in seeds(seed)]
-    errors = in_parallel(partial(test_error, data, steps), cases, jobs, "ghost batches")
-    measured = {
+    errors = test_errors(data, steps, groups, which, jobs)
+    return {
         "sizes": SIZES,
-        "error_of_mean": [error_of_mean(n, rng) for n in SIZES],
-        "expected_error": [S / math.sqrt(n) for n in SIZES],
-        "errors_of_mean": [over_sizes(error_of_mean, s) for s in which],
+        "error of mean": [error_of_mean(n, rng) for n in SIZES],
+        "expected error": [S / math.sqrt(n) for n in SIZES],
+        "errors of mean": [over_sizes(error_of_mean, s) for s in which],
         "shrinkage": [learned_shrinkage(n, rng) for n in SIZES],
-        "expected_shrinkage": [expected_shrinkage(n) for n in SIZES],
+        "expected shrinkage": [expected_shrinkage(n) for n in SIZES],
         "shrinkages": [over_sizes(learned_shrinkage, s) for s in which],
         "d": PAIRS,
         "pairs": {eps: normalized_pairs(eps) for eps in EPSILONS},
         "pair gradients": {eps: gradient_of_pairs(eps) for eps in EPSILONS},
         "groups": groups,
-        "test_errors": {
-            (optimizer, group): [errors[optimizer, group, s] for s in seeds(seed)]
-            for optimizer in OPTIMIZERS
-            for group in groups
+        "test errors": errors,
+        "added errors": {
+            (optimizer, group): found - errors[optimizer, BATCH]
+            for (optimizer, group), found in errors.items()
         },
     }
-    measured["added_errors"] = {
-        (optimizer, group): np.subtract(
-            errors, measured["test_errors"][optimizer, BATCH]
-        )
-        for (optimizer, group), errors in measured["test_errors"].items()
-    }
-    return measured
 
 
 def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=15)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    data = images(given)
-    measured = measure(
-        data, given.seed, given.steps, given.quick, requested_jobs(given)
-    )
-    save(lambda theme: plot(measured, data.name, theme), given, "batch_noise")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, data.name, theme), options, "batch_noise")
     print(report(measured))
     return measured
 

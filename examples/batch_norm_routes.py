@@ -9,6 +9,9 @@ What goes through Var[x] is not zero row by row, but it is proportional to x - E
 whose sum over the batch is zero. gamma and beta have one route each. beta can do what b
 cannot: shift the output.
 
+The script prints what each route brings. The first drawing shows all routes in the
+graph, and the second shows each route as a chain.
+
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, sections 2 and 3.
 """
 
@@ -56,9 +59,9 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     print(tg.explain(*normalized()))
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which average explodes, and which one vanishes? Batch norm and layer norm compared.
+"""Which makes gradients explode, and which makes them vanish: batch norm or layer norm?
 
     python examples/batch_or_layer.py
 
@@ -17,13 +17,13 @@ differ. Random weights turn the shared part into a different constant for each u
 Over the batch it is a constant, which batch norm removes; over the units it is a
 spread, which layer norm does not remove, but divides by.
 
-    ReLU       batch norm 1.47, mild per layer; layer norm 1
-    sigmoid    batch norm 1.03; layer norm 0.15, it vanishes
+    ReLU       batch norm 1.47, a mild growth per layer; layer norm 1, no change
+    sigmoid    batch norm 1.03, hardly any growth; layer norm 0.15, it vanishes
 
 So the average over the batch, which makes a bias redundant, cures sigmoid networks and
-lets ReLU networks explode. In ReLU networks it has an advantage all the same: with
-layer norm, the rows of a batch become alike from layer to layer, and with batch norm
-they do not.
+lets the gradients of ReLU networks explode. In ReLU networks it has an advantage all
+the same: with layer norm, the rows of a batch become more alike from layer to layer,
+and with batch norm they do not.
 
 Two more measurements. A beta above 0 moves ReLU toward its straight part, and the
 factor toward 1. And batch norm *after* the activation brings the dependence on the
@@ -32,7 +32,7 @@ is used: the factor is sigma^2 E[phi'(h)^2] / Var[phi(h)], h ~ N(0, sigma^2).
 
 Not shown: training, which soon changes the factors (gradient_flow.py); convolutions and
 attention; skip connections (residual_networks.py). The theory is exact for infinitely
-wide networks and infinitely large batches; batches of 128 change it by some percent.
+wide networks and infinitely large batches; batches of 128 change it by a few percent.
 
 Source: Yang et al., A Mean Field Theory of Batch Normalization, arXiv 1902.08129,
 theorem 3.10, for batch norm; Ba, Kiros & Hinton, Layer Normalization, arXiv 1607.06450.
@@ -117,10 +117,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__)
     add_jobs_option(parser)
     add_json_option(parser)
-    given = parse(parser, arguments)
-    measured = measure(given.seed, given.quick, requested_jobs(given))
-    save(lambda theme: plot(measured, theme), given, "batch_or_layer")
-    save_json(numbers(measured), given)
+    options = parse(parser, arguments)
+    measured = measure(options.seed, options.quick, requested_jobs(options))
+    save(lambda theme: plot(measured, theme), options, "batch_or_layer")
+    save_json(numbers(measured), options)
     print(report(measured))
     return measured
 

@@ -33,10 +33,10 @@ steep. Adam moves b by lr per step, regardless of S.
 
 In networks, constant statistics lower the largest learning rate that works; they do not
 make every network fail. At lr 2, sigmoid networks with a constant E[x] stop learning.
-At lr 0.5 they end close to full batch norm, and at lr 0.1 nobody sees a difference in
-the loss, although b drifts. ReLU networks whose statistics are frozen for ten steps at
-a time overflow at lr 0.5 in all seeds shown, and in 23 of 24 others that were tried. At
-lr 0.1 they do not.
+At lr 0.5 they end close to full batch norm, and at lr 0.1 the loss shows no difference,
+although b drifts. ReLU networks whose statistics are frozen for ten steps at a time
+overflow at lr 0.5 in all seeds shown, and in 23 of 24 others that were tried. At lr 0.1
+they do not.
 
 What is the point of b, then? None: it is the simplest parameter whose steps the
 normalization undoes, which makes it a good example. The scale of w is another.
@@ -130,13 +130,13 @@ def measure(seed, steps, quick=False, jobs=1):
 
 
 def main(arguments=None):
-    parser = experiment_options(__doc__, 200, quick_steps=40)
+    parser = experiment_options(__doc__, steps=200, quick_steps=40)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(given.seed, given.steps, given.quick, jobs)
-    save(lambda theme: plot_unit(measured, theme), given, "bias_blow_up")
-    save(lambda theme: plot_networks(measured, theme), given, "bias_blow_up_networks")
+    options = parse(parser, arguments)
+    jobs = requested_jobs(options)
+    measured = measure(options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot_unit(measured, theme), options, "bias_blow_up")
+    save(lambda theme: plot_networks(measured, theme), options, "bias_blow_up_networks")
     print(report(measured))
     return measured
 

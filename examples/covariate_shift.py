@@ -9,25 +9,25 @@ about differences between two layers.) The paper's Figure 1 shows it in the last
 layer. With batch norm, gamma sets how much the inputs of a hidden sigmoid vary from
 image to image, from the first step to the last. Without it, these inputs are at first
 almost the same for all images. Training makes no progress until they differ, and by
-then their spread has grown many times over. What batch norm improves is speed, far more
-than final accuracy, and how much depends on the learning rate: the figure is made at lr
-0.1 for both networks. At lr 2, the network without batch norm leaves its plateau early,
-too, and after 5000 steps both are equally good.
+then their spread has grown many times over. Batch norm improves speed far more than
+final accuracy, and how much depends on the learning rate: the figure uses lr 0.1 for
+both networks. At lr 2, the network without batch norm leaves its plateau early, too,
+and after 5000 steps both are equally good.
 
-The network has three hidden layers of 100 sigmoids and binary pixels. It takes 5000
-steps of SGD (the paper: 50,000) on batches of 60, with weights from N(0, 0.1^2) and
-lr 0.1 (the paper gives neither). The script measures the test accuracy, with running
-statistics, and the 15th, 50th and 85th percentiles of the inputs of each sigmoid in the
-last hidden layer. The percentiles are taken over 2000 training images (or all, if there
-are fewer), normalized as in training, by their own statistics. While gamma is 1,
-p85 - p15 is about 2.07, the value for N(0, 1).
+The network has three hidden layers of 100 sigmoids, and its inputs are binary pixels.
+It takes 5000 steps of SGD (the paper: 50,000) on batches of 60, at lr 0.1 and with
+weights from N(0, 0.1^2) (the paper gives neither). The script measures the test
+accuracy, with running statistics, and the 15th, 50th and 85th percentiles of the inputs
+of each sigmoid in the last hidden layer. The percentiles are taken over 2000 training
+images (or all, if there are fewer), normalized as in training, by their own statistics.
+While gamma is 1, p85 - p15 is about 2.07, the value for N(0, 1).
 
 Without a folder of MNIST, the script uses the smaller digits of scikit-learn, which
 give other numbers and a longer plateau. --quick takes a tenth of the steps, each ten
 times as long.
 
 Not shown: that stable inputs are what makes a network fast. (They are not; see
-loss_landscape.py.) Nor is one learning rate for both networks a fair comparison.
+loss_landscape.py.) Nor is it a fair comparison to use one learning rate for both.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 4.1 and Figure 1.
 """
@@ -47,7 +47,7 @@ from support.command_line import (
     parse,
     rate,
 )
-from support.networks import accuracy, perceptron
+from support.networks import accuracy, batch_norm_and, perceptron
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import Tensor, nn, no_grad, optim
@@ -67,13 +67,11 @@ def binary(data):
 def network(features, classes, bn, rng):
     """Three times linear, batch norm if requested, and sigmoid; then a linear layer."""
 
-    def between(width):
-        return [nn.BatchNorm(width), nn.Sigmoid()] if bn else [nn.Sigmoid()]
-
     def weights(shape, rng, dtype):
         return (STD * rng.standard_normal(shape)).astype(dtype)
 
     sizes = (features, *HIDDEN, classes)
+    between = batch_norm_and(nn.Sigmoid, bn)
     return perceptron(sizes, between, rng, weights=weights, bias=not bn)
 
 
@@ -120,15 +118,15 @@ def main(arguments=None):
     add_image_options(parser)
     parser.add_argument("--lr", type=rate, help="of SGD (default 0.1; --quick: 1)")
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    if given.lr is None:
-        given.lr = 1.0 if given.quick else 0.1
-    data = images(given)
+    options = parse(parser, arguments)
+    if options.lr is None:
+        options.lr = 1.0 if options.quick else 0.1
+    data = images(options)
     if data.name != "mnist":
         print(f"data: {data.name}; for MNIST, as in the paper, use --mnist-dir")
-    jobs = requested_jobs(given)
-    measured = measure(data, given.seed, given.steps, given.lr, jobs)
-    save(lambda theme: plot(measured, data.name, theme), given, "covariate_shift")
+    jobs = requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.lr, jobs)
+    save(lambda theme: plot(measured, data.name, theme), options, "covariate_shift")
     print(report(measured))
     return measured
 

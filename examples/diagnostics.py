@@ -37,7 +37,7 @@ from support.command_line import (
     rate,
 )
 from support.layers import layers
-from support.networks import batches, linears, perceptron
+from support.networks import batch_norm_and, batches, linears, perceptron
 from support.plotting import save
 from tinygrad_bn import nn, optim
 
@@ -57,26 +57,22 @@ def update_ratios(before: dict, model: nn.Module) -> dict[str, float]:
     return ratios
 
 
-def network(data, norm, gain, rng):
+def network(data, bn, gain, rng):
     """ReLU layers whose weights are ``gain`` times as large as Kaiming He's."""
-
-    def between(width):
-        return [nn.BatchNorm(width), nn.ReLU()] if norm else [nn.ReLU()]
-
     sizes = (data.train_x.shape[1], *[WIDTH] * DEPTH, data.num_classes)
-    model = perceptron(sizes, between, rng, bias=not norm)
+    model = perceptron(sizes, batch_norm_and(nn.ReLU, bn), rng, bias=not bn)
     for linear in linears(model)[:-1]:
         linear.weight.data = gain * linear.weight.data
     return model
 
 
-def watch(data, norm, gain, lr, seed, steps):
+def watch(data, bn, gain, lr, seed, steps):
     """Train, and observe every step; return the ReLU layers of the first step, too."""
     rng = np.random.default_rng(seed)
-    model = network(data, norm, gain, rng)
+    model = network(data, bn, gain, rng)
     sgd = optim.SGD(model.parameters(), lr)
     first, seen = None, []
-    for step, (x, labels) in enumerate(batches(data, 128, steps, rng, f"BN: {norm}")):
+    for step, (x, labels) in enumerate(batches(data, 128, steps, rng, f"BN: {bn}")):
         loss = nn.cross_entropy(model(x), labels)
         sgd.zero_grad()
         loss.backward()
@@ -106,11 +102,12 @@ def main(arguments=None):
         "--gain", type=float, default=0.5, help="scale of the weights (0.5)"
     )
     parser.add_argument("--lr", type=rate, help="of SGD (0.5; --quick: 1)")
-    given = parse(parser, arguments)
-    if given.lr is None:
-        given.lr = 1.0 if given.quick else 0.5
-    found = measure(images(given), given.seed, given.steps, given.gain, given.lr)
-    save(lambda theme: plot(found, theme), given, "diagnostics")
+    options = parse(parser, arguments)
+    if options.lr is None:
+        options.lr = 1.0 if options.quick else 0.5
+    data = images(options)
+    found = measure(data, options.seed, options.steps, options.gain, options.lr)
+    save(lambda theme: plot(found, theme), options, "diagnostics")
     print(report(found))
     return found
 

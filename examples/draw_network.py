@@ -2,9 +2,9 @@
 
     python examples/draw_network.py
 
-The drawing shows an untrained multilayer perceptron on one batch of digits. Folded,
-each module is one box, with a bar for the norm of each parameter's gradient. Unlike in
-train_mlp.py, the biases before batch norm stay, so that you can see them: a
+The script draws an untrained multilayer perceptron on one batch of digits. In the first
+drawing, each module is folded into one box, with a bar for the norm of each parameter's
+gradient. Unlike the network of train_mlp.py, this one has biases before batch norm: a
 diamond between two bars marks a gradient whose routes cancel, and check_redundant says
 the same in words. The second drawing opens the first batch norm to show the routes
 inside.
@@ -16,17 +16,14 @@ import tinygrad_bn as tg
 from support import drawings as example
 from support.command_line import drawing_options, parse
 from support.data import load
-from support.networks import perceptron
+from support.networks import batch_norm_and, perceptron
 from tinygrad_bn import Drawing, Tensor, nn
 
 
 def network(data, hidden=(32, 32), seed=0) -> nn.Sequential:
     """Linear layers with biases, each but the last followed by batch norm and ReLU."""
-
-    def between(width):
-        return nn.BatchNorm(width, dtype=float), nn.ReLU()
-
     sizes = (data.train_x.shape[1], *hidden, data.num_classes)
+    between = batch_norm_and(nn.ReLU, dtype=float)
     return perceptron(sizes, between, np.random.default_rng(seed), dtype=float)
 
 
@@ -45,10 +42,10 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     data = load("digits")
     print(tg.check_redundant(network(data), data.train_x[:64]))
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

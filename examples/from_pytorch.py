@@ -63,11 +63,11 @@ def pictures(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     features, _ = batch()
     print(tg.check_redundant(tg.from_torch(network()), features))
     print(tg.explain(*loss_and_bias()))
-    example.save(pictures, given)
+    example.save(pictures, options)
 
 
 if __name__ == "__main__":

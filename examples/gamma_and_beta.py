@@ -117,8 +117,8 @@ def measure(seed, steps, quick=False, jobs=1):
     return {
         "identity": [identity_error(s) for s in which],
         "within 2": float((np.abs(NORMAL) < 2).mean()),
-        "r_squared": {std: r_squared(std) for std in (1, 4)},
-        "r_squared theory": {std: r_squared_theory(std) for std in (1, 4)},
+        "r squared": {std: r_squared(std) for std in (1, 4)},
+        "r squared theory": {std: r_squared_theory(std) for std in (1, 4)},
         "line": np.polyfit(NORMAL, tg.sigmoid(NORMAL), 1),
         "x": X,
         "targets": TARGETS,
@@ -133,11 +133,12 @@ def measure(seed, steps, quick=False, jobs=1):
 
 
 def main(arguments=None):
-    parser = experiment_options(__doc__, 3000, quick_steps=200)
+    parser = experiment_options(__doc__, steps=3000, quick_steps=200)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    measured = measure(given.seed, given.steps, given.quick, requested_jobs(given))
-    save(lambda theme: plot(measured, theme), given, "gamma_and_beta")
+    options = parse(parser, arguments)
+    jobs = requested_jobs(options)
+    measured = measure(options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "gamma_and_beta")
     print(report(measured))
     return measured
 

@@ -113,9 +113,9 @@ def measure(seed):
 
 
 def main(arguments=None):
-    given = parse(experiment_options(__doc__), arguments)
-    measured = measure(given.seed)
-    save(lambda theme: plot(measured["picture"], theme), given, "geometry")
+    options = parse(experiment_options(__doc__), arguments)
+    measured = measure(options.seed)
+    save(lambda theme: plot(measured["picture"], theme), options, "geometry")
     print(report(measured))
     return measured
 

@@ -6,18 +6,18 @@
 You can, but you train a different function. A batch that does not fit into memory is
 often processed in groups of rows, one after the other (gradient accumulation) or on
 several devices (data parallelism). The average of the groups' gradients is the gradient
-of the batch if each row has a loss of its own. With batch norm it has not, because the
+of the batch if each row has a loss of its own. With batch norm it does not, because the
 output for a row depends on the rows with which it is normalized. What is accumulated is
 the gradient of *ghost batches*: groups within a batch with statistics of their own.
 
 The script compares both for 128 rows and a network of three hidden layers, at
 initialization. The gradient accumulated from two halves deviates by about 40 percent.
-That from 64 pairs is hundreds of times as long and points elsewhere: batch norm divides
-a pair by half its difference, which is sometimes tiny, and turns it into +1 and -1,
-regardless of the rows. What helps:
+The one from 64 pairs is hundreds of times as long and points elsewhere: batch norm
+divides a pair by half its difference, which is sometimes tiny, and turns it into +1 and
+-1, regardless of the rows. What helps:
 
     larger groups         from about 16 rows on, training hardly suffers here
-    ghost batches         normalize groups of, say, 16 rows on purpose, also where the
+    ghost batches         normalize groups of, say, 16 rows on purpose, even where the
                           whole batch fits; then any multiple of 16 rows per pass gives
                           the same gradient
     frozen statistics     evaluation mode, usual when a trained network is fine-tuned
@@ -134,10 +134,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=60)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(images(given), given.seed, given.steps, given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "gradient_accumulation")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "gradient_accumulation")
     print(report(measured))
     return measured
 

@@ -17,23 +17,24 @@ multiplied by
     sigma^2 E[phi'(h)^2]             without batch norm
     E[phi'(Z)^2] / Var[phi(Z)]       with batch norm before phi, in large batches
 
-(``support/mean_field.py`` says why). The second factor is never below 1, because
-Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian Poincare inequality). So the
-gradient of a wide network with batch norm cannot vanish at initialization. In all but
-linear ones it grows, mildly per layer: for ReLU, the factor is pi / (pi - 1) = 1.47,
-which is 1.21 for its length and amounts to 10^5 for its square in 30 layers. It is
-larger in small batches: 1.79 if 8 rows are normalized together. He's initialization
-without batch norm has a factor of 1.
+(``support/mean_field.py`` says why). The script measures these factors in networks of
+30 layers, before and during training, and the accuracy of trained networks. The second
+factor is never below 1, because Var[phi(Z)] <= E[phi'(Z)^2] for every phi (the Gaussian
+Poincare inequality). So the gradient of a wide network with batch norm cannot vanish at
+initialization. In all but linear ones it grows, mildly per layer: for ReLU, the factor
+is pi / (pi - 1) = 1.47, which is 1.21 for its length and amounts to 10^5 for its square
+in 30 layers. It is larger in small batches: 1.79 if 8 rows are normalized together.
+He's initialization without batch norm has a factor of 1.
 
 Skip connections make the growth polynomial instead of exponential
-(residual_networks.py). Training undoes it: a layer with a large gradient soon has large
-weights, and therefore, before batch norm, a small gradient (scale_invariance.py). A few
-steps of SGD suffice; the larger the learning rate, the fewer. What batch norm buys in
-training is a wide range of learning rates and initial scales that work
-(learning_rates.py). It is not the only network that works: sigmoid networks of depth 5
-stay at chance level with sigma = 1, but with sigma = 4 they train as well without batch
-norm. At depth 20, ReLU networks with batch norm are ahead at lr 0.1 and behind at lr
-0.01; at the best rate of each, they are ahead by a few points.
+(residual_networks.py). Training undoes the growth: a layer with a large gradient soon
+has large weights, and therefore, before batch norm, a small gradient
+(scale_invariance.py). A few steps of SGD suffice; the larger the learning rate, the
+fewer. What batch norm buys in training is a wide range of learning rates and initial
+scales that work (learning_rates.py). Networks can also work without it: without batch
+norm, sigmoid networks of depth 5 stay at chance level with sigma = 1, but with sigma 4
+they train as well as with it. At depth 20, ReLU networks with batch norm are ahead at
+lr 0.1 and behind at lr 0.01; at the best rate of each, they are ahead by a few points.
 
 "Does not depend on the scale" is a statement about the factor between two layers, if
 all layers have the same sigma, the output layer included. If the output layer is fixed,
@@ -64,6 +65,7 @@ from support.networks import (
     ACTIVATIONS,
     HE,
     accuracy,
+    batch_norm_and,
     linears,
     perceptron,
     train,
@@ -71,7 +73,7 @@ from support.networks import (
 )
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
-from tinygrad_bn import Tensor, grad, nn, optim
+from tinygrad_bn import Tensor, grad, optim
 
 SIGMAS = (0.5, 1, HE, 2, 4)
 WIDTH, DEPTH, BATCH = 256, 30, 128
@@ -87,11 +89,7 @@ SIGMOID_SIGMAS, RELU_RATES = (1, 2, 4), (0.01, 0.03, 0.1, 0.3)
 
 def network(sizes, activation, bn, sigma, rng, dtype=np.float32, eps=1e-5):
     """Layers of linear, batch norm if requested, and activation; then a linear one."""
-
-    def between(width):
-        norm = [nn.BatchNorm(width, eps=eps, dtype=dtype)] if bn else []
-        return [*norm, ACTIVATIONS[activation]()]
-
+    between = batch_norm_and(ACTIVATIONS[activation], bn, eps=eps, dtype=dtype)
     model = perceptron(sizes, between, rng, bias=not bn, dtype=dtype)
     # These weights are Kaiming He's, with sigma = sqrt(2).
     for linear in linears(model):
@@ -207,10 +205,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=60)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(images(given), given.seed, given.steps, given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "gradient_flow")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "gradient_flow")
     print(report(measured))
     return measured
 

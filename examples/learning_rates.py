@@ -6,8 +6,8 @@
 A wide range of learning rates and of initial weights with which a deep network learns,
 and, at the best learning rate of each network, a few points of accuracy. The script
 trains the same network of ten hidden ReLU layers with and without batch norm, for seven
-learning rates and seven scales of the hidden layers' initial weights, which are a
-factor times Kaiming He's.
+learning rates and seven scales of the hidden layers' initial weights: Kaiming He's,
+times a factor.
 
 - Without batch norm, the network learns with the factor 1 only, and only up to a
   learning rate of 0.1. With other factors, the signal vanishes or explodes in ten
@@ -36,7 +36,7 @@ import numpy as np
 from parts.learning_rates.plots import numbers, plot, report
 from support.command_line import add_image_options, experiment_options, images, parse
 from support.json_file import add_json_option, save_json
-from support.networks import accuracy, linears, perceptron, train
+from support.networks import accuracy, batch_norm_and, linears, perceptron, train
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import nn, optim
@@ -51,11 +51,7 @@ def network(sizes, bn, scale, rng):
 
     ``scale`` multiplies Kaiming He's weights of the hidden layers.
     """
-
-    def between(width):
-        return (nn.BatchNorm(width), nn.ReLU()) if bn else (nn.ReLU(),)
-
-    model = perceptron(sizes, between, rng, bias=not bn)
+    model = perceptron(sizes, batch_norm_and(nn.ReLU, bn), rng, bias=not bn)
     for linear in linears(model)[:-1]:
         linear.weight.data = scale * linear.weight.data
     return model
@@ -94,11 +90,11 @@ def main(arguments=None):
     add_image_options(parser)
     add_jobs_option(parser)
     add_json_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(images(given), given.seed, given.steps, given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "learning_rates")
-    save_json(numbers(measured), given)
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "learning_rates")
+    save_json(numbers(measured), options)
     print(report(measured))
     return measured
 

@@ -23,8 +23,8 @@ the sigmoids move more than they do without batch norm, and yet the network lear
 fast as with plain batch norm.
 
 Not shown: why the loss is smoother, or that this is what makes training faster. Only
-sigmoid networks show that noise does no harm: ReLU and tanh networks of this size learn
-without batch norm, too. And relative to its own small spread, the input of the last
+sigmoid networks show that noise does no harm: ReLU and tanh networks of this size also
+learn without batch norm. And relative to its own small spread, the input of the last
 sigmoid layer moves most without batch norm: the table gives both units.
 
 Source: Santurkar et al., How Does Batch Normalization Help Optimization?,
@@ -128,11 +128,11 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=100)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    one_seed = partial(measure, images(given), steps=given.steps)
-    cases = [(s,) for s in seeds(given.seed, given.quick)]
-    runs = list(in_parallel(one_seed, cases, requested_jobs(given), "seeds").values())
-    save(lambda theme: plot(runs, theme), given, "loss_landscape")
+    options = parse(parser, arguments)
+    one_seed = partial(measure, images(options), steps=options.steps)
+    cases = [(s,) for s in seeds(options.seed, options.quick)]
+    runs = list(in_parallel(one_seed, cases, requested_jobs(options), "seeds").values())
+    save(lambda theme: plot(runs, theme), options, "loss_landscape")
     print(report(runs))
     return runs
 

@@ -10,8 +10,8 @@ The engine computes the numbers when the page is built. Two things are computed 
 browser, and tests compare them with the engine: the forward pass and the two routes of
 chapter 1 (a sum and a mean), and the vector algebra of chapter 3.
 
-Not shown: how the engine works (read ``tinygrad_bn/tape.py``), and networks of other
-shapes than a chapter of fully connected layers.
+Not shown: how the engine works (read ``tinygrad_bn/tape.py``), and networks other than
+chains of fully connected layers.
 
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3; for chapter 5, Yang et
 al., arXiv 1902.08129.
@@ -110,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=HERE / "page", help="folder for index.html"
     )
-    given = parser.parse_args(arguments)
-    given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / "index.html"
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "index.html"
     path.write_text(page(), encoding="utf-8")
     print(f"page: {path}")
 

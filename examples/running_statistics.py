@@ -3,14 +3,14 @@
     python examples/running_statistics.py
     python examples/running_statistics.py --mnist-dir FOLDER
 
-No, though a popular answer says so. Training normalizes by the mean and the variance of
-the mini-batch itself, inside the graph. The running statistics (the paper's "moving
-averages") are collected outside of the graph, for inference and for monitoring. If one
-trains with them, one treats the statistics as constants, as ``bias_blow_up.py`` does:
-biases move that cannot change the loss. What this costs depends on the learning rate.
-At lr 1, statistics that follow quickly make the loss grow. At lr 0.5 the network
-learns, less well than with its own statistics. At lr 0.1, statistics that follow
-quickly are better than slow ones, which are out of date.
+No, although a popular answer says that it does. Training normalizes by the mean and the
+variance of the mini-batch itself, inside the graph. The running statistics (the paper's
+"moving averages") are collected outside of the graph, for inference and for monitoring.
+Training with them means treating the statistics as constants, as ``bias_blow_up.py``
+does: biases move although they cannot change the loss. What this costs depends on the
+learning rate. At lr 1, statistics that follow quickly make the loss grow. At lr 0.5 the
+network learns, less well than with its own statistics. At lr 0.1, statistics that
+follow quickly are better than slow ones, which are out of date.
 
 Let p be the weight of the new batch: ``momentum`` here and in PyTorch; in Keras,
 momentum is 1 - p. The running statistic starts at a_0. After k batches with the same
@@ -26,6 +26,9 @@ evaluation mode approaches that in training mode, but a gap of about 1 / (2N) pe
 remains: the running variance is unbiased, N / (N - 1) times that of the batch. For a
 single layer, the gap is exactly 1 - sqrt(1 - 1 / N). For k layers, k / (2N) is only the
 leading order, since inputs of deep layers are not centered in evaluation mode, either.
+
+The script compares these formulas with measurements, and trains the same network with
+both kinds of statistics.
 
 Not shown: that training with running statistics always fails. It does not, as said.
 
@@ -136,7 +139,7 @@ def train(data, steps, case, lr, seed):
     return {"losses": np.array(losses), "b": float(np.linalg.norm(biases))}
 
 
-def measure(seed, steps, data, quick=False, jobs=1):
+def measure(data, seed, steps, quick=False, jobs=1):
     """The running statistics, and training with them, over three seeds or one."""
     which, rates = seeds(seed, quick), RATES[-1:] if quick else RATES
     cases = [(case, lr, s) for case in NORMS for lr in rates for s in which]
@@ -159,10 +162,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=300, quick_steps=80)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    jobs = requested_jobs(given)
-    measured = measure(given.seed, given.steps, images(given), given.quick, jobs)
-    save(lambda theme: plot(measured, theme), given, "running_statistics")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, options.quick, jobs)
+    save(lambda theme: plot(measured, theme), options, "running_statistics")
     print(report(measured))
     return measured
 

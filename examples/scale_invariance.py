@@ -24,6 +24,8 @@ With eps > 0, let t stretch w. With v = Var[x] and s = sqrt(v + eps),
 So the gradient along w is as small as eps compared with v, and where the loss favors a
 larger |gamma|, it also favors larger weights.
 
+The script compares these formulas with a layer and with the training of a network.
+
 Not shown: weight decay (weight_decay.py), momentum and Adam, with which the size of
 weights behaves differently; or that a decaying learning rate is a good one.
 
@@ -39,7 +41,7 @@ from parts.scale_invariance.plots import plot, report
 from parts.scale_invariance.stretched_layer import Layer
 from support.command_line import experiment_options, parse
 from support.data import DataSet
-from support.networks import batches, linears, perceptron
+from support.networks import batch_norm_and, batches, linears, perceptron
 from support.plotting import save
 from tinygrad_bn import nn, optim
 
@@ -74,15 +76,12 @@ def points(rng):
     return DataSet("points", x, y, x, y, SIZES[-1])
 
 
-def between(width):
-    """With eps = 0, the scale of the weights has no effect at all."""
-    return nn.BatchNorm(width, eps=0, dtype=float), nn.Tanh()
-
-
 def train(seed, steps, a=1.0, lr=LR):
     """Train weights aW before batch norm at ``lr``, other parameters at LR."""
     rng = np.random.default_rng(seed)
     data = points(rng)
+    # With eps = 0, the scale of the weights has no effect at all.
+    between = batch_norm_and(nn.Tanh, eps=0, dtype=float)
     model = perceptron(SIZES, between, rng, bias=False, dtype=float)
     weights = [layer.weight for layer in linears(model)[:-1]]
     for w in weights:
@@ -114,14 +113,14 @@ def measure(seed, steps):
         "reference": rates[LR],
         "rates": rates,
         "scaled": {a: train(seed, steps, a, a**2 * LR) for a in SCALES},
-        "same_rate": train(seed, steps, SCALES[-1], LR),
+        "same rate": train(seed, steps, SCALES[-1], LR),
     }
 
 
 def main(arguments=None):
-    given = parse(experiment_options(__doc__, 300, quick_steps=40), arguments)
-    measured = measure(given.seed, given.steps)
-    save(lambda theme: plot(measured, theme), given, "scale_invariance")
+    options = parse(experiment_options(__doc__, steps=300, quick_steps=40), arguments)
+    measured = measure(options.seed, options.steps)
+    save(lambda theme: plot(measured, theme), options, "scale_invariance")
     print(report(measured))
     return measured
 

@@ -4,7 +4,7 @@
     python examples/two_definitions.py --shape 60,100 --dtype float32
 
 Not the numbers: up to rounding, the graph of primitives and the fused operation compute
-equal values and gradients. The graph can be looked into, and it derives its own
+equal values and gradients. You can look into the graph, and it derives its own
 gradient. The fused operation is a single box, runs faster, and saves less for the
 backward pass; for a gradient that can be differentiated again, it runs its definition.
 The gradient of batch norm needs no other primitives than batch norm itself: add, sub,
@@ -118,11 +118,11 @@ def main(arguments=None) -> None:
     add = parser.add_argument
     add("--shape", type=batch_shape, help="list the arrays in memory, then stop")
     add("--dtype", choices=("float32", "float64"), default="float32")
-    given = parse(parser, arguments)
+    options = parse(parser, arguments)
     definitions = {"graph": tg.batch_norm, "fused": tg.fused_batch_norm}
-    if given.shape:
+    if options.shape:
         for name, batch_norm in definitions.items():
-            output = of_shape(batch_norm, given.shape, given.dtype)
+            output = of_shape(batch_norm, options.shape, options.dtype)
             print(memory.report(name, output), end="\n\n")
         return
     x, y, loss = defined(tg.batch_norm)
@@ -135,7 +135,7 @@ def main(arguments=None) -> None:
     values, gradients = largest(y.data - y_fused.data), largest(d_x - d_x_fused)
     print(f"largest difference of values {values:.1e}, of gradients {gradients:.1e}")
     print("", second_order.report(), "", sep="\n")
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ regardless of the data and the initial weights. What matters is the product
 lr lambda: (0.5, 0.01) and (0.1, 0.05) turn the weights equally fast. Without decay, the
 weights only grow, and the angle decreases from step to step.
 
-Equilibrium takes a few times 1 / (2 lr lambda) steps, and longer on data that the
-network fits exactly: the gradient is then nearly zero, and weights only shrink, until
-they turn fast enough. (On the digits of scikit-learn, this takes 3,000 steps.) Without
-batch norm, the gradient is not orthogonal to the weights, and the formula does not
-hold.
+The script trains networks with eight settings, and prints the angle at the end of each
+next to this formula. Equilibrium takes a few times 1 / (2 lr lambda) steps, and longer
+on data that the network fits exactly: the gradient is then nearly zero, and weights
+only shrink, until they turn fast enough. (On the digits of scikit-learn, this takes
+3,000 steps.) Without batch norm, the gradient is not orthogonal to the weights, and the
+formula does not hold.
 
 Not shown: which angle is a good one. An angle of 0.2 costs accuracy here, but decay and
 rate can be lowered in the course of the training. Momentum and Adam change the formula,
@@ -45,7 +46,7 @@ import numpy as np
 
 from parts.weight_decay.plots import plot, report
 from support.command_line import add_image_options, experiment_options, images, parse
-from support.networks import accuracy, batches, linears, perceptron
+from support.networks import accuracy, batch_norm_and, batches, linears, perceptron
 from support.parallel import add_jobs_option, in_parallel, requested_jobs
 from support.plotting import save
 from tinygrad_bn import nn, optim
@@ -95,11 +96,8 @@ class Run(NamedTuple):
 def train(data, steps, setting, seed):
     """Train a ReLU network; only hidden weights decay."""
     rng = np.random.default_rng(seed)
-
-    def between(width):
-        return (nn.BatchNorm(width), nn.ReLU()) if setting.bn else (nn.ReLU(),)
-
     sizes = (data.train_x.shape[1], *HIDDEN, data.num_classes)
+    between = batch_norm_and(nn.ReLU, setting.bn)
     model = perceptron(sizes, between, rng, bias=not setting.bn)
     weights = [layer.weight for layer in linears(model)[:-1]]
     for w in weights:
@@ -107,9 +105,9 @@ def train(data, steps, setting, seed):
     rest = [p for p in model.parameters() if p not in set(weights)]
     decaying = optim.SGD(weights, setting.lr, weight_decay=setting.decay)
     optimizers = decaying, optim.SGD(rest, setting.lr)
-    sizes, angles, before = [], [], directions(weights)
+    lengths, angles, before = [], [], directions(weights)
     for x, labels in batches(data, BATCH, steps, rng):
-        sizes.append(np.linalg.norm(decaying.data))
+        lengths.append(np.linalg.norm(decaying.data))
         model.zero_grad()
         nn.cross_entropy(model(x), labels).backward()
         for optimizer in optimizers:
@@ -117,7 +115,7 @@ def train(data, steps, setting, seed):
         after = directions(weights)
         angles.append(rms_angle(before, after))
         before = after
-    return Run(np.array(sizes), np.array(angles), accuracy(model, data))
+    return Run(np.array(lengths), np.array(angles), accuracy(model, data))
 
 
 def directions(weights):
@@ -144,9 +142,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=1200, quick_steps=300)
     add_image_options(parser)
     add_jobs_option(parser)
-    given = parse(parser, arguments)
-    measured = measure(images(given), given.seed, given.steps, requested_jobs(given))
-    save(lambda theme: plot(measured, theme), given, "weight_decay")
+    options = parse(parser, arguments)
+    data, jobs = images(options), requested_jobs(options)
+    measured = measure(data, options.seed, options.steps, jobs)
+    save(lambda theme: plot(measured, theme), options, "weight_decay")
     print(report(measured))
     return measured
 

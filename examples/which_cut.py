@@ -6,7 +6,8 @@ Cut the gradient at Var[x], and the bias still receives none. Cut it at E[x], an
 bias drifts: only E[x] protects it. A bias gets no gradient only if batch norm subtracts
 the mean of the current batch from it. It learns like any other bias in evaluation mode,
 with a ReLU in between, with a skip connection around batch norm, and before layer norm,
-which averages over features instead of samples.
+which averages over features instead of samples. The script prints the routes to b in
+each of these cases. One drawing shows the cuts, and the other where b learns.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, sections 2 and 3.2; layer norm: Ba, Kiros &
 Hinton, arXiv 1607.06450, section 3.
@@ -94,12 +95,12 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     for name, constants in CUTS.items():
         print(f"{name}\n{tg.explain(*cut_at(*constants))}\n")
     for name, make in LEARNS.items():
         print(f"{name}\n{tg.explain(*make())}\n")
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

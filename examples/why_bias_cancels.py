@@ -9,6 +9,9 @@ for every loss, since x_hat does not depend on b. If the backward pass treats E[
 constant, the second route is cut: b receives G and moves, although x_hat still does not
 depend on it.
 
+The script prints and draws both cases. A second drawing shows every number on the two
+routes.
+
 Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 2.
 """
 
@@ -65,10 +68,10 @@ def drawings(theme: str = "light") -> dict[str, Drawing]:
 
 
 def main(arguments=None) -> None:
-    given = parse(drawing_options(__doc__), arguments)
+    options = parse(drawing_options(__doc__), arguments)
     for treat in (differentiated, tg.stop_gradient):
         print(tg.explain(*centered(treat)), "\n")
-    example.save(drawings, given)
+    example.save(drawings, options)
 
 
 if __name__ == "__main__":

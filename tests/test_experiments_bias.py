@@ -187,10 +187,10 @@ def test_gamma_and_beta_recover_the_identity(quick):
 def test_the_sigmoid_of_normal_values_is_nearly_straight(quick):
     measured = quick(gamma_and_beta)[0]
     assert measured["within 2"] == pytest.approx(0.954, abs=0.001)
-    assert measured["r_squared"][1] == pytest.approx(0.984, abs=0.001)
-    assert measured["r_squared"][4] == pytest.approx(0.838, abs=0.003)
-    for std, theory in measured["r_squared theory"].items():
-        assert measured["r_squared"][std] == pytest.approx(theory, abs=5e-4)
+    assert measured["r squared"][1] == pytest.approx(0.984, abs=0.001)
+    assert measured["r squared"][4] == pytest.approx(0.838, abs=0.003)
+    for std, theory in measured["r squared theory"].items():
+        assert measured["r squared"][std] == pytest.approx(theory, abs=5e-4)
     assert gamma_and_beta.r_squared_theory(1e-3) == pytest.approx(1, abs=1e-6)
 
 

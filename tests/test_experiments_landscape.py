@@ -67,8 +67,8 @@ def test_relative_to_its_spread_the_last_layer_without_batch_norm_moves_most(
 ):
     for run in landscapes:
         without, _, noisy = run["noise"].values()
-        assert (noisy["in_stds"] > without["in_stds"])[:2].all()
-        assert noisy["in_stds"][2] < without["in_stds"][2]
+        assert (noisy["in stds"] > without["in stds"])[:2].all()
+        assert noisy["in stds"][2] < without["in stds"][2]
 
 
 def trained(digits, kind, look):

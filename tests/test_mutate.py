@@ -92,10 +92,10 @@ def test_a_result_counts_until_the_file_changes(mutate, project):
 
 def test_the_report_lists_survivors_and_gives_the_score(mutate):
     results = {
-        "a": {"how": "killed", "line": 1, "diff": []},
-        "b": {"how": "survived", "line": 7, "diff": ["-x + 1", "+x - 1"]},
-        "c": {"how": "timeout", "line": 2, "diff": []},
-        "d": {"how": "killed", "line": 3, "diff": []},
+        "a": {"outcome": "killed", "line": 1, "diff": []},
+        "b": {"outcome": "survived", "line": 7, "diff": ["-x + 1", "+x - 1"]},
+        "c": {"outcome": "timeout", "line": 2, "diff": []},
+        "d": {"outcome": "killed", "line": 3, "diff": []},
     }
     assert mutate.report(results, 5) == (
         "\nb, line 7\n-x + 1\n+x - 1\n\n"

@@ -62,6 +62,7 @@ def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
     assert test_accuracy >= 0.97
     assert capsys.readouterr().out == (
         f"training accuracy {train_accuracy:.2%}, test accuracy {test_accuracy:.2%}\n"
+        f"pictures and checkpoint: {tmp_path}\n"
     )
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
     drawing = (tmp_path / "network.svg").read_text(encoding="utf-8")
@@ -71,9 +72,9 @@ def test_the_first_command_of_the_readme_reads_97_percent_of_the_digits(
 
 def test_the_printed_accuracy_is_that_of_the_saved_weights(tmp_path):
     state = run(tmp_path, *SMALL, "--epochs", "3")
-    args = train_mlp.parse(SMALL)
+    options = train_mlp.parse(SMALL)
     moons = load("moons")
-    model = train_mlp.network(args, moons)
+    model = train_mlp.network(options, moons)
     model.load_state_dict(state["model"])
     scores = model.eval()(tg.Tensor(moons.test_x)).data
     assert state["history"].shape == (3, 3)
@@ -112,8 +113,8 @@ def test_the_two_definitions_of_batch_norm_train_alike(tmp_path):
     ],
 )
 def test_only_layers_that_no_batch_norm_follows_have_a_bias(bn, activation, kinds):
-    args = train_mlp.parse([*SMALL, "--bn", bn, "--activation", activation])
-    model = train_mlp.network(args, load("moons"))
+    options = train_mlp.parse([*SMALL, "--bn", bn, "--activation", activation])
+    model = train_mlp.network(options, load("moons"))
     assert [type(module) for module in model] == kinds
     layers = linears(model)
     assert [layer.weight.shape for layer in layers] == [(2, 8), (8, 4), (4, 2)]
@@ -214,8 +215,9 @@ def test_resuming_with_other_options_is_refused(tmp_path):
         run(tmp_path, "--data", "moons", "--lr", "0.5", "--resume")
     path = tmp_path / "checkpoint.npz"
     assert caught.value.code == (
-        f"train_mlp.py: error: --resume must use the options with which {path} began: "
-        "{'layers': '[8, 4]', 'lr': '0.003'}."
+        f"train_mlp.py: error: --resume must use the options with which {path} began, "
+        "{'layers': '[8, 4]', 'lr': '0.003'}, but {'layers': '[100, 100, 100]', "
+        "'lr': '0.5'} was given."
     )
 
 
@@ -374,7 +376,8 @@ def test_without_a_terminal_only_the_closing_line_is_printed(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     line = r"training accuracy \d+\.\d\d%, test accuracy \d+\.\d\d%\n"
-    assert re.fullmatch(line, done.stdout)
+    place = f"pictures and checkpoint: {Path('out', 'train_mlp')}\n"
+    assert re.fullmatch(line + re.escape(place), done.stdout)
     names = sorted(path.name for path in (tmp_path / "out" / "train_mlp").iterdir())
     assert names == ["checkpoint.npz", "network.svg", "training.png"]
 

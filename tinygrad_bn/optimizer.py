@@ -66,7 +66,7 @@ class Optimizer:
         self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
         self.scratch = np.empty_like(self.data[:BLOCK])
         self._attach()
-        _keep_freed_memory()
+        keep_freed_memory()
 
     def _attach(self) -> None:
         self._buffers = self._slices(self.grad)
@@ -235,7 +235,7 @@ class Optimizer:
             )
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the C library keep the memory that one training step frees for the next.
 
     glibc gives it back to the system and maps it again in every step, until it has seen

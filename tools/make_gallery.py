@@ -152,15 +152,16 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="SEED",
         help="the first of them (default 3, since the gallery shows seeds 0 to 2)",
     )
-    given = parser.parse_args(arguments)
-    if given.experiments is not None and not os.environ.get("MNIST_DIR"):
+    options = parser.parse_args(arguments)
+    if options.experiments is not None and not os.environ.get("MNIST_DIR"):
         parser.error(
             "--experiments must run on MNIST, whose numbers the page shows: "
             "set MNIST_DIR"
         )
-    if given.unseen:
-        for name in given.experiments or EXPERIMENTS:
-            print(check_unseen(name, given.unseen, given.first), end="\n\n", flush=True)
+    if options.unseen:
+        for name in options.experiments or EXPERIMENTS:
+            text = check_unseen(name, options.unseen, options.first)
+            print(text, end="\n\n", flush=True)
         return
     drawn = drawings()
     for name, drawing in drawn.items():
@@ -168,8 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not name.endswith("-dark"):
             drawing.save(GOLDEN / f"{name}.dot")
     print(f"drawings: {len(drawn)}")
-    if given.experiments is not None:
-        for name in given.experiments or EXPERIMENTS:
+    if options.experiments is not None:
+        for name in options.experiments or EXPERIMENTS:
             rebuild(name)
 
 

@@ -47,8 +47,10 @@ from cosmic_ray.work_item import MutationSpec
 ROOT = Path(__file__).parent.parent
 # The fast tests of each file. The first of them fail soonest.
 TESTS = {
+    "arguments": "tensor ops batchnorm",
     "tape": "tensor ops nn batchnorm interrupts optim routes",
     "backward": "tensor ops check batchnorm interrupts nn",
+    "axes": "ops compositions batchnorm layers",
     "ops": "ops tensor batchnorm nn check",
     "batchnorm": "batchnorm compositions layers nn check",
     "optimizer": "optim interrupts checkpoint",
@@ -79,7 +81,9 @@ def main() -> None:
         results = read(results_path)
         left = [name for name in mutants if name not in results]
         if options.survivors:
-            left = [n for n in mutants if results.get(n, {}).get("how") == "survived"]
+            left = [
+                n for n in mutants if results.get(n, {}).get("outcome") == "survived"
+            ]
         test(left, mutants, results_path)
     results = read(results_path)
     print(report({n: results[n] for n in mutants if n in results}, len(mutants)))
@@ -183,12 +187,13 @@ def test(names: list[str], mutants: dict, path: Path) -> None:
         if source not in limits:
             limits[source] = time_limit(source)
         found = mutate_and_test([mutant], command(source), limits[source])
-        how = "timeout" if found.output == "timeout" else found.test_outcome.value
-        line = {"mutant": name, "line": mutant.start_pos[0], "how": how}
+        timeout = found.output == "timeout"
+        outcome = "timeout" if timeout else found.test_outcome.value
+        line = {"mutant": name, "line": mutant.start_pos[0], "outcome": outcome}
         line["diff"] = changed_lines(found.diff or "")
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        print(f"{i} of {len(names)}: {how:8} {name}", flush=True)
+        print(f"{i} of {len(names)}: {outcome:8} {name}", flush=True)
 
 
 def command(source: str) -> str:
@@ -216,9 +221,9 @@ def changed_lines(diff: str) -> list[str]:
 
 def report(results: dict[str, dict], size: int) -> str:
     """The survivors with their changed lines, and the score."""
-    lines, counts = [], Counter(result["how"] for result in results.values())
+    lines, counts = [], Counter(result["outcome"] for result in results.values())
     for name, result in sorted(results.items()):
-        if result["how"] == "survived":
+        if result["outcome"] == "survived":
             lines += [f"\n{name}, line {result['line']}", *result["diff"]]
     tested = sum(counts.values())
     lines.append(f"\n{tested} of {size} mutants tested: {dict(counts)}")

@@ -39,7 +39,7 @@ def experiment_options(
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="seconds instead of minutes; numbers and orderings may differ",
+        help="seconds instead of up to two minutes; numbers and orderings may differ",
     )
     parser.set_defaults(full_steps=steps, quick_steps=quick_steps)
     return parser
@@ -79,15 +79,15 @@ def parse(
     Also limit BLAS to one thread: on matrices as small as those of the examples, a
     second thread only waits.
     """
-    given = parser.parse_args(arguments)
-    if "steps" in given and given.steps is None:
-        given.steps = given.quick_steps if given.quick else given.full_steps
+    options = parser.parse_args(arguments)
+    if "steps" in options and options.steps is None:
+        options.steps = options.quick_steps if options.quick else options.full_steps
     threadpool_limits(1)
-    if getattr(given, "quick", False):
+    if getattr(options, "quick", False):
         print(
             "--quick: short runs, whose numbers and orderings may differ from full ones"
         )
-    return given
+    return options
 
 
 def whole_number(at_least: int) -> Callable[[str], int]:
@@ -119,18 +119,18 @@ def seeds(first: int, quick: bool = False) -> range:
     return range(first, first + (1 if quick else 3))
 
 
-def images(given: argparse.Namespace, dtype=np.float32) -> DataSet:
+def images(options: argparse.Namespace, dtype=np.float32) -> DataSet:
     """The requested images, standardized. Only --data mnist may download anything."""
-    name = given.data or ("mnist" if given.mnist_dir else "digits")
+    name = options.data or ("mnist" if options.mnist_dir else "digits")
     try:
-        return load(name, dtype, given.mnist_dir)
+        return load(name, dtype, options.mnist_dir)
     except (OSError, ValueError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
 
 
-def themes(given: argparse.Namespace) -> tuple[str, ...]:
+def themes(options: argparse.Namespace) -> tuple[str, ...]:
     """The requested themes."""
-    return THEMES if given.theme == "both" else (given.theme,)
+    return THEMES if options.theme == "both" else (options.theme,)
 
 
 def picture_name(name: str, theme: str) -> str:

@@ -37,14 +37,14 @@ def loss(y: Tensor) -> Tensor:
 
 def save(
     draw: Callable[[str], dict[str, Drawing]],
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     extension: str | None = None,
 ) -> None:
     """Save the drawings of ``draw(theme)``, by name, and print the paths.
 
     ``extension`` is the file format if it is not that of --format.
     """
-    for theme in themes(given):
+    for theme in themes(options):
         for name, drawing in draw(theme).items():
-            file = f"{picture_name(name, theme)}.{extension or given.format}"
-            print(f"picture: {drawing.save(given.out / file)}")
+            file = f"{picture_name(name, theme)}.{extension or options.format}"
+            print(f"picture: {drawing.save(options.out / file)}")

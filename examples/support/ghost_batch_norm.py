@@ -3,6 +3,8 @@
 Source: Hoffer, Hubara & Soudry, arXiv 1705.08741, Algorithm 1.
 """
 
+import numpy as np
+
 from tinygrad_bn import Tensor, fused_batch_norm, nn
 
 
@@ -17,9 +19,14 @@ class GhostBatchNorm(nn.BatchNorm):
     """
 
     def __init__(
-        self, num_features: int, group: int, per_group: bool = False, **options
+        self,
+        num_features: int,
+        group: int,
+        *,
+        per_group: bool = False,
+        dtype=np.float32,
     ):
-        super().__init__(num_features, **options)
+        super().__init__(num_features, dtype=dtype)
         self.group, self.per_group = group, per_group
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="file for the measured numbers")
 
 
-def save_json(numbers: Any, given: argparse.Namespace) -> None:
+def save_json(numbers: Any, options: argparse.Namespace) -> None:
     """Save dictionaries, lists, arrays and numbers, if --json names a file."""
-    if given.json:
+    if options.json:
         text = json.dumps(_plain(numbers), separators=(",", ":"), allow_nan=False)
         # One line per entry of the outermost lists, for people who compare versions.
-        given.json.write_text(text.replace("},{", "},\n{") + "\n", encoding="utf-8")
+        options.json.write_text(text.replace("},{", "},\n{") + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

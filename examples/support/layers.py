@@ -4,12 +4,14 @@
 module made which tensor.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, tape
+from tinygrad_bn.scopes import enclosing
 
 
 class Layer(NamedTuple):
@@ -32,18 +34,16 @@ def layers(loss: Tensor) -> dict[str, Layer]:
     """
     outputs = {}
     for tensor in reversed(tape(loss)):
-        scope = tensor.scope
-        while scope is not None and scope.owner is None:
-            scope = scope.parent
-        if scope is not None:
+        calls = (call for call in enclosing(tensor.scope) if call.owner is not None)
+        if (innermost := next(calls, None)) is not None:
             # A call returns the result of its newest operation, which comes last here.
-            outputs[scope] = tensor
+            outputs[innermost] = tensor
     gradients = tg.grad(loss, list(outputs.values()))
-    found, calls = {}, {}
-    for (scope, output), gradient in zip(outputs.items(), gradients):
-        kind = type(scope.owner).__name__
-        name = scope.name or kind
-        calls[name] = calls.get(name, 0) + 1
-        name += f" (call {calls[name]})" if calls[name] > 1 else ""
+    found, counts = {}, Counter()
+    for (call, output), gradient in zip(outputs.items(), gradients):
+        kind = type(call.owner).__name__
+        name = call.name or kind
+        counts[name] += 1
+        name += f" (call {counts[name]})" if counts[name] > 1 else ""
         found[name] = Layer(kind, output.data, gradient.data)
     return found

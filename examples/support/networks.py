@@ -45,6 +45,19 @@ def perceptron(
     return nn.Sequential(*modules)
 
 
+def batch_norm_and(
+    activation: Callable[[], nn.Module], bn: bool = True, **settings
+) -> Callable[[int], Iterator[nn.Module]]:
+    """``between`` for ``perceptron``: batch norm if ``bn``, and then an activation."""
+
+    def between(width):
+        if bn:
+            yield nn.BatchNorm(width, **settings)
+        yield activation()
+
+    return between
+
+
 def linears(model: Iterable[nn.Module]) -> list[nn.Linear]:
     """The linear layers, from the input on."""
     return [module for module in model if isinstance(module, nn.Linear)]
@@ -112,9 +125,14 @@ def train(*arguments, **options) -> list[float]:
 
 
 @no_grad()
+def predict(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    """The most likely class of each row, according to the model in evaluation mode."""
+    mode = model.training
+    classes = model.eval()(Tensor(x)).data.argmax(axis=1)
+    model.train(mode)
+    return classes
+
+
 def accuracy(model: nn.Module, data: DataSet) -> float:
     """The fraction of correctly classified test data, in evaluation mode."""
-    mode = model.training
-    classes = model.eval()(Tensor(data.test_x)).data.argmax(axis=1)
-    model.train(mode)
-    return float(np.mean(classes == data.test_y))
+    return float(np.mean(predict(model, data.test_x) == data.test_y))

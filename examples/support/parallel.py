@@ -47,12 +47,12 @@ def add_jobs_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def requested_jobs(given: argparse.Namespace) -> int:
+def requested_jobs(options: argparse.Namespace) -> int:
     """The number of jobs that the command line asks for.
 
     A quick experiment is over before further processes have started.
     """
-    return given.jobs or (1 if given.quick else ALL_CORES)
+    return options.jobs or (1 if options.quick else ALL_CORES)
 
 
 def in_parallel(

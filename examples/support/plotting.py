@@ -46,11 +46,11 @@ def circles(axes, x, y, label: str | None) -> None:
     axes.plot(x[every], y[every], label=label, **style)
 
 
-def save(plot: Callable[[str], Figure], given: argparse.Namespace, name: str) -> None:
+def save(plot: Callable[[str], Figure], options: argparse.Namespace, name: str) -> None:
     """Save ``plot(theme)`` for each requested theme, and print the paths."""
-    given.out.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None} if given.format == "svg" else None
-    for theme in themes(given):
-        path = given.out / f"{picture_name(name, theme)}.{given.format}"
+    options.out.mkdir(parents=True, exist_ok=True)
+    metadata = {"Date": None} if options.format == "svg" else None
+    for theme in themes(options):
+        path = options.out / f"{picture_name(name, theme)}.{options.format}"
         plot(theme).savefig(path, metadata=metadata)
         print(f"picture: {path}")

@@ -11,9 +11,9 @@ SEEDS = (0,)  # one run measures three seeds
 
 def claims(runs):
     (run,) = runs
-    ratios = np.divide(run["errors_of_mean"], run["expected_error"])
+    ratios = np.divide(run["errors of mean"], run["expected error"])
     yield claim("std of the batch mean / (s / √N)", ratios.ravel(), 0.95, 1.05)
-    ratios = np.divide(run["shrinkages"], run["expected_shrinkage"])
+    ratios = np.divide(run["shrinkages"], run["expected shrinkage"])
     yield claim(
         "learned gamma / mean standard deviation of batches", ratios.ravel(), 0.98, 1.02
     )
@@ -29,9 +29,9 @@ def claims(runs):
     deviation = largest((signs - np.sign(run["d"]))[distant])
     name = "batch of two, eps = 1e-05, |d| > 0.03: deviation of x̂ from its sign"
     yield derived(name, [deviation], high=0.01)
-    ghosts = run["added_errors"]["SGD", 32], run["added_errors"]["Adam", 32]
+    ghosts = run["added errors"]["SGD", 32], run["added errors"]["Adam", 32]
     yield claim("groups of 32: added test error", np.ravel(ghosts), -0.02, 0.02)
     for optimizer in OPTIMIZERS:
         for group in (2, 4):
-            added = run["added_errors"][optimizer, group]
+            added = run["added errors"][optimizer, group]
             yield claim(f"{optimizer}, groups of {group}: added test error", added, 0)

@@ -14,22 +14,23 @@ def report(measured):
         (f"N = {n}", f"{error:.4g} ({e:.4g})", f"{shrinkage:.4f} ({s:.4f})")
         for n, error, e, shrinkage, s in zip(
             measured["sizes"],
-            measured["error_of_mean"],
-            measured["expected_error"],
+            measured["error of mean"],
+            measured["expected error"],
             measured["shrinkage"],
-            measured["expected_shrinkage"],
+            measured["expected shrinkage"],
         )
     ]
     ghosts = [
         (
             f"{optimizer}, groups of {group}",
-            f"{np.mean(measured['test_errors'][optimizer, group]):.2%}",
+            f"{np.mean(measured['test errors'][optimizer, group]):.2%}",
             int(np.sum(added < 0)),
             int(np.sum(added > 0)),
         )
-        for (optimizer, group), added in measured["added_errors"].items()
+        for (optimizer, group), added in measured["added errors"].items()
     ]
-    seeds = len(next(iter(measured["added_errors"].values())))
+    count = len(next(iter(measured["added errors"].values())))
+    seeds = f"{count} seed{'s' * (count > 1)}"
     return "\n\n".join(
         [
             table(
@@ -39,7 +40,7 @@ def report(measured):
             ),
             report_pairs(measured),
             table(
-                f"Ghost batches: mean over {seeds} seeds, and the number of seeds\n"
+                f"Ghost batches: mean over {seeds}, and the number of seeds\n"
                 "in which they are better or worse than groups of 128",
                 ("", "test error", "better", "worse"),
                 ghosts,
@@ -86,12 +87,12 @@ def plot(measured, name, theme):
 
 def plot_sizes(mean, shrink, measured):
     n = measured["sizes"]
-    mean.plot(n, measured["expected_error"], label="theory: s / sqrt(N)")
-    mean.plot(n, measured["error_of_mean"], "o", color="C1", label="measured")
+    mean.plot(n, measured["expected error"], label="theory: s / sqrt(N)")
+    mean.plot(n, measured["error of mean"], "o", color="C1", label="measured")
     mean.set(title="The mean of a batch is noisy", yscale="log")
     mean.set(ylabel="std of the batch mean (s = 2)")
     mean.set_yticks([0.2, 0.5, 1], ["0.2", "0.5", "1"])
-    shrink.plot(n, measured["expected_shrinkage"], label="theory: E[s_B] / s")
+    shrink.plot(n, measured["expected shrinkage"], label="theory: E[s_B] / s")
     shrink.plot(n, measured["shrinkage"], "o", color="C1", label="learned")
     shrink.set(title="The noise shrinks the learned scale", ylim=(0.5, 1.02))
     shrink.set(ylabel="gamma / s (no noise: 1)")
@@ -104,7 +105,7 @@ def plot_sizes(mean, shrink, measured):
 
 def plot_ghosts(axes, measured, optimizer):
     """The error of smaller groups relative to that of the whole batch, by seed."""
-    errors, (whole, *noisy) = measured["test_errors"], measured["groups"]
+    errors, (whole, *noisy) = measured["test errors"], measured["groups"]
     ratios = [
         np.divide(errors[optimizer, group], errors[optimizer, whole]) for group in noisy
     ]

@@ -15,8 +15,8 @@ def claims(runs):
     difference = run["within 2"] - math.erf(math.sqrt(2))
     name = "fraction of N(0, 1) within [-2, 2]: |deviation from the exact one|"
     yield derived(name, [abs(difference)], high=1e-3)
-    for std, value in run["r_squared"].items():
-        difference = value - run["r_squared theory"][std]
+    for std, value in run["r squared"].items():
+        difference = value - run["r squared theory"][std]
         name = f"R² of a linear fit to the sigmoid, std {std}: |sampling error|"
         yield derived(name, [abs(difference)], high=1e-3)
     for name, floor in run["floor"].items():

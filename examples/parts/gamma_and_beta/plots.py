@@ -24,9 +24,9 @@ def report(measured):
         (
             f"R² of a linear fit to the sigmoid, std {std}",
             value,
-            measured["r_squared theory"][std],
+            measured["r squared theory"][std],
         )
-        for std, value in measured["r_squared"].items()
+        for std, value in measured["r squared"].items()
     ]
     fits = [
         (

@@ -53,7 +53,7 @@ def with_noise(data, kind, seed, steps):
     """The test accuracy of a sigmoid network, and how far its inputs move in a step.
 
     ``moved`` is the change of a unit's mean over the batch from one step to the next,
-    averaged over each layer. ``in_stds`` is the same in standard deviations of the
+    averaged over each layer. ``in stds`` is the same in standard deviations of the
     unit.
     """
     model = network(data, 3, nn.Sigmoid, kind, seed)
@@ -75,5 +75,5 @@ def with_noise(data, kind, seed, steps):
     return {
         "accuracy": accuracy(model, data),
         "moved": moved.mean(axis=(0, 2)),
-        "in_stds": in_stds,
+        "in stds": in_stds,
     }

@@ -18,7 +18,7 @@ def report(runs):
     for kind in runs[0]["noise"]:
         found = [run["noise"][kind] for run in runs]
         accuracy = np.mean([run["accuracy"] for run in found])
-        moved = np.mean([[*run["moved"], *run["in_stds"]] for run in found], axis=0)
+        moved = np.mean([[*run["moved"], *run["in stds"]] for run in found], axis=0)
         noise.append((kind, f"{accuracy:.1%}", *(f"{value:.3f}" for value in moved)))
     seeds = f"{len(runs)} seed{'s' * (len(runs) > 1)}"
     return "\n\n".join(

@@ -24,7 +24,7 @@ def report(measured):
         (f"(aW, a^2 lr), a = {a:g}", f"{relative_error(path.loss, reference):.1g}", "0")
         for a, path in measured["scaled"].items()
     ]
-    same_rate = relative_error(measured["same_rate"].loss, reference)
+    same_rate = relative_error(measured["same rate"].loss, reference)
     losses.append(("(aW, lr), a = 10", f"{same_rate:.1g}", "not 0"))
     return "\n\n".join(
         [
@@ -88,7 +88,7 @@ def plot_scales(axes, measured):
     a = max(measured["scaled"])
     scaled = measured["scaled"][a].loss
     axes.plot(measured["reference"].loss, label="W, lr")
-    axes.plot(measured["same_rate"].loss, label=f"{a:g} W, lr")
+    axes.plot(measured["same rate"].loss, label=f"{a:g} W, lr")
     circles(axes, np.arange(len(scaled)), scaled, f"{a:g} W, {a**2:g} lr")
     axes.set(title="10 W with 100 lr trains like W with lr", yscale="log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))

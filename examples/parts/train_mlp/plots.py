@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 
 import tinygrad_bn as tg
 from support.data import DataSet
+from support.networks import predict
 from support.plotting import use_theme
 from tinygrad_bn import Tensor, nn
 
 
-def draw_training(folder, data: DataSet, history, model, predict) -> None:
+def draw_training(folder, data: DataSet, history, model) -> None:
     """Save ``training.png``, the course of a training, and ``network.svg``.
 
     ``history`` has a row of loss, training accuracy and test accuracy for each epoch.
     For images, the picture shows the weights of the linear layer ``model[0]``; for
-    points in the plane, it shows the class that ``predict(model, x)`` returns for each
-    point.
+    points in the plane, it shows the predicted class of each point.
     """
     use_theme("light")
     figure = Figure(figsize=(11, 5.5), layout="constrained")
