@@ -8,8 +8,8 @@ Each array is a member of the file under its place, where ``np.load`` finds it t
 more member holds the plain values and a list of the arrays, as JSON. Reading a file
 executes nothing in it, and needs no more memory than its size.
 
-``layout.py`` reads and writes files with the extension ``.safetensors``; ``files.py``
-replaces a file in one step.
+``pytorch_layout.py`` reads and writes files with the extension ``.safetensors``;
+``files.py`` replaces a file in one step.
 
 This file comes after ``check.py`` in the reading order.
 
@@ -27,8 +27,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .files import replace_file
-from .layout import from_safetensors, to_safetensors
 from .module import Module
+from .pytorch_layout import from_safetensors, to_safetensors
 
 _CONTENTS = "tinygrad_bn.json"
 # Increase it with every change that older versions cannot read.

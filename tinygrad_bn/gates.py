@@ -19,15 +19,13 @@ import bisect
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from .batchnorm import batch_norm
 from .errors import describe
+from .graph import Subgraph
 from .scopes import Scope, enclosing
 from .tensor import Tensor
-
-if TYPE_CHECKING:
-    from .routes import Subgraph
 
 STATISTICS, X_HAT = ("E[x]", "Var[x]"), "x_hat"
 MAX_STATISTICS, MAX_ROWS, MAX_REQUESTED_ROWS = 6, 16, 1000
@@ -72,7 +70,7 @@ class Gates:
         return Key(gates, lasting, key.normalized or x in self.calls, key.cut or cut)
 
 
-def choose_gates(subgraph: "Subgraph", wanted: Iterable[str] | None = None) -> Gates:
+def choose_gates(subgraph: Subgraph, wanted: Iterable[str] | None = None) -> Gates:
     """The gates with the names ``wanted``, or the default gates.
 
     Raises: ``ValueError`` for an unknown name, and for too many rows.
@@ -95,7 +93,7 @@ def choose_gates(subgraph: "Subgraph", wanted: Iterable[str] | None = None) -> G
 
 
 def _unknown_gates(
-    subgraph: "Subgraph", missing: list[str], known: list[str]
+    subgraph: Subgraph, missing: list[str], known: list[str]
 ) -> ValueError:
     (leaf,) = subgraph.targets
     name = subgraph.graph.name(leaf)
@@ -111,7 +109,7 @@ def _unknown_gates(
     )
 
 
-def _default_gates(subgraph: "Subgraph", named: list[Tensor]) -> Gates:
+def _default_gates(subgraph: Subgraph, named: list[Tensor]) -> Gates:
     """The statistics of each last batch norm, and the tensors named outside of one.
 
     If there are many statistics, all batch norms share their rows. Named tensors are
@@ -145,7 +143,7 @@ def _default_gates(subgraph: "Subgraph", named: list[Tensor]) -> Gates:
     return gates
 
 
-def _count_rows(subgraph: "Subgraph", gates: Gates, limit: int) -> int:
+def _count_rows(subgraph: Subgraph, gates: Gates, limit: int) -> int:
     """How many rows these gates make, or some number above ``limit``."""
     arriving: dict[Tensor, set[Key]] = defaultdict(set, {subgraph.y: {Key()}})
     for node, steps in subgraph.steps.items():
@@ -184,7 +182,7 @@ def _enters(calls: dict[Tensor, Scope], node: Tensor, x: Tensor) -> bool:
     return x in calls and calls[x] is not calls.get(node)
 
 
-def _leading_into(subgraph: "Subgraph", calls: dict[Tensor, Scope]) -> set[Tensor]:
+def _leading_into(subgraph: Subgraph, calls: dict[Tensor, Scope]) -> set[Tensor]:
     """The tensors from which every route enters another batch norm."""
     free = set(subgraph.targets)
     for node, steps in reversed(subgraph.steps.items()):

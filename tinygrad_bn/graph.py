@@ -1,6 +1,8 @@
-"""Two views of the graph behind a tensor: unfolded, and in another precision.
+"""Views of the graph behind a tensor: unfolded, in part, and in another precision.
 
     unfolded   with fused operations replaced by their definitions
+    target     a leaf, or another tensor, whose gradient is asked about
+    cut        a step at which ``stop_gradient`` stops the gradient
     replay     the same operations on the same leaves, usually in float64
     twin       the tensor in a replay that corresponds to a recorded one
 
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .backward import Fused, refuse_changed_leaves, tape
+from .ops import stop_gradient
 from .scopes import recording
 from .tensor import Tensor
 
@@ -76,6 +79,76 @@ class Unfolded:
     def inputs(self, node: Tensor) -> tuple:
         """The inputs of ``node``, or the output of its definition if it is unfolded."""
         return (self.definitions[node],) if node in self.definitions else node.inputs
+
+
+# --- Between the output and the leaf --------------------------------------------------
+
+
+class Subgraph:
+    """The part of a graph between its output and some tensors, the targets.
+
+    ``steps`` maps each tensor in this part to the tensors that its gradient goes to
+    next, each mapped to True if that step is a cut. Its order is that of the graph.
+    """
+
+    def __init__(self, graph: Unfolded, *targets: Tensor):
+        self.graph, self.y, self.targets = graph, graph.y, dict.fromkeys(targets)
+        reaches, beyond_cut = set(targets), set[Tensor]()
+        for node in reversed(graph.order):
+            inputs = graph.inputs(node)
+            if not reaches.isdisjoint(inputs):
+                reaches.add(node)
+                if node.op is stop_gradient or not beyond_cut.isdisjoint(inputs):
+                    beyond_cut.add(node)
+        self.steps: dict[Tensor, dict[Tensor, bool]] = {
+            node: self._steps_from(node, reaches, beyond_cut)
+            for node in graph.order
+            if node in reaches
+        }
+
+    def _steps_from(self, node: Any, reaches: set, beyond_cut: set) -> dict:
+        """The steps from ``node``, each mapped to True if it is a cut.
+
+        A step without a gradient is a cut only if ``stop_gradient`` caused it. Other
+        such steps, for example into a mask, are on no route.
+        """
+        inputs = [
+            x for x in self.graph.inputs(node) if isinstance(x, Tensor) and x in reaches
+        ]
+        steps = {x: not self._flows(node, x) for x in inputs}
+        blamed = node.op is stop_gradient
+        return {
+            x: cut for x, cut in steps.items() if not cut or blamed or x in beyond_cut
+        }
+
+    def _flows(self, node: Any, x: Tensor) -> bool:
+        if node in self.graph.definitions:
+            return True
+        return x.requires_grad and any(
+            node.op.differentiates(i) for i, v in enumerate(node.inputs) if v is x
+        )
+
+    def apply_pullbacks(self, node: Any, g: np.ndarray | None) -> Iterator[tuple]:
+        """Pairs of an input of ``node`` and its gradient for ``g``; None means cut."""
+        steps = self.steps[node]
+        if g is None or node in self.graph.definitions:
+            yield from ((x, g) for x in steps)
+        else:
+            yield from ((x, None) for x, cut in steps.items() if cut)
+            needed = {x for x, cut in steps.items() if not cut}
+            needs = [isinstance(x, Tensor) and x in needed for x in node.inputs]
+            yield from node.op.apply_pullbacks(g, node, needs)
+
+    def on_every_route(self) -> set[Tensor]:
+        """The tensors that every route passes."""
+        places = {node: i for i, node in enumerate(self.steps)}
+        found, farthest = set(), 0
+        for i, (node, steps) in enumerate(self.steps.items()):
+            # No step from an earlier tensor leads past this one.
+            if farthest <= i:
+                found.add(node)
+            farthest = max((farthest, *(places.get(x, len(places)) for x in steps)))
+        return found
 
 
 # --- What is zero ---------------------------------------------------------------------

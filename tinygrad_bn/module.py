@@ -23,7 +23,7 @@ import numpy as np
 
 from .arguments import contains
 from .errors import describe
-from .layout import Entry, in_our_layout
+from .pytorch_layout import Entry, in_our_layout
 from .scopes import Scope, join, this_thread
 from .tensor import Tensor
 

@@ -26,8 +26,8 @@ from .compositions import flatten
 from .errors import describe
 from .functional import cross_entropy, fused_linear, layer_norm, mse_loss
 from .init import generator, kaiming_normal
-from .layout import PYTORCH_NAMES
 from .module import Member, Module, describe_module
+from .pytorch_layout import PYTORCH_NAMES
 from .tensor import Tensor, as_tensor
 
 

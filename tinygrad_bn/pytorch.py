@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from . import nn
-from .layout import PYTORCH_NAMES, array_of
 from .module import Member, Module
 from .program import (
     FUNCTIONS,
@@ -36,6 +35,7 @@ from .program import (
     overwriting,
     record,
 )
+from .pytorch_layout import PYTORCH_NAMES, array_of
 from .scopes import join
 from .tensor import Tensor
 

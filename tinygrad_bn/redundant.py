@@ -21,16 +21,10 @@ import numpy as np
 from .backward import backward_pass
 from .errors import describe
 from .explanation import Row
-from .graph import NEGLIGIBLE, Unfolded, largest_finite, replay
+from .gates import STATISTICS, batch_norm_around, choose_gates
+from .graph import NEGLIGIBLE, Subgraph, Unfolded, largest_finite, replay
 from .nn import Module
-from .routes import (
-    STATISTICS,
-    Subgraph,
-    batch_norm_around,
-    by_row,
-    carry,
-    refuse_unrecorded,
-)
+from .routes import by_row, carry, refuse_unrecorded
 from .scopes import recording
 from .summary import trial_copy
 from .tensor import Tensor
@@ -133,7 +127,7 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
     if constant := _constant_input(graph):
         return reasons | dict.fromkeys(dead, constant)
     subgraph = Subgraph(graph, *dead.values())
-    arrived = carry(subgraph, subgraph.gates(), g)
+    arrived = carry(subgraph, choose_gates(subgraph), g)
     for name, twin in dead.items():
         shares = _cancelling(by_row(arrived[twin]), g)
         reasons[name] = _reason(
@@ -198,7 +192,7 @@ def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarr
     output may cancel it.
     """
     subgraph = Subgraph(graph, parameter)
-    gates, every = subgraph.gates(), subgraph.on_every_route()
+    gates, every = choose_gates(subgraph), subgraph.on_every_route()
     if not gates.names:
         return {}
     nearest = list(gates.names)[-1]

@@ -22,7 +22,7 @@ and gates without names (name the tensors that a table should separate).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,17 @@ import numpy as np
 from .backward import initial_cotangent
 from .errors import describe
 from .explanation import Explanation, Route, Row
-from .gates import MAX_ROWS, STATISTICS, Gates, Key, batch_norm_around, choose_gates
+from .gates import MAX_ROWS, Gates, Key, choose_gates
 from .graph import (
     NEGLIGIBLE,
+    Subgraph,
     Unfolded,
     largest_finite,
     replay,
     scale_of,
     without_rounding,
 )
-from .ops import broadcast_to, stop_gradient
+from .ops import broadcast_to
 from .tensor import Tensor
 
 
@@ -68,7 +69,7 @@ def explain(
         gates = set(gates)  # An iterator could be read only once.
     g = initial_cotangent(y, gradient)
     subgraph = Subgraph(Unfolded(y), leaf)
-    chosen = subgraph.gates(gates)
+    chosen = choose_gates(subgraph, gates)
     rows = by_row(carry(subgraph, chosen, g)[leaf])
     exact, vanished = _replayed(y, leaf, g, gates)
     scale = scale_of(exact.values())
@@ -129,7 +130,8 @@ def _replayed(
         if sums and largest_finite(d_x) <= NEGLIGIBLE * largest_finite(d_y) > 0:
             vanished.add(key.gates)
 
-    arrived = carry(subgraph, subgraph.gates(gates), g.astype(float), note_sums)[leaf]
+    chosen = choose_gates(subgraph, gates)
+    arrived = carry(subgraph, chosen, g.astype(float), note_sums)[leaf]
     exact = {row: _sum(shares, leaf) for row, shares in by_row(arrived).items()}
     return exact, vanished
 
@@ -182,80 +184,6 @@ def refuse_unrecorded(function: str, y: Any) -> None:
         )
 
 
-# --- Between the output and the leaf --------------------------------------------------
-
-
-class Subgraph:
-    """The part of a graph between its output and some tensors, the targets.
-
-    ``steps`` maps each tensor in this part to the tensors that its gradient goes to
-    next, each mapped to True if that step is a cut. Its order is that of the graph.
-    """
-
-    def __init__(self, graph: Unfolded, *targets: Tensor):
-        self.graph, self.y, self.targets = graph, graph.y, dict.fromkeys(targets)
-        reaches, beyond_cut = set(targets), set[Tensor]()
-        for node in reversed(graph.order):
-            inputs = graph.inputs(node)
-            if not reaches.isdisjoint(inputs):
-                reaches.add(node)
-                if node.op is stop_gradient or not beyond_cut.isdisjoint(inputs):
-                    beyond_cut.add(node)
-        self.steps: dict[Tensor, dict[Tensor, bool]] = {
-            node: self._steps_from(node, reaches, beyond_cut)
-            for node in graph.order
-            if node in reaches
-        }
-
-    def _steps_from(self, node: Any, reaches: set, beyond_cut: set) -> dict:
-        """The steps from ``node``, each mapped to True if it is a cut.
-
-        A step without a gradient is a cut only if ``stop_gradient`` caused it. Other
-        such steps, for example into a mask, are on no route.
-        """
-        inputs = [
-            x for x in self.graph.inputs(node) if isinstance(x, Tensor) and x in reaches
-        ]
-        steps = {x: not self._flows(node, x) for x in inputs}
-        blamed = node.op is stop_gradient
-        return {
-            x: cut for x, cut in steps.items() if not cut or blamed or x in beyond_cut
-        }
-
-    def _flows(self, node: Any, x: Tensor) -> bool:
-        if node in self.graph.definitions:
-            return True
-        return x.requires_grad and any(
-            node.op.differentiates(i) for i, v in enumerate(node.inputs) if v is x
-        )
-
-    def apply_pullbacks(self, node: Any, g: np.ndarray | None) -> Iterator[tuple]:
-        """Pairs of an input of ``node`` and its gradient for ``g``; None means cut."""
-        steps = self.steps[node]
-        if g is None or node in self.graph.definitions:
-            yield from ((x, g) for x in steps)
-        else:
-            yield from ((x, None) for x, cut in steps.items() if cut)
-            needed = {x for x, cut in steps.items() if not cut}
-            needs = [isinstance(x, Tensor) and x in needed for x in node.inputs]
-            yield from node.op.apply_pullbacks(g, node, needs)
-
-    def on_every_route(self) -> set[Tensor]:
-        """The tensors that every route passes."""
-        places = {node: i for i, node in enumerate(self.steps)}
-        found, farthest = set(), 0
-        for i, (node, steps) in enumerate(self.steps.items()):
-            # No step from an earlier tensor leads past this one.
-            if farthest <= i:
-                found.add(node)
-            farthest = max((farthest, *(places.get(x, len(places)) for x in steps)))
-        return found
-
-    def gates(self, wanted: Iterable[str] | None = None) -> Gates:
-        """The gates with the names ``wanted``, or the default gates."""
-        return choose_gates(self, wanted)
-
-
 # --- Carrying cotangents --------------------------------------------------------------
 
 
@@ -289,20 +217,3 @@ def carry(
                     if observe is not None:
                         observe(node, x, onward, d_y, d_x)
     return {x: carried.get(x, {}) for x in targets}
-
-
-__all__ = [
-    "STATISTICS",
-    "Explanation",
-    "Gates",
-    "Key",
-    "Route",
-    "Subgraph",
-    "Unfolded",
-    "batch_norm_around",
-    "carry",
-    "explain",
-    "replay",
-    "scale_of",
-    "without_rounding",
-]

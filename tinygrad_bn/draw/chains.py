@@ -14,8 +14,9 @@ import numpy as np
 
 from ..backward import initial_cotangent
 from ..explanation import Explanation, Route
-from ..gates import Gates, Key
-from ..routes import Subgraph, explain
+from ..gates import Gates, Key, choose_gates
+from ..graph import Subgraph
+from ..routes import explain
 from ..scopes import Scope
 from ..tensor import Tensor
 from .boxes import column_heads, frame_title, route_text
@@ -35,7 +36,7 @@ def compose_chains(
     flow.find_routes_to(leaf, names)
     places = fitting_places(flow, Options(leaf, max_nodes=20), names)
     subgraph = Subgraph(flow.graph, leaf)
-    chosen = subgraph.gates(names)
+    chosen = choose_gates(subgraph, names)
     columns = explanation.columns()
     chains = [
         Chain(

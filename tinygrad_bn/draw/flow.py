@@ -19,10 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from ..gates import STATISTICS, Gates, Key, batch_norm_around
-from ..graph import Unfolded, largest_finite, replay, scale_of, without_rounding
+from ..gates import STATISTICS, Gates, Key, batch_norm_around, choose_gates
+from ..graph import (
+    Subgraph,
+    Unfolded,
+    largest_finite,
+    replay,
+    scale_of,
+    without_rounding,
+)
 from ..ops import stop_gradient
-from ..routes import Subgraph, carry
+from ..routes import carry
 from ..scopes import Scope
 from ..tensor import Tensor
 from .scene import AROUND, COMMON, DIRECT, number, size_text
@@ -153,7 +160,7 @@ class Flow:
         leaves = [x for x in leaves if x.requires_grad]
         if not leaves:
             return
-        gates = Subgraph(self.graph, *leaves).gates()
+        gates = choose_gates(Subgraph(self.graph, *leaves))
         for step, shares in self._carry(leaves, gates).items():
             self.everywhere[step] = _by_group(shares, avoids=False)
             for d in shares.values():
@@ -163,7 +170,7 @@ class Flow:
     def find_routes_to(self, leaf: Tensor, wanted: Iterable[str] | None) -> None:
         """Separate the routes to ``leaf`` by the gates that they pass."""
         subgraph = Subgraph(self.graph, leaf)
-        gates = subgraph.gates(wanted)
+        gates = choose_gates(subgraph, wanted)
         self.gates = gates.names
         every = subgraph.on_every_route()
         ahead = _before_batch_norm(subgraph, gates)
