@@ -18,8 +18,6 @@ al., arXiv 1902.08129.
 """
 
 import argparse
-import base64
-import hashlib
 import html
 import json
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ from pathlib import Path
 from string import Template
 
 from parts.page import bias, cases, depth, geometry, rates, routes
+from tinygrad_bn.draw.web import policy
 
 HERE = Path(__file__).parent
 PARTS = HERE / "parts" / "page"
@@ -61,19 +60,6 @@ def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
 
 
-def policy(style: str, script: str) -> str:
-    """The rule by which a browser refuses everything but this style and this script."""
-
-    def digest(text: str) -> str:
-        sha = hashlib.sha256(text.encode()).digest()
-        return f"'sha256-{base64.b64encode(sha).decode()}'"
-
-    return (
-        f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
 def python(chapter: str) -> str:
     """The lines of Python behind a figure, folded, with a button that copies them."""
     code = html.escape(read(f"snippets/{chapter}.py"))
@@ -96,7 +82,7 @@ def page() -> str:
         parts[f"{name}_python"] = python(name)
     return Template(read("template.html")).substitute(
         parts,
-        policy=policy(style, script),
+        policy=policy(script, style),
         style=style,
         script=script,
         data=as_json(numbers),

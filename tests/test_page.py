@@ -102,7 +102,7 @@ def test_the_policy_allows_this_style_and_this_script_only(text):
         re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL).group(1)
         for tag in ("style", "script")
     )
-    policy = page_script.policy(style, script)
+    policy = page_script.policy(script, style)
     assert f'http-equiv="Content-Security-Policy" content="{policy}"' in text
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy

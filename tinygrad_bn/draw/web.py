@@ -114,26 +114,18 @@ def for_both_themes(light: str, dark: str, pair: tuple[Theme, Theme]) -> str:
 
 
 def page(picture: str, title: str, pair: tuple[Theme, Theme]) -> str:
-    """One HTML file around an SVG, which loads nothing and shows it without scripts.
-
-    The policy forbids whatever is not in the file from the start.
-    """
+    """One HTML file around an SVG, which loads nothing and shows it without scripts."""
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     style = stylesheet(colors_of(pair)) + style
     # The policy forbids style attributes, and the style of the page says the same.
     picture = re.sub(' style="[^"]*"', "", picture, count=1)
     styles = [style, *re.findall("<style>(.*?)</style>", picture, re.DOTALL)]
-    policy = (
-        f"default-src 'none'; script-src {_digest(script)}; style-src "
-        f"{' '.join(map(_digest, styles))}; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
-    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="{policy(script, *styles)}">
 <meta name="viewport" content="width=device-width">
 <title>{html.escape(clean(title))}</title>
 <link rel="icon" href="data:,">
@@ -149,6 +141,15 @@ def page(picture: str, title: str, pair: tuple[Theme, Theme]) -> str:
 </body>
 </html>
 """
+
+
+def policy(script: str, *styles: str) -> str:
+    """The rule by which a browser refuses all but this script and these styles."""
+    return (
+        f"default-src 'none'; script-src {_digest(script)}; style-src "
+        f"{' '.join(map(_digest, styles))}; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def _digest(text: str) -> str:
