@@ -73,22 +73,12 @@ def explain(
     rows = by_row(carry(subgraph, chosen, g)[leaf])
     exact, vanished = _replayed(y, leaf, g, gates)
     scale = scale_of(exact.values())
-
-    def route(row: Row, shares: list) -> Route:
+    routes = []
+    for row, shares in rows.items():
         gradient = _sum(shares, leaf)
         shown = without_rounding(gradient, exact.get(row, gradient), scale)
-        cut = all(d is None for d in shares)
-        note = ""
-        if not cut and any(d is None for d in shares):
-            note = "some of its routes are cut"
-        elif not cut and row.gates in vanished and not shown.any():
-            note = "because its rows sum to 0"
-        elif row.around:
-            note = "passes no batch norm"
-        return Route(row.gates, gradient, shown, cut, row.around, note)
-
+        routes.append(_route(row, shares, gradient, shown, vanished))
     order = {name: -i for i, name in enumerate(chosen.names.values())}
-    routes = [route(row, shares) for row, shares in rows.items()]
     routes.sort(key=lambda r: (r.around, len(r.gates), [order[g] for g in r.gates]))
     if len(routes) > MAX_ROWS:
         routes = _with_last_row(routes, exact, scale, leaf)
@@ -96,6 +86,25 @@ def explain(
     shown_total = without_rounding(total, _sum(exact.values(), leaf), scale)
     name = subgraph.graph.name(leaf) or "leaf"
     return Explanation(y, leaf, name, tuple(routes), total, shown_total, chosen.hint)
+
+
+def _route(
+    row: Row,
+    shares: list,
+    gradient: np.ndarray,
+    shown: np.ndarray,
+    vanished: set[tuple[str, ...]],
+) -> Route:
+    """A row of the table, with a note on what may surprise a reader."""
+    cut = all(d is None for d in shares)
+    note = ""
+    if not cut and any(d is None for d in shares):
+        note = "some of its routes are cut"
+    elif not cut and row.gates in vanished and not shown.any():
+        note = "because its rows sum to 0"
+    elif row.around:
+        note = "passes no batch norm"
+    return Route(row.gates, gradient, shown, cut, row.around, note)
 
 
 def _with_last_row(
