@@ -639,6 +639,11 @@ def test_a_primitive_has_one_pullback_per_input():
         "is 2. Pass settings by name, and define one pullback per input (None for an "
         "input without a derivative)."
     )
+    scaled = tg.Primitive(
+        "scaled", lambda x, c=2.0: x * c, lambda g, y, x, c: g * c, None
+    )
+    with pytest.raises(TypeError, match="must be 2, .* but it is 1"):
+        scaled(a)  # The pullback would not receive c.
 
 
 @pytest.mark.parametrize("function", [tg.exp, tg.maximum, ops.add, tg.where])
@@ -863,6 +868,7 @@ BOTH = "'u'(2, 3), 'w'(4, 3)."
         ),
         (lambda: U.reshape(4, -1), RESHAPE + "(4, -1)."),
         (lambda: U.reshape((-1, -1)), RESHAPE + "(-1, -1)."),
+        (lambda: U.reshape(-2, -3), RESHAPE + "(-2, -3)."),
         (lambda: U.reshape(4), RESHAPE + "(4,)."),
         (lambda: U.reshape(7), RESHAPE + "(7,)."),
         (lambda: U.transpose(0, 0), TRANSPOSE + "(0, 0)."),

@@ -117,7 +117,7 @@ def shape_with_blank_filled(x: Any, shape: tuple) -> tuple[int, ...]:
     known = math.prod(n for n in shape if n != -1)
     if shape.count(-1) == 1 and known and x.size % known == 0:
         shape = tuple(x.size // known if n == -1 else n for n in shape)
-    if math.prod(shape) != x.size or -1 in shape:
+    if math.prod(shape) != x.size or any(n < 0 for n in shape):
         raise errors.reshape_refused(x, shape)
     return shape
 
