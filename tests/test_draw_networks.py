@@ -482,3 +482,5 @@ def test_a_leaf_that_the_output_does_not_depend_on_can_be_drawn():
     assert {"a", "L"} <= {box.title for box in scene_of(tg.draw(y, a)).boxes}
     assert len(scene_of(tg.draw(y, b)).boxes) >= 1
     assert tg.draw_routes(y, b).source
+    folded = scene_of(tg.draw(y, b, max_nodes=2))
+    assert 1 <= len(folded.boxes) <= 2

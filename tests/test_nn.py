@@ -720,6 +720,8 @@ def test_a_parameter_can_be_shared_computed_replaced_by_a_module_and_left_out():
     other.bias = None
     names = [name for name, _ in other.named_parameters()]
     assert names == ["weight.weight", "weight.bias"]
+    layer.bias = [layer.bias, other.weight.bias]
+    assert [name for name, _ in layer.named_parameters()] == ["bias.0", "bias.1"]
 
 
 # --- State ----------------------------------------------------------------------------

@@ -636,8 +636,8 @@ def test_a_primitive_has_one_pullback_per_input():
         product(a, b)  # The gradient of b would be lost.
     assert str(error.value) == (
         "product: the number of inputs must be 1, like that of its pullbacks, but it "
-        "is 2. Pass settings by name, and define one pullback per input (None for an "
-        "input without a derivative)."
+        "is 2. Pass inputs by position and settings by name, and define one pullback "
+        "per input (None for an input without a derivative)."
     )
     scaled = tg.Primitive(
         "scaled", lambda x, c=2.0: x * c, lambda g, y, x, c: g * c, None
@@ -653,6 +653,14 @@ def test_an_additional_input_is_not_the_place_where_numpy_writes_the_result(func
     with pytest.raises(TypeError, match="the number of inputs must be"):
         function(*inputs)
     assert inputs[-1].tolist() == last.tolist()
+
+
+def test_an_axis_may_be_any_integer_also_one_that_changes():
+    x, i = Tensor(np.arange(6.0).reshape(2, 3)), Tensor(0)
+    assert x.sum(axis=(i,)).tolist() == [3, 5, 7]
+    i[()] = 1
+    assert x.sum(axis=(i,)).tolist() == [3, 12]
+    assert x.sum(axis=(np.array(0), np.int64(1))).tolist() == 15
 
 
 @pytest.mark.parametrize(

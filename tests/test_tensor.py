@@ -803,7 +803,7 @@ def test_data_that_are_not_real_numbers_are_an_error(data, reads):
     )
 
 
-@pytest.mark.parametrize("values", [np.array([1j, 0]), None, ["1", "2"]])
+@pytest.mark.parametrize("values", [np.array([1j, 0]), None, [None, 1.0], ["1", "2"]])
 def test_values_that_are_not_real_numbers_cannot_be_assigned(values):
     x = leaf([1.0, 2.0])
     with pytest.raises(
@@ -811,6 +811,31 @@ def test_values_that_are_not_real_numbers_cannot_be_assigned(values):
     ):
         x[:] = values
     assert x.data.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("values", [None, [None, 1.0], ["1", "2"]])
+def test_a_dtype_does_not_make_real_numbers_of_other_values(values):
+    x = leaf([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"^tensor\.data = values: data must be real"):
+        x.data = values
+    with pytest.raises(TypeError, match=r"^Tensor\(data\): data must be real"):
+        Tensor(values, dtype=float)
+    assert x.data.tolist() == [1, 2]
+
+
+def test_numpy_checks_the_numbers_that_are_assigned():
+    small = Tensor(np.zeros(2, np.uint8))
+    for value, error in (
+        (300, OverflowError),
+        (-1, OverflowError),
+        (np.nan, ValueError),
+    ):
+        with pytest.raises(error):
+            small[0] = value
+    assert small.data.tolist() == [0, 0]
+    x = leaf([1.0, 2.0])
+    x[0] = 2**70
+    assert x.data.tolist() == [2.0**70, 2]
 
 
 def test_a_tensor_made_of_a_tensor_is_an_error():
@@ -1334,7 +1359,7 @@ class Place(NamedTuple):
     column: int
 
 
-class Series:
+class Convertible:
     """An array of another library, which NumPy can convert."""
 
     def __init__(self, array):
@@ -1342,6 +1367,13 @@ class Series:
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.array, dtype=dtype) if copy else self.array
+
+
+class Series(Convertible):
+    """An array of another library, which NumPy's functions can take."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs):
+        return NotImplemented
 
 
 def test_a_private_copy_copies_everything_that_can_change():
@@ -1359,6 +1391,8 @@ def test_a_private_copy_copies_everything_that_can_change():
     assert not any(np.shares_memory(a, array) for a in arrays)
     assert copied[6:] == (None, "ij") and type(copied) is tuple
     assert type(copied[1]) is list and type(copied[0].start) is np.int64
+    unknown = Convertible(array)
+    assert private_copy(unknown) is unknown
 
 
 # --- Copies and timestamps ------------------------------------------------------------

@@ -33,6 +33,18 @@ def refuse_masked(data: Any, function: str) -> None:
         raise errors.data_are_masked(function)
 
 
+def refuse_unreal(values: Any, function: str) -> None:
+    """Raise unless ``values`` are real numbers, which NumPy would not check.
+
+    In place of a complex number, it stores the real part, and in place of None, NaN.
+    """
+    array = np.asarray(values)
+    # Python numbers that fit no integer type are objects.
+    missing = array.dtype.kind == "O" and any(value is None for value in array.flat)
+    if missing or array.dtype.kind not in "biufO":
+        raise errors.data_are_not_real(function, values, array.dtype)
+
+
 def private_copy(value: Any) -> Any:
     """A param as an operation keeps it: what others could change in it is copied."""
     if isinstance(value, _IMMUTABLE):
@@ -49,5 +61,5 @@ def private_copy(value: Any) -> Any:
     if isinstance(value, set):
         return frozenset(value)
     refuse_masked(value, "an index or param")
-    # An array, a tensor, or what another library converts to an array.
-    return np.array(value) if hasattr(type(value), "__array__") else value
+    # An array, a tensor, or what else NumPy's own functions can take.
+    return np.array(value) if hasattr(type(value), "__array_ufunc__") else value

@@ -35,20 +35,19 @@ def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
         refuse_masked(axis, "axis")
         axes = np.asarray(axis).ravel().tolist()
     try:
-        found = _sorted_axes(x.ndim + added, *axes)
+        numbers = tuple(map(operator.index, axes))
     except TypeError:
-        found = None
+        raise errors.axis_refused(axis, x, added) from None
+    found = _sorted_axes(x.ndim + added, numbers)
     if found is None:
         raise errors.axis_refused(axis, x, added)
     return found
 
 
-# typed, because 0.0 is not an axis, although it is equal to 0.
-@functools.lru_cache(typed=True)
-def _sorted_axes(ndim: int, *axes: int) -> tuple[int, ...] | None:
+@functools.cache
+def _sorted_axes(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...] | None:
     """The axes, sorted and counted from the start; None if they make no sense."""
-    numbers = map(operator.index, axes)
-    found = tuple(sorted(i + ndim if i < 0 else i for i in numbers))
+    found = tuple(sorted(i + ndim if i < 0 else i for i in axes))
     sensible = len(set(found)) == len(found) and all(0 <= i < ndim for i in found)
     return found if sensible else None
 

@@ -252,7 +252,8 @@ class RunningStatistics:
     which divides by m; the running variance averages the unbiased estimate, which
     is m / (m - 1) times as large.
 
-    ``mean`` starts at 0 and ``var`` at 1, both (C,); ``updates`` counts the batches.
+    ``mean`` starts at 0 and ``var`` at 1, both (C,); ``updates``, an array of shape (),
+    counts the batches.
 
     Raises: ``ValueError`` for a momentum outside [0, 1].
 

@@ -170,8 +170,9 @@ def inputs_refused(
 def inputs_without_pullbacks(operation: Any, inputs: Sequence) -> TypeError:
     return TypeError(
         f"{operation.name}: the number of inputs must be {len(operation.pullbacks)}, "
-        f"like that of its pullbacks, but it is {len(inputs)}. Pass settings by name, "
-        "and define one pullback per input (None for an input without a derivative)."
+        f"like that of its pullbacks, but it is {len(inputs)}. Pass inputs by position "
+        "and settings by name, and define one pullback per input (None for an input "
+        "without a derivative)."
     )
 
 

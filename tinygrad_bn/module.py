@@ -17,6 +17,7 @@ Left out on purpose: hooks, devices, lazy shapes.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from numbers import Number
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -59,8 +60,8 @@ class Module:
             del scopes[depth:]  # Not pop(), for the reason given in scopes.composite.
 
     def __setattr__(self, name: str, value: Any) -> None:
-        replaces = value is None or isinstance(value, Tensor | Module)
-        if _is_parameter(vars(self).get(name)) and not replaces:
+        is_plain = isinstance(value, np.ndarray | np.generic | Number)
+        if _is_parameter(vars(self).get(name)) and is_plain:
             raise TypeError(
                 f"{type(self).__name__}.{name}: a parameter must be replaced by a "
                 f"tensor or None, but {describe(value)} was received, which would not "

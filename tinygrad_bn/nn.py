@@ -6,8 +6,8 @@ Left out on purpose: convolutions, pooling, recurrent networks, and more activat
 (each is one primitive; the README shows softplus).
 """
 
+import operator
 from collections.abc import Iterable, Iterator
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -388,7 +388,11 @@ class Sequential(ModuleList):
 
 
 def _check_size(layer: str, setting: str, value: int, least: int = 1) -> None:
-    if not isinstance(value, Integral) or value < least:
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = -1
+    if size < least:
         raise ValueError(
             f"{layer}: {setting} must be an integer of at least {least}, but {value!r} "
             "was received."

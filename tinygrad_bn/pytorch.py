@@ -69,7 +69,8 @@ def from_torch(module: Any) -> Module:
             "from_torch: every part must have a counterpart in this engine, but these "
             f"have none:\n{_listed(conversion.problems)}\nIt can convert {kinds}, and "
             f"modules whose forward calls only these and {', '.join(FUNCTIONS)}. "
-            "Replace the others, for example GELU by ReLU."
+            "Replace modules and functions that are not among these, for example GELU "
+            "by ReLU."
         )
     return ours
 

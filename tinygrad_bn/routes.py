@@ -103,7 +103,7 @@ def _route(
     elif not cut and row.gates in vanished and not shown.any():
         note = "because its rows sum to 0"
     elif row.around:
-        note = "passes no batch norm"
+        note = "not normalized by E[x] and Var[x]"
     return Route(row.gates, gradient, shown, cut, row.around, note)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import compositions, errors, ops
-from .arguments import contains, private_copy, refuse_masked
+from .arguments import contains, private_copy, refuse_masked, refuse_unreal
 from .axes import one_axis_of, one_shape, order_of_axes, shape_with_blank_filled
 from .backward import backward
 from .clock import clock
@@ -54,6 +54,8 @@ class Tensor(Node):
         if contains(Node, data):
             raise errors.data_contains_tensors()
         refuse_masked(data, "Tensor(data)")
+        if dtype is not None:
+            refuse_unreal(data, "Tensor(data)")
         array = np.array(data, dtype=dtype)
         if array.dtype.kind not in "biuf":
             raise errors.data_are_not_real("Tensor(data)", data, array.dtype)
@@ -78,6 +80,7 @@ class Tensor(Node):
     def data(self, values: Any) -> None:
         refuse_masked(values, "tensor.data = values")
         if not isinstance(values, np.ndarray):
+            refuse_unreal(values, "tensor.data = values")
             values = np.asarray(values, self.dtype)
         if values.shape != self.shape or values.dtype != self.dtype:
             raise errors.data_of_another_kind(self, values)
@@ -89,11 +92,7 @@ class Tensor(Node):
         if isinstance(values, Tensor) and values.requires_grad:
             raise errors.assigned_gradient_lost(values)
         refuse_masked(values, "tensor[index] = values")
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf":
-            raise errors.data_are_not_real(
-                "tensor[index] = values", values, array.dtype
-            )
+        refuse_unreal(values, "tensor[index] = values")
         index = private_copy(index)
         if not self._data.flags.writeable:
             # It comes from an operation that was not recorded, and others may share it.
@@ -101,7 +100,7 @@ class Tensor(Node):
         # The timestamp changes first, so that an interrupted write does not go
         # unnoticed.
         self.timestamp = clock.tick()
-        self._data[index] = array
+        self._data[index] = values
 
     def numpy(self) -> np.ndarray:
         """The values, not copied; read-only for the output of an operation."""

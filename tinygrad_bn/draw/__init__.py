@@ -15,6 +15,7 @@ the highlighting of routes (``web.py``).
 """
 
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def _check(theme: str, direction: str | None) -> None:
 
 
 def _check_count(setting: str, value: Any, least: int, hint: str) -> None:
-    if value is not None and (not isinstance(value, int) or value < least):
+    if value is not None and (not isinstance(value, Integral) or value < least):
         raise ValueError(
             f"draw({setting}=): {setting} must be a whole number of at least {least}, "
             f"but {value!r} was received. {hint}"

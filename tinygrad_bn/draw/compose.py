@@ -84,7 +84,8 @@ def _places_toward(
         places = Places(graph, options, calls, inner)
         if places.boxes() <= options.max_nodes or options.max_nodes == 1:
             return places
-        visible = {places.of[t] for t in {*ends, *users, *inner}} | _opened(places)
+        shown = {*ends, *users, *inner} & places.of.keys()
+        visible = {places.of[t] for t in shown} | _opened(places)
         for t in graph.order:
             if any(call in (calls or near) for call in scopes(t)):
                 visible.add(places.of[t])
@@ -92,7 +93,7 @@ def _places_toward(
         if places.boxes() <= options.max_nodes:
             return places
     places = Places(graph, options)
-    visible = {places.of[t] for t in ends}
+    visible = {places.of[t] for t in ends & places.of.keys()}
     places.fold_all_but(places.newest(options.max_nodes - 1, visible))
     return places
 
