@@ -246,6 +246,18 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, folder):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_home_that_is_not_expanded_does_not_become_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        tg.save("~/runs/a.npz", epoch=1)
+    assert str(caught.value) == (
+        "save: ~ must be a folder, but there is none. For your home, use "
+        "os.path.expanduser(path)."
+    )
+    tg.save("~a.npz", epoch=1)
+    assert os.listdir(tmp_path) == ["~a.npz"]
+
+
 def test_saving_to_the_path_of_a_folder_is_an_error_that_names_it(tmp_path):
     with pytest.raises(IsADirectoryError) as caught:
         tg.save(tmp_path, epoch=1)

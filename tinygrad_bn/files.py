@@ -35,7 +35,8 @@ def replace_file(
     removed. ``caller`` is what errors call the function that the user called.
 
     Raises: ``IsADirectoryError`` for a folder at ``path``; ``NotADirectoryError`` for a
-    file in the place of a folder; ``FileExistsError`` for a device or a pipe.
+    file in the place of a folder; ``FileNotFoundError`` for ``~``, which is not
+    expanded; ``FileExistsError`` for a device or a pipe.
     """
     target = _target(caller, path)
     _remove_leftovers(target)
@@ -69,6 +70,12 @@ def _target(caller: str, path: str | os.PathLike[str]) -> Path:
         raise FileExistsError(
             f"{caller}: the new file replaces the one at its path, but {target} is a "
             "device or a pipe. Save to another path."
+        )
+    first, *below = Path(path).parts
+    if below and first.startswith("~") and not Path(first).exists():
+        raise FileNotFoundError(
+            f"{caller}: {first} must be a folder, but there is none. For your home, "
+            "use os.path.expanduser(path)."
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
