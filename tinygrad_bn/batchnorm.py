@@ -90,7 +90,7 @@ from .arguments import refuse_masked
 from .axes import as_rows, axes_of, count, from_rows, shape_with_ones, shape_without
 from .backward import Fused
 from .compositions import float16_in_float32
-from .kernels import add_row, as_floats, mean_of_rows, sum_of_rows
+from .kernels import as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
 from .scopes import composite
 from .tensor import Tensor, as_tensor
@@ -213,7 +213,7 @@ def _forward(x, gamma, beta, *, axes, eps):
     inv_std = 1 / np.sqrt(var + eps)
     y = x_c * (inv_std if gamma is None else gamma.reshape(-1) * inv_std)
     if beta is not None:
-        y = add_row(y, beta.reshape(-1))  # in place, if the dtypes agree
+        y = y + beta.reshape(-1)
     return from_rows(y, x, axes), (x_c, inv_std, mean, var)
 
 

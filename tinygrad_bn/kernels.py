@@ -16,28 +16,23 @@ import numpy as np
 
 def sum_of_rows(x: np.ndarray) -> np.ndarray:
     """The sum over the first axis of an array of floats."""
-    return _constant_row(1, len(x), x.dtype).dot(x)
+    return _ones(len(x), x.dtype).dot(x)
 
 
 def mean_of_rows(x: np.ndarray) -> np.ndarray:
-    """The mean over the first axis of an array of floats."""
-    if x.dtype == np.float16:
-        # 1 / len(x) would be rounded to three digits; np.mean adds up in float32.
-        return np.mean(x, axis=0)
-    return _constant_row(1 / len(x), len(x), x.dtype).dot(x)
+    """The mean over the first axis of an array of floats, in at least float32."""
+    return _shares(len(x), x.dtype).dot(x)
 
 
 @functools.lru_cache(maxsize=16)
-def _constant_row(value: float, n: int, dtype: np.dtype) -> np.ndarray:
-    return np.full(n, value, dtype)
+def _ones(n: int, dtype: np.dtype) -> np.ndarray:
+    return np.ones(n, dtype)
 
 
-def add_row(x: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """``x + row``. Overwrites ``x`` if both have the same dtype."""
-    if x.dtype != row.dtype:
-        return x + row
-    x += row
-    return x
+@functools.lru_cache(maxsize=16)
+def _shares(n: int, dtype: np.dtype) -> np.ndarray:
+    # In float16, 1 / n would be rounded to three digits.
+    return np.full(n, 1 / n, np.promote_types(dtype, np.float32))
 
 
 def as_floats(x: np.ndarray) -> np.ndarray:
