@@ -67,7 +67,7 @@ def is_interrupted(run, prepared, interrupt):
             return True
         finally:
             assert this_thread.scopes == [None], "a finished call is still open"
-            assert this_thread.recording
+            assert this_thread.is_recording
         return False
 
     with ThreadPoolExecutor(1) as executor:

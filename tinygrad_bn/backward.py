@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 def tape(
     y: Node, boundary: Collection[Node] = frozenset(), through_cuts: bool = False
 ) -> list[Node]:
-    """``y`` and the recorded nodes behind it that require a gradient, newest first.
+    """The recorded nodes from ``y`` back that require a gradient, newest first.
 
     Each has ``.op``, ``.inputs`` and ``.params``; leaves are not among them. The search
     stops at the ``boundary``. With ``through_cuts``, which drawings use, it goes on
@@ -54,7 +54,7 @@ def tape(
             continue
         nodes.append(node)
         for x in node.inputs:
-            if not isinstance(x, Node) or x.op is None or x in found:
+            if not isinstance(x, Node) or x in found:
                 continue
             if x._requires_grad or through_cuts:
                 found.add(x)
@@ -65,18 +65,18 @@ def tape(
 
 def backward_pass(
     y: Node,
-    g: Any,
+    initial: Any,
     wanted: Collection[Node] | None = None,
     boundary: Collection[Node] = frozenset(),
 ) -> dict[Node, Any]:
-    """Carry the cotangent ``g`` of ``y`` back: ``{node: its cotangent}``.
+    """Carry the ``initial`` cotangent of ``y`` back: ``{node: its cotangent}``.
 
-    The result contains the ``wanted`` nodes that ``y`` depends on; by default these are
-    all leaves that require a gradient. Only what leads to them is computed.
+    The result contains the ``wanted`` nodes that ``y`` depends on; by default, every
+    leaf that requires a gradient is wanted. Only what leads to them is computed.
     """
     nodes = tape(y, boundary)
     relevant = None if wanted is None else _dependents_of(wanted, nodes)
-    cotangents = {y: g}
+    cotangents = {y: initial}
     for node in nodes:
         if node not in cotangents:
             continue  # Not relevant, or cut off by an input without a pullback.
@@ -91,7 +91,7 @@ def backward_pass(
             if getattr(d_x, "shape", None) != x._data.shape:
                 raise errors.pullback_misshapen(node, x, d_x)
             # Not +=, because pullbacks share arrays: those of add return g itself.
-            cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
+            cotangents[x] = (cotangents[x] + d_x) if x in cotangents else d_x
         if wanted is None or node not in wanted:
             del cotangents[node]  # Only leaves and wanted nodes keep theirs.
     return cotangents
@@ -161,7 +161,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
 
     Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
     that does not require a gradient, ``TypeError`` for a ``y`` or ``wrt`` that is not a
-    tensor, ``RuntimeError`` if a leaf has changed since it was used.
+    tensor or a ``gradient`` that cannot be cast to the dtype of ``y``, ``RuntimeError``
+    if a leaf has changed since it was used.
     """
     if not isinstance(y, Node) or wrt is None:
         raise errors.grad_of_no_tensor(y, wrt)
@@ -179,7 +180,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
         # something else (see Fused.apply_pullbacks). A cotangent that was given as a
         # node keeps its own history.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
-    with recording() if create_graph else contextlib.nullcontext():
+    context = recording() if create_graph else contextlib.nullcontext()
+    with context:
         cotangents = backward_pass(y, g, set(wanted))
         gradients = [_as_tensor_like(x, cotangents.get(x)) for x in wanted]
     return gradients[0] if single else gradients
@@ -198,8 +200,8 @@ class Fused(Operation):
     ``forward(*inputs, **params) -> (y, saved)`` and
     ``backward(g, saved, needs, *inputs, **params) -> gradients`` compute with arrays.
     ``needs`` says which inputs need a gradient; ``gradients`` has one entry per input,
-    which is ignored where none is needed. ``backward`` must not change ``g`` or
-    ``saved``.
+    and the entries of the other inputs are ignored. ``backward`` must not change ``g``
+    or ``saved``.
 
     ``definition(*inputs, **params)`` computes the same from tensors. Higher derivatives
     are computed from it and need no hand-written formula.
@@ -227,7 +229,8 @@ class Fused(Operation):
             # the same inputs, and an inner backward pass goes through this new graph.
             # It must stop at the inputs, because the outer loop continues from there.
             # Suppose that input b was computed from input a. If the inner pass went on
-            # from b to a, it would add the contribution of b, and so would the loop.
+            # from b to a, then a would receive the contribution of b twice, once from
+            # the inner pass and once from the outer loop.
             wanted = set(itertools.compress(y.inputs, needs))
             boundary = {x for x in y.inputs if isinstance(x, Node)}
             cotangents = backward_pass(self.unfold(y), g, wanted, boundary)

@@ -1,21 +1,21 @@
 """Batch normalization, defined twice: as a graph of primitives, and fused by hand.
 
     N, C                 the batch size, and the number of channels (features)
-    axes                 the axes averaged over; the other ones are the channels
+    axes                 the axes averaged over; the remaining axes index the channels
     m                    the number of values averaged per channel, N for ``axes=(0,)``
     E[.], mean(.)        the average over the m values of a channel; sum(.) is their sum
-    g, d_z               dL/dy, and dL/dz for any other z
-    running statistics   exponential averages of mean and var over batches, for
-                         evaluation
+    g, d_z               dL/dy, where L is the loss, and dL/dz for any other z
+    running statistics   averages of mean and var over batches, exponential by default,
+                         for evaluation
 
 We start with the geometry. In each channel, the m values of a batch are one vector x.
 Batch norm removes from x its component along the vector of ones (it subtracts the
-mean), scales the rest to length sqrt(m) (for eps = 0), and then stretches by gamma and
-shifts by beta. The result does not change when a constant is added to x. In the limit
-eps -> 0, it does not change either when x is stretched by a positive factor. Along a
-direction in which the result does not change, the slope of the loss L is zero. So d_x
-is orthogonal to the ones and, as eps -> 0, to x. It is then orthogonal to x_hat, too,
-because x is a constant plus a multiple of x_hat. The derivation below shows more:
+mean), scales the rest to length sqrt(m) (for eps = 0), and then multiplies by gamma and
+adds beta. The result does not change when a constant is added to x nor, in the limit
+eps -> 0, when x is multiplied by a positive factor. Along a direction in which the
+result does not change, the slope of the loss is zero. So d_x is orthogonal to the ones
+and, as eps -> 0, to x. It is then orthogonal to x_hat, too, because x is a constant
+plus a multiple of x_hat. The derivation below shows more:
 
     the backward pass removes from the cotangent g its component along the ones and,
     as eps -> 0, along x_hat, and rescales the rest.
@@ -70,9 +70,9 @@ vector, is the component of g along the ones, and x_hat * mean(g * x_hat) is the
 along x_hat, since for eps = 0 the squared length of x_hat is m.
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
-``ops.py``. (It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()``
-and ``x * y`` to be what they are in NumPy. ``as_rows(x, axes)`` in ``axes.py`` is x as
-a matrix (m, C), and ``from_rows`` undoes it.)
+``ops.py``. It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()`` and
+``x * y`` to be what they are in NumPy. ``as_rows(x, axes)`` in ``axes.py`` is x as a
+matrix (m, C), and ``from_rows`` undoes it.
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
@@ -97,7 +97,7 @@ from .tensor import Tensor, as_tensor
 
 
 @composite
-@float16_in_float32  # float16 is computed in float32, where sums do not overflow.
+@float16_in_float32  # In float32, sums of float16 values do not overflow.
 def batch_norm(
     x: Any,
     gamma: Any = None,
@@ -120,11 +120,13 @@ def batch_norm(
     given.
 
     Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over (None: all
-    but axis 1); gamma, beta, mean and var one value per channel, (C,); the result like
-    x. eps >= 0 is added to the variance.
+    but axis 1); gamma, beta, mean and var one value per channel, (C,) or the shape of x
+    with 1 for the axes averaged over; the result like x. eps >= 0 is added to the
+    variance.
 
-    Raises: ``ValueError`` for eps < 0, for an unknown constant, for statistics of a
-    single value per channel, and for a gamma, beta, mean or var of another shape.
+    Raises: ``ValueError`` for an eps that is negative or not finite, for an unknown
+    constant, for statistics of fewer than two values per channel, and for a gamma,
+    beta, mean or var of another shape.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1, and 2 for evaluation.
     """
@@ -205,7 +207,7 @@ def _forward(x, gamma, beta, *, axes, eps):
     # The first row is subtracted before averaging, so that the numbers are small. The
     # float32 mean of thousands of values near 1e4 could otherwise be wrong by 1e-2.
     first = rows[0]
-    x_c = rows - first  # not centered yet
+    x_c = rows - first  # relative to the first row; centered two lines below
     shift = mean_of_rows(x_c)
     x_c -= shift
     mean = first + shift
@@ -228,7 +230,7 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
         # mean(g) = d_beta / m and mean(g * x_hat) = d_gamma / m:
         # d_x = gamma * inv_std * (g - d_beta / m - x_c * inv_std * d_gamma / m),
         # computed in place, the last term first.
-        d_x = x_c * (inv_std * d_gamma / -m)
+        d_x = x_c * -(inv_std * d_gamma / m)
         d_x += g
         d_x -= d_beta / m
         d_x *= inv_std if gamma is None else gamma.reshape(-1) * inv_std
@@ -244,10 +246,10 @@ _fused = Fused("batch_norm", _forward, _backward, definition=batch_norm)
 
 
 class RunningStatistics:
-    """Exponential averages of the batch mean and variance, for evaluation mode.
+    """Averages of the batch mean and variance, exponential by default, for evaluation.
 
-    ``momentum`` is the weight of the *new* batch, as in PyTorch (in Keras it is the
-    weight of the old ones): ``running = (1 - momentum) * running + momentum * batch``.
+    ``momentum`` is the weight of the *new* batch, as in PyTorch (in Keras, of the *old*
+    average): ``running = (1 - momentum) * running + momentum * batch``.
     None gives all batches the same weight. A batch is normalized by its own variance,
     which divides by m; the running variance averages the unbiased estimate, which
     is m / (m - 1) times as large.

@@ -13,7 +13,8 @@ primitives that are defined further down, because it looks them up when it runs.
                    needs a gradient is broadcast first. For ``u`` (N, C) and such a
                    ``b`` (C,), ``u + b`` is ``add(u, broadcast_to(b))``, two operations.
                    The pullback of ``broadcast_to`` sums the gradient over the rows, so
-                   the pullbacks of ``add`` need not
+                   the pullbacks of ``add`` do not have to. (With a single input, as in
+                   ``exp``, there is nothing to broadcast.)
 
 At kinks: ``relu`` and ``absolute`` have slope 0 at 0, and ``clip`` has slope 1 at its
 bounds; ``maximum``, ``minimum``, ``max_to`` and ``min_to`` share the gradient equally
@@ -75,7 +76,7 @@ astype = Primitive(
 )
 
 
-# Indices of these types select each place at most once; arrays may repeat one.
+# Indices of these types select each element at most once; an array may repeat one.
 _WITHOUT_REPEATS = int, slice, np.integer, type(None), type(Ellipsis)
 
 
@@ -148,7 +149,7 @@ class Elementwise(Primitive):
             shape = np.broadcast_shapes(*shapes)
         except ValueError:
             raise self.refusal(inputs, ValueError(_BROADCASTABLE)) from None
-        if not this_thread.recording:
+        if not this_thread.is_recording:
             return inputs  # No gradient will flow.
         return tuple(
             broadcast_to(x, shape=shape)
@@ -165,7 +166,7 @@ _BROADCASTABLE = (
 
 
 def _equal(a, b):
-    # 1 where equal, else 0: numbers to multiply by, not booleans.
+    # 1 where equal, else 0, in the dtype of the inputs: numbers to multiply by.
     return np.equal(a, b).astype(np.result_type(a, b))
 
 
@@ -200,7 +201,7 @@ div = Elementwise(
 
 def _slope_in_base(g, y, x, n):
     if isinstance(n, Number):
-        return g * (n * x ** (n - 1)) if n else g * 0
+        return (g * (n * x ** (n - 1))) if n else g * 0
     # Where n = 0, the slope is 0. At x = n = 0 the formula would give 0 * 0^(-1) = nan,
     # so the base is 1 there.
     base = x + equal(x, 0) * equal(n, 0)
@@ -302,7 +303,7 @@ stop_gradient = Primitive(
     doc="The same values; no gradient flows back. Drawings show the cut.",
 )
 
-# --- Products and maxima -------------------------------------------------------------
+# --- Products and extremes ------------------------------------------------------------
 
 # compositions.matmul first broadcasts the axes before the last two to equal lengths, so
 # that each gradient has the shape of its input.

@@ -98,7 +98,7 @@ class _ThisThread(threading.local):
     """Whether this thread records, who asked for that, and the calls it is in."""
 
     def __init__(self) -> None:
-        self.recording = True
+        self.is_recording = True
         self.requests: dict[object, bool] = {}
         self.scopes: list[Scope | None] = [None]
 
@@ -113,11 +113,11 @@ def _recording(wanted: bool) -> Iterator[None]:
     # found. It does so in the thread that it began in, even if another thread ends it.
     request, here = object(), vars(this_thread)
     try:
-        here["requests"][request] = here["recording"] = wanted
+        here["requests"][request] = here["is_recording"] = wanted
         yield
     finally:
         here["requests"].pop(request, None)
-        here["recording"] = next(reversed(here["requests"].values()), True)
+        here["is_recording"] = next(reversed(here["requests"].values()), True)
 
 
 def no_grad() -> _GeneratorContextManager[None]:

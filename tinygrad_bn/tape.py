@@ -5,7 +5,8 @@
     leaf              a node without a recorded operation: created by the user, or
                       computed without being recorded
     tape              the graph behind a node: each node keeps the operation, inputs and
-                      params that made it; ``backward.tape(y)`` lists these nodes
+                      params that made it; ``backward.tape(y)`` lists those nodes that
+                      require a gradient, without the leaves
     primitive         an operation with one pullback per input; the pullbacks are
                       written in primitives, too
     pullback          the rule ``(g, y, *inputs, **params) -> gradient of one input``,
@@ -16,12 +17,13 @@
                       created or last changed
 
 An operation on arrays returns an array. If at least one input is a node, it returns a
-node. The node is recorded, which means that it keeps its operation and inputs, if one
-of the inputs requires a gradient or was recorded itself. (``no_grad`` in ``scopes.py``
-switches this off.) So a pullback is written once: it runs on arrays in an ordinary
-backward pass, and on nodes when the gradient itself is to be differentiated.
-The operators of ``Tensor`` call the primitives of ``ops.py``, so ``g * b`` on nodes is
-recorded like any other product.
+node. If an input requires a gradient or was itself recorded, the new node is recorded:
+it keeps its operation and inputs (unless ``no_grad`` is active, see ``scopes.py``).
+
+Because operations accept both arrays and nodes, a pullback is written only once: it
+runs on arrays in an ordinary backward pass, and on nodes when the gradient itself is to
+be differentiated. The operators of ``Tensor`` call the primitives of ``ops.py``, so
+``g * b`` on nodes is recorded like any other product.
 
 Start reading here; ``backward.py`` comes next.
 
@@ -61,7 +63,7 @@ class Node:
     their values agree.
     """
 
-    # A line each: the value, how it was made, its gradient.
+    # One line each for the value, how it was made, and its gradient.
     __slots__ = (  # noqa: RUF023
         "_data", "_requires_grad", "name", "timestamp",
         "op", "inputs", "params", "saved", "scope",
@@ -128,7 +130,7 @@ _AS_THEY_ARE = Node, int, float, type(None)
 
 
 class Operation:
-    """The base class of primitives and fused operations: it calls and records them.
+    """The base class of all operations: it calls and records them.
 
     ``demands`` states what the inputs must satisfy; the error for other inputs quotes
     it. ``doc`` is the docstring of the operation. If ``saves`` is true, ``forward``
@@ -165,7 +167,8 @@ class Operation:
         arrays: list[Any] = []
         node_type: Any = None
         # needs_grad: the output requires a gradient. has_history: an input requires one
-        # or was recorded. stop_gradient keeps the history, so that drawings show it.
+        # or was recorded. The output of stop_gradient has a history, which drawings
+        # show, but needs no gradient.
         needs_grad = has_history = has_raw_data = False
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
@@ -190,8 +193,8 @@ class Operation:
             return data
         data = self._output(data)
         y = node_type.__new__(node_type)  # The constructor would copy the array.
-        if not (has_history and this_thread.recording):
-            # fused_batch_norm reads the batch statistics even if nothing is recorded.
+        if not (has_history and this_thread.is_recording):
+            # Even if nothing is recorded, fused_batch_norm reads the saved statistics.
             return y._fill(data, saved=saved)
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.
@@ -199,7 +202,9 @@ class Operation:
                 x if isinstance(x, _AS_THEY_ARE) else node_type(x) for x in inputs
             )
         needs_grad = needs_grad and data.dtype.kind == "f"
-        return y._fill(data, needs_grad, None, self, inputs, params, saved)
+        return y._fill(
+            data, needs_grad, op=self, inputs=inputs, params=params, saved=saved
+        )
 
     def _as_array(self, x: Any) -> np.ndarray:
         if contains(Node, x):
@@ -253,7 +258,7 @@ class Primitive(Operation):
     ``forward(*inputs, **params)`` computes an array from arrays. It may return a view
     of an input, but not the input itself, because the result is made read-only. There
     is one pullback per input. It returns the gradient of that input, in the shape of
-    the input. None takes the place of a pullback if the input has no derivative.
+    the input. A pullback is None if no gradient flows to that input.
 
     Source: Griewank & Walther, Evaluating Derivatives, 2nd ed., section 3.2.
     """
