@@ -228,10 +228,8 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     if needs[0]:
         # The last line of the derivation, with x_hat = inv_std * x_c,
         # mean(g) = d_beta / m and mean(g * x_hat) = d_gamma / m:
-        # d_x = gamma * inv_std * (g - d_beta / m - x_c * inv_std * d_gamma / m),
-        # computed in place, the last term first.
-        d_x = x_c * -(inv_std * d_gamma / m)
-        d_x += g
+        # d_x = gamma * inv_std * (g - x_c * inv_std * d_gamma / m - d_beta / m)
+        d_x = g - x_c * (inv_std * d_gamma / m)
         d_x -= d_beta / m
         d_x *= inv_std if gamma is None else gamma.reshape(-1) * inv_std
         d_x = from_rows(d_x, x, axes)
