@@ -47,14 +47,14 @@ def tape(
     stops at the ``boundary``. With ``through_cuts``, which drawings use, it goes on
     where ``stop_gradient`` stops the gradient.
     """
-    nodes, found, waiting = [], {y}, [y]
+    if y.op is None or y in boundary:
+        return []
+    nodes, found, waiting = [], {y, *boundary}, [y]
     while waiting:
         node = waiting.pop()
-        if node.op is None or node in boundary:
-            continue
         nodes.append(node)
         for x in node.inputs:
-            if not isinstance(x, Node) or x in found:
+            if not isinstance(x, Node) or x.op is None or x in found:
                 continue
             if x._requires_grad or through_cuts:
                 found.add(x)

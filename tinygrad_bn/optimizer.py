@@ -98,7 +98,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Clear the gradients of all parameters."""
         for p in self.parameters:
-            p.grad = None
+            p._grad = None
 
     def step(self) -> None:
         """Update the parameters from their gradients.
