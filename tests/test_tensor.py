@@ -129,8 +129,9 @@ def test_a_thousand_training_steps_leave_memory_flat(no_collector):
     train(1000)
     # Collecting empties Python's free lists; it must find no garbage.
     assert gc.collect() == 0
-    # One leaked object per step would be a thousand.
-    assert sys.getallocatedblocks() - before < 100
+    # One leaked object per step would be a thousand. Caches of Python and NumPy still
+    # grow by up to 140 blocks in the first thousand steps.
+    assert sys.getallocatedblocks() - before < 500
 
 
 # --- 2. The same pullbacks for arrays and for tensors ---------------------------------
