@@ -139,7 +139,7 @@ def batch_norm(
     mean = _broadcastable("mean", mean, x, axes)
     var = _broadcastable("var", var, x, axes)
     if mean is None or var is None:
-        refuse_single_values(x, axes)
+        m = values_per_channel(x, axes)
     if mean is not None or var is not None:
         running = None  # Running statistics are averages of batch statistics only.
 
@@ -156,7 +156,7 @@ def batch_norm(
     y = x_hat if gamma is None else x_hat * gamma
     y = y if beta is None else y + beta
     if running is not None:
-        running.update(mean.data.reshape(-1), var.data.reshape(-1), count(x, axes))
+        running.update(mean.data.reshape(-1), var.data.reshape(-1), m)
     return y
 
 
@@ -191,12 +191,12 @@ def fused_batch_norm(
     check_eps("batch_norm", eps)
     gamma = _checked("gamma", gamma, x, axes)
     beta = _checked("beta", beta, x, axes)
-    refuse_single_values(x, axes)
+    m = values_per_channel(x, axes)
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         # The forward pass has computed the statistics already.
         _, _, mean, var = y.saved
-        running.update(mean, var, count(x, axes))
+        running.update(mean, var, m)
     if y.op is None:
         y.saved = None  # No backward pass will read it.
     return y
@@ -308,10 +308,12 @@ def _broadcastable(name, values, x, axes):
     return reshape(values, shape=shape_with_ones(x, axes))
 
 
-def refuse_single_values(x: Any, axes: tuple[int, ...]) -> None:
-    """Raise unless at least two values are averaged per channel."""
-    if count(x, axes) < 2:
+def values_per_channel(x: Any, axes: tuple[int, ...]) -> int:
+    """m, the number of values averaged per channel. Raises unless it is at least 2."""
+    m = count(x, axes)
+    if m < 2:
         raise errors.one_value_per_channel(x, axes)
+    return m
 
 
 def check_eps(function: str, eps: float) -> None:

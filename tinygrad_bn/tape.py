@@ -174,8 +174,8 @@ class Operation:
             if isinstance(x, Node):
                 node_type = type(x)
                 arrays.append(x._data)
-                needs_grad |= x._requires_grad and self.differentiates(i)
-                has_history |= x._requires_grad or x.op is not None
+                needs_grad = needs_grad or (x._requires_grad and self.differentiates(i))
+                has_history = has_history or x._requires_grad or x.op is not None
             elif isinstance(x, _AS_THEY_ARE):
                 arrays.append(x)
             else:
