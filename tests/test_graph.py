@@ -5,6 +5,7 @@ import pytest
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
+from tinygrad_bn.backward import tape
 from tinygrad_bn.graph import Unfolded, replay, scale_of, without_rounding
 
 X = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
@@ -97,6 +98,19 @@ def test_a_fused_operation_inside_a_definition_is_unfolded_too():
     assert graph.within[graph.order[1]] is y
     assert graph.within[graph.order[2]] is graph.order[1]
     np.testing.assert_array_equal(tg.explain(y.sum(), a).total, [4, 4])
+
+
+def test_a_definition_that_returns_its_input_adds_nothing_to_the_graph():
+    same = tg.Fused(
+        "same",
+        lambda x: (x * 1, None),
+        lambda g, saved, needs, x: [g * 1],
+        definition=lambda x: x,
+    )
+    x = Tensor([1.0, 2.0], requires_grad=True) * 2
+    y = same(x)
+    assert [t.op.name for t in Unfolded(y).order] == ["same", "mul"]
+    assert tg.tape(x) == [x] and tape(x, boundary={x}) == []
 
 
 def test_an_entry_is_compared_with_the_largest_one_at_its_index():

@@ -34,7 +34,7 @@ def refuse_masked(data: Any, function: str) -> None:
 
 
 def refuse_unreal(values: Any, function: str) -> None:
-    """Raise unless ``values`` are real numbers, which NumPy would not check.
+    """Raise unless ``values`` are real numbers, because NumPy does not check it.
 
     In place of a complex number, it stores the real part, and in place of None, NaN.
     """

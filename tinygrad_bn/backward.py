@@ -34,7 +34,7 @@ from .arguments import refuse_masked
 from .scopes import recording, this_thread
 from .tape import Node, Operation, values_of
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Annotations name Tensor, but tensor.py imports this file.
     from .tensor import Tensor
 
 

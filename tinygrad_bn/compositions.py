@@ -32,7 +32,7 @@ from .ops import astype, equal, exp, log, max_to, min_to, reshape, sqrt, sum_to
 from .scopes import composite
 from .tape import Node
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Annotations name Tensor, but tensor.py imports this file.
     from .tensor import Tensor
 
 Array = TypeVar("Array", "Tensor", np.ndarray)

@@ -42,7 +42,7 @@ from .arguments import contains, private_copy, refuse_masked
 from .clock import clock
 from .scopes import Scope, this_thread
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Annotations name Tensor, but tensor.py imports this file.
     from .tensor import Tensor
 
 Number = int | float
