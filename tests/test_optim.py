@@ -10,7 +10,6 @@ from conftest import assert_same, leaf
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, functional, nn, optim
-from tinygrad_bn.optimizer import BLOCK
 
 
 def make_parameters(dtype=float):
@@ -114,15 +113,6 @@ def test_steps_are_those_of_a_few_lines_of_numpy(name, settings):
     descend(getattr(optim, name)(parameters, **settings), coefficients)
     for p, values in zip(parameters, expected):
         np.testing.assert_allclose(p, values, rtol=1e-12)
-
-
-@SETTINGS
-def test_parameters_of_several_blocks_are_updated_to_the_last(name, settings):
-    values = np.random.default_rng(0).standard_normal((2, 2 * BLOCK + 3))
-    p = Tensor(values[0], requires_grad=True, name="p")
-    expected = BY_HAND[name](p.data.copy(), [values[1]] * 2, **settings)
-    descend(getattr(optim, name)([p], **settings), [[values[1]]] * 2)
-    np.testing.assert_allclose(p, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -52,17 +52,14 @@ class SGD(Optimizer):
         self.velocity = np.zeros_like(self.data)
 
     def _update(self, g: np.ndarray) -> None:
-        for block in self.blocks:
-            p, step = self.data[block], g[block]
-            scratch = self.scratch[: p.size]
-            if self.momentum:
-                step = v = self.velocity[block]
-                v *= self.momentum
-                v += g[block]
-            if self.nesterov:
-                step = np.multiply(v, self.momentum, out=scratch)
-                step += g[block]
-            p -= np.multiply(step, self.lr, out=scratch)
+        step = g
+        if self.momentum:
+            self.velocity *= self.momentum
+            self.velocity += g
+            step = self.velocity
+        if self.nesterov:
+            step = g + self.momentum * self.velocity
+        self.data -= self.lr * step
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"velocity": self.velocity}
@@ -110,19 +107,15 @@ class Adam(Optimizer):
         # sqrt(c s) + eps = (sqrt(s) + eps / sqrt(c)) sqrt(c) saves one multiplication.
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
         lr, eps = self.lr * (1 - beta1) / (1 - beta1**t) / root, self.eps / root
-        for block in self.blocks:
-            p, d_p = self.data[block], g[block]
-            sum_g, sum_gg = self.sum_g[block], self.sum_gg[block]
-            scratch = self.scratch[: p.size]
-            sum_g *= beta1
-            sum_g += d_p
-            sum_gg *= beta2
-            sum_gg += np.multiply(d_p, d_p, out=scratch)
-            np.sqrt(sum_gg, out=scratch)
-            scratch += eps
-            np.divide(sum_g, scratch, out=scratch)
-            scratch *= lr
-            p -= scratch
+        self.sum_g *= beta1
+        self.sum_g += g
+        self.sum_gg *= beta2
+        self.sum_gg += g * g
+        step = np.sqrt(self.sum_gg)
+        step += eps
+        np.divide(self.sum_g, step, out=step)
+        step *= lr
+        self.data -= step
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"sum_g": self.sum_g, "sum_gg": self.sum_gg, "steps": self.steps}

@@ -37,9 +37,6 @@ from .tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
-# Values per block. In float32, five such arrays fit into a cache of 1 MB.
-BLOCK = 32768
-
 
 class Optimizer:
     """What all optimizers share: the flat arrays, the checks, and the saved state.
@@ -61,10 +58,6 @@ class Optimizer:
         self.data, self.grad = (
             np.zeros(size, self.parameters[0].dtype) for _ in range(2)
         )
-        # A step passes over its arrays several times. Working block by block keeps them
-        # in the cache between passes.
-        self.blocks = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
-        self.scratch = np.empty_like(self.data[:BLOCK])
         self._attach()
         keep_freed_memory()
 
