@@ -6,7 +6,7 @@ from conftest import leaf, nodes_behind, randn
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn, ops
-from tinygrad_bn.batchnorm import RunningStatistics
+from tinygrad_bn.running import RunningStatistics
 
 BOTH = [tg.batch_norm, tg.fused_batch_norm]
 
@@ -609,6 +609,19 @@ def test_a_momentum_out_of_range_is_an_error(momentum):
             "momentum, the weight of the new batch, must be in [0, 1], or None for the "
             f"average over all batches, but {momentum!r} was received."
         )
+
+
+@pytest.mark.parametrize("bn", BOTH)
+@pytest.mark.parametrize("features", [1, 3])
+def test_running_statistics_of_other_channels_are_refused_and_unchanged(bn, features):
+    running = RunningStatistics(5)
+    with pytest.raises(ValueError) as error:
+        bn(np.ones((4, features)), running=running)
+    assert str(error.value) == (
+        f"batch_norm: running must have one value per channel, ({features},), but it "
+        "has (5,). Make it for that number of channels."
+    )
+    assert (running.updates, *running.mean, *running.var) == (0, *[0] * 5, *[1] * 5)
 
 
 # --- Inputs of both definitions -------------------------------------------------------

@@ -16,8 +16,8 @@ The files in reading order:
 
 1. ``tape.py``, ``backward.py``, ``ops.py``, ``batchnorm.py``: the first reading.
 2. ``errors.py``, ``arguments.py``, ``scopes.py``, ``clock.py``, ``axes.py``,
-   ``kernels.py``, ``init.py``, ``pytorch_layout.py``, ``files.py``: helpers, to look up
-   when needed.
+   ``kernels.py``, ``running.py``, ``init.py``, ``pytorch_layout.py``, ``files.py``:
+   helpers, to look up when needed.
 3. ``compositions.py``, ``tensor.py``: functions composed of primitives; operators and
    methods.
 4. ``functional.py``, ``module.py``, ``nn.py``: losses, modules, layers.

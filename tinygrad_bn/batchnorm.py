@@ -5,8 +5,7 @@
     m                    the number of values averaged per channel, N for ``axes=(0,)``
     E[.], mean(.)        the average over the m values of a channel; sum(.) is their sum
     g, d_z               dL/dy, where L is the loss, and dL/dz for any other z
-    running statistics   averages of mean and var over batches, exponential by default,
-                         for evaluation
+    running statistics   averages of mean and var over batches, for evaluation
 
 We start with the geometry. In each channel, the m values of a batch are one vector x.
 Batch norm removes from x its component along the vector of ones (it subtracts the
@@ -72,7 +71,7 @@ along x_hat, since for eps = 0 the squared length of x_hat is m.
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``. It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()`` and
 ``x * y`` to be what they are in NumPy. ``as_rows(x, axes)`` in ``axes.py`` is x as a
-matrix (m, C), and ``from_rows`` undoes it.
+matrix (m, C), and ``from_rows`` undoes it. ``running.py`` holds the running statistics.
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
@@ -92,6 +91,7 @@ from .backward import Fused
 from .compositions import float16_in_float32
 from .kernels import as_floats, mean_of_rows, sum_of_rows
 from .ops import reshape, stop_gradient
+from .running import RunningStatistics
 from .scopes import composite
 from .tensor import Tensor, as_tensor
 
@@ -108,7 +108,7 @@ def batch_norm(
     mean: Any = None,
     var: Any = None,
     constants: tuple[str, ...] = (),
-    running: "RunningStatistics | None" = None,
+    running: RunningStatistics | None = None,
 ) -> Tensor:
     """Normalize each channel of ``x`` over the batch, then scale and shift it.
 
@@ -169,7 +169,7 @@ def fused_batch_norm(
     eps: float = 1e-5,
     mean: Any = None,
     var: Any = None,
-    running: "RunningStatistics | None" = None,
+    running: RunningStatistics | None = None,
 ) -> Tensor:
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
 
@@ -241,44 +241,6 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
 
 
 _fused = Fused("batch_norm", _forward, _backward, definition=batch_norm)
-
-
-class RunningStatistics:
-    """Averages of the batch mean and variance, exponential by default, for evaluation.
-
-    ``momentum`` is the weight of the *new* batch, as in PyTorch (in Keras, of the *old*
-    average): ``running = (1 - momentum) * running + momentum * batch``.
-    None gives all batches the same weight. A batch is normalized by its own variance,
-    which divides by m; the running variance averages the unbiased estimate, which
-    is m / (m - 1) times as large.
-
-    ``mean`` starts at 0 and ``var`` at 1, both (C,); ``updates``, an array of shape (),
-    counts the batches.
-
-    Raises: ``ValueError`` for a momentum outside [0, 1].
-
-    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 2, lines 8 to 11, with an
-    exponential average in place of the average over all batches.
-    """
-
-    def __init__(
-        self, num_features: int, momentum: float | None = 0.1, dtype: Any = np.float32
-    ):
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise errors.momentum_refused(momentum)
-        self.mean = np.zeros(num_features, dtype)
-        self.var = np.ones(num_features, dtype)
-        self.momentum = momentum
-        self.updates = np.zeros((), int)  # an array, so that checkpoints restore it
-
-    def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
-        """Include a batch's ``mean`` and biased ``var``, both (C,), of ``m`` values."""
-        self.updates[()] += 1
-        weight = 1 / int(self.updates) if self.momentum is None else self.momentum
-        self.mean *= 1 - weight
-        self.mean += weight * mean
-        self.var *= 1 - weight
-        self.var += weight * m / (m - 1) * var
 
 
 def averaged_axes(x: Any, axes: Any) -> tuple[int, ...]:

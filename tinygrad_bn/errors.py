@@ -369,6 +369,13 @@ def not_per_channel(
     )
 
 
+def running_of_other_channels(expected: tuple, received: tuple) -> ValueError:
+    return ValueError(
+        f"batch_norm: running must have one value per channel, {received}, but it has "
+        f"{expected}. Make it for that number of channels."
+    )
+
+
 def momentum_refused(momentum: Any) -> ValueError:
     return ValueError(
         "momentum, the weight of the new batch, must be in [0, 1], or None for the "

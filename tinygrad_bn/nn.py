@@ -15,7 +15,6 @@ import numpy as np
 from . import ops
 from .axes import shape_without
 from .batchnorm import (
-    RunningStatistics,
     averaged_axes,
     batch_norm,
     check_constants,
@@ -28,6 +27,7 @@ from .functional import cross_entropy, fused_linear, layer_norm, mse_loss
 from .init import generator, kaiming_normal
 from .module import Member, Module, describe_module
 from .pytorch_layout import PYTORCH_NAMES
+from .running import RunningStatistics
 from .tensor import Tensor, as_tensor
 
 

@@ -53,6 +53,7 @@ TESTS = {
     "axes": "ops compositions batchnorm layers",
     "ops": "ops tensor batchnorm nn check",
     "batchnorm": "batchnorm compositions layers nn check",
+    "running": "batchnorm layers nn",
     "optimizer": "optim interrupts checkpoint",
     "optim": "optim interrupts checkpoint",
     "checkpoint": "checkpoint safetensors",
