@@ -1,8 +1,8 @@
 """Functions composed of primitives: products, reductions, softmax, shapes and joining.
 
 They accept tensors and arrays, and follow NumPy's conventions for ``axis``. The tape
-records their primitives. Pictures can fold those that are composites, such as ``var``
-and ``softmax``, into one box.
+records their primitives. (Only ``concatenate`` is an operation of its own.) Pictures
+can fold those that are composites, such as ``var`` and ``softmax``, into one box.
 
 This file comes after ``ops.py`` in the reading order.
 
@@ -10,6 +10,7 @@ Left out on purpose: einsum, cumulative sums, and weights for means.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -28,9 +29,20 @@ from .axes import (
     shape_without,
 )
 from .kernels import as_floats
-from .ops import astype, equal, exp, log, max_to, min_to, reshape, sqrt, sum_to
+from .ops import (
+    astype,
+    equal,
+    exp,
+    getitem,
+    log,
+    max_to,
+    min_to,
+    reshape,
+    sqrt,
+    sum_to,
+)
 from .scopes import composite
-from .tape import Node
+from .tape import Node, Operation
 
 if TYPE_CHECKING:  # Annotations name Tensor, but tensor.py imports this file.
     from .tensor import Tensor
@@ -294,6 +306,32 @@ def broadcast_to(x: Array, shape: int | tuple[int, ...]) -> Array:
 # --- Joining --------------------------------------------------------------------------
 
 
+class Concatenate(Operation):
+    """The only operation with any number of inputs; backward cuts g into pieces."""
+
+    def forward(self, *inputs, axis):
+        return np.concatenate(inputs, axis)
+
+    def apply_pullbacks(self, g, y, needs):
+        axis = y.params["axis"]
+        ends = itertools.accumulate(x.shape[axis] for x in y.inputs)
+        return [
+            (x, getitem(g, index=_slice(axis, end - x.shape[axis], end)))
+            for x, need, end in zip(y.inputs, needs, ends)
+            if need
+        ]
+
+
+def _slice(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (slice(start, stop),)
+
+
+_concatenate = Concatenate(
+    "concatenate",
+    demands="the inputs must have the same shape except along the axis to be joined.",
+)
+
+
 @overload
 def concatenate(tensors: Sequence[np.ndarray], axis: int | None = 0) -> np.ndarray: ...
 @overload
@@ -306,7 +344,7 @@ def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
     tensors = _at_least_one("concatenate", tensors)
     if axis is None:
         tensors, axis = [flatten(x) for x in tensors], 0
-    return ops.concatenate(*tensors, axis=one_axis_of(tensors[0], axis))
+    return _concatenate(*tensors, axis=one_axis_of(tensors[0], axis))
 
 
 @overload

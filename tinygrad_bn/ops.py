@@ -22,17 +22,16 @@ among ties.
 
 This file comes after ``backward.py`` in the reading order; ``batchnorm.py`` is next.
 
-Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, and
-tensors that share memory with a writable array.
+Left out on purpose: ``concatenate``, which is in ``compositions.py``; convolutions,
+sorting, linear algebra beyond ``matmul``, and tensors that share memory with a writable
+array.
 """
-
-import itertools
 
 import numpy as np
 
 from . import kernels
 from .scopes import this_thread
-from .tape import Node, Number, Operation, Primitive
+from .tape import Node, Number, Primitive
 
 # --- Shapes: each next to its adjoint -------------------------------------------------
 
@@ -101,31 +100,6 @@ scatter_add = Primitive(
     lambda g, y, x, index, shape: getitem(g, index=index),
 )
 
-
-class Concatenate(Operation):
-    """The one operation here with any number of inputs: backward cuts g into pieces."""
-
-    def forward(self, *inputs, axis):
-        return np.concatenate(inputs, axis)
-
-    def apply_pullbacks(self, g, y, needs):
-        axis = y.params["axis"]
-        ends = itertools.accumulate(x.shape[axis] for x in y.inputs)
-        return [
-            (x, getitem(g, index=_slice(axis, end - x.shape[axis], end)))
-            for x, need, end in zip(y.inputs, needs, ends)
-            if need
-        ]
-
-
-def _slice(axis: int, start: int, stop: int) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (slice(start, stop),)
-
-
-concatenate = Concatenate(
-    "concatenate",
-    demands="the inputs must have the same shape except along the axis to be joined.",
-)
 
 # --- Elementwise ----------------------------------------------------------------------
 
