@@ -258,11 +258,13 @@ def test_a_home_that_is_not_expanded_does_not_become_a_folder(tmp_path, monkeypa
     assert os.listdir(tmp_path) == ["~a.npz"]
 
 
-def test_saving_to_the_path_of_a_folder_is_an_error_that_names_it(tmp_path):
+@pytest.mark.parametrize("ending", ["", "/", "/new/"])
+def test_saving_to_the_path_of_a_folder_is_an_error_that_names_it(tmp_path, ending):
+    folder = f"{tmp_path}{ending}"
     with pytest.raises(IsADirectoryError) as caught:
-        tg.save(tmp_path, epoch=1)
+        tg.save(folder, epoch=1)
     assert str(caught.value) == (
-        f"save: a file must be named, but {tmp_path} is a folder. Add a file name."
+        f"save: a file must be named, but {folder} is a folder. Add a file name."
     )
     assert not os.listdir(tmp_path)
 

@@ -146,16 +146,24 @@ def test_a_picture_follows_a_symbolic_link(tmp_path):
     assert target.read_text(encoding="utf-8") == drawing().source
 
 
-def test_a_picture_does_not_replace_a_folder(tmp_path):
-    folder = tmp_path / "picture.dot"
-    folder.mkdir()
+@pytest.mark.parametrize("ending", [".dot", "é.dot"])
+def test_a_file_name_can_be_as_long_as_the_system_allows(tmp_path, ending):
+    name = "x" * (255 - len(ending.encode())) + ending
+    drawing().save(tmp_path / name)
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_picture_does_not_replace_a_folder(tmp_path, ending):
+    folder = f"{tmp_path}/picture.dot{ending}"
+    os.makedirs(folder)
     with pytest.raises(IsADirectoryError) as error:
         drawing().save(folder)
     assert str(error.value) == (
         f"drawing.save(path): a file must be named, but {folder} is a folder. Add a "
         "file name."
     )
-    assert list(tmp_path.iterdir()) == [folder]
+    assert os.listdir(tmp_path) == ["picture.dot"]
 
 
 def test_a_picture_keeps_its_permissions(tmp_path):

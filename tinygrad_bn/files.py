@@ -40,7 +40,7 @@ def replace_file(
     """
     target = _target(caller, path)
     _remove_leftovers(target)
-    name = f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
+    name = f".{_beginning(target)}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
     unfinished = target.with_name(name)
     _being_written.add(unfinished)
     try:
@@ -61,10 +61,10 @@ def replace_file(
 def _target(caller: str, path: str | os.PathLike[str]) -> Path:
     """The file to replace or make, in a folder that exists."""
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    if target.is_dir() or not os.path.basename(path):
         raise IsADirectoryError(
-            f"{caller}: a file must be named, but {target} is a folder. Add a file "
-            "name."
+            f"{caller}: a file must be named, but {os.fspath(path)} is a folder. Add a "
+            "file name."
         )
     if target.exists() and not target.is_file():
         raise FileExistsError(
@@ -87,8 +87,16 @@ def _target(caller: str, path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def _beginning(target: Path) -> str:
+    """The part of the name that unfinished files repeat: names have at most 255 bytes.
+
+    UTF-8 takes up to 4 bytes per character.
+    """
+    return target.name[:40]
+
+
 def _remove_leftovers(path: Path) -> None:
-    name = re.escape(path.name)
+    name = re.escape(_beginning(path))
     unfinished = re.compile(rf"\.{name}\.(\d{{1,9}})-[0-9a-f]{{8}}\.unfinished")
     with contextlib.suppress(OSError):
         for file in path.parent.iterdir():

@@ -88,12 +88,12 @@ class Drawing:
         Raises: ``ValueError`` for another extension or a scale that is not positive,
         ``NoRenderer`` without Graphviz. The file is then left as it was.
         """
-        path = Path(path)
-        kind = path.suffix[1:].lower()
+        name = Path(path).name
+        kind = Path(name).suffix[1:].lower()
         if kind not in KINDS:
             raise ValueError(
                 f"drawing.save(path): the extension must be one of {', '.join(KINDS)}, "
-                f"but {path.name!r} was received."
+                f"but {name!r} was received."
             )
         if not 0 < scale < float("inf"):
             raise ValueError(
@@ -102,7 +102,7 @@ class Drawing:
             )
         content = self._content(kind, scale)
         replace_file("drawing.save(path)", path, lambda file: file.write(content))
-        return path
+        return Path(path)
 
     def _content(self, kind: str, scale: float) -> bytes:
         if kind == "dot":
