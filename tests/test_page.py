@@ -89,6 +89,14 @@ def test_the_page_contains_no_style_and_no_handler_in_its_elements(text):
     assert re.findall(r"<[^>]*\s(?:style|on\w+)=", markup) == []
 
 
+def test_without_javascript_chapter_4_shows_its_first_case_only(text):
+    first = next(iter(cases.CASES))
+    groups = re.findall(r'<g data-in="([^"]*)"([^>]*)>', text)
+    assert len(groups) > 20
+    for keys, attributes in groups:
+        assert ("absent" not in attributes) == (first in keys.split())
+
+
 def test_every_id_is_unique_and_every_reference_leads_to_one(text):
     markup = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)
     ids = Counter(re.findall(r'\sid="([^"]*)"', markup))

@@ -230,13 +230,22 @@ def table() -> str:
 
 
 def drawing() -> str:
-    """One frame for all cases; ``data-in`` lists the cases of an element."""
-    belongs: dict[str, list[str]] = {}
+    """One frame for all cases; ``data-in`` lists the cases of an element.
+
+    Without JavaScript, the page shows the first case.
+    """
+    first, belongs = next(iter(CASES)), {}
     for key, case in CASES.items():
         for part in elements(case):
             belongs.setdefault(part, []).append(key)
     groups = (
-        element("g", part, data_in=" ".join(keys)) for part, keys in belongs.items()
+        element(
+            "g",
+            part,
+            data_in=" ".join(keys),
+            class_=None if first in keys else "absent",
+        )
+        for part, keys in belongs.items()
     )
     return figure("cases", HEIGHT, *groups)
 
