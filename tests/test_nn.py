@@ -1,11 +1,13 @@
 """Modules, losses, initializations: values, derivatives, names, states and errors."""
 
+import collections
 import contextlib
 import math
 import operator
 import pickle
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -692,36 +694,132 @@ def test_repr_shows_modules_inside_modules(rng):
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "received"), [(np.zeros((2, 3)), "array(2, 3)"), (0.0, "0.0")]
+OF_THE_STATE = (
+    "{}: a {} must be replaced by another one, a module or None, but {} was received. "
+    "To set its values, write {name}[...] = values; to freeze a parameter, "
+    "{name}.requires_grad = False; to keep something else under this name, set it to "
+    "None first."
 )
-def test_a_parameter_is_not_replaced_by_values_that_would_not_be_trained(
-    value, received
-):
+
+
+@pytest.mark.parametrize(
+    ("make", "received"),
+    [
+        (lambda weight: np.zeros((2, 3)), "array(2, 3)"),
+        (lambda weight: 0.0, "0.0"),
+        (lambda weight: [[1.0, 2.0, 3.0]], "[[1.0, 2.0, 3.0]]"),
+        (lambda weight: weight.detach(), "tensor(2, 3)"),
+        (lambda weight: weight - 0.1, "tensor(2, 3), the output of 'sub',"),
+        (lambda weight: [weight * 2], "[Tensor("),
+    ],
+)
+def test_a_parameter_is_not_replaced_by_what_would_not_be_trained(make, received):
     layer = nn.Linear(2, 3)
-    weight = layer.weight
+    weight, values = layer.weight, layer.weight.data.copy()
     with pytest.raises(TypeError) as error:
-        layer.weight = value
-    assert str(error.value) == (
-        "Linear.weight: a parameter must be replaced by a tensor or None, but "
-        f"{received} was received, which would not be trained. Set its values with "
-        "weight.data = values."
-    )
+        layer.weight = make(weight)
+    start, end = OF_THE_STATE.format(
+        "Linear.weight", "parameter", "|", name="weight"
+    ).split("|")
+    assert str(error.value).startswith(start + received)
+    assert str(error.value).endswith(end)
     assert layer.weight is weight
+    np.testing.assert_array_equal(weight, values)
+    layer.weight = None
+    layer.weight = make(weight)
 
 
-def test_a_parameter_can_be_shared_computed_replaced_by_a_module_and_left_out():
+def test_a_parameter_is_not_replaced_by_an_update_under_no_grad():
+    layer = nn.Linear(2, 3)
+    with tg.no_grad(), pytest.raises(TypeError, match="must be replaced by another"):
+        layer.weight = layer.weight - 0.1
+    assert len(layer.parameters()) == 2
+
+
+class Averaging(nn.Module):
+    """Keeps an average of its outputs, which has a history."""
+
+    def __init__(self, average):
+        self.average = average
+        self.weight = Tensor([1.0, 1.0], requires_grad=True)
+
+    def forward(self, x):
+        y = x * self.weight
+        self.average = 0.9 * self.average + 0.1 * tg.stop_gradient(y.mean(axis=0))
+        return y
+
+
+@pytest.mark.parametrize("average", [Tensor(np.zeros(2)), np.zeros(2)])
+def test_state_is_not_replaced_by_what_a_checkpoint_would_not_contain(average):
+    model = Averaging(average)
+    with pytest.raises(TypeError) as error:
+        model(Tensor(np.ones((3, 2))))
+    assert str(error.value) == OF_THE_STATE.format(
+        "Averaging.average",
+        "tensor or array",
+        "tensor(2,), the output of 'add',",
+        name="average",
+    )
+    with pytest.raises(TypeError, match=r"but 0 was received"):
+        model.average = 0
+    assert list(model.state_dict()) == ["average", "weight"]
+    model.average = np.ones(2)
+    model.average = Tensor(2)
+    assert model.state_dict()["average"] == 2
+
+
+def test_a_parameter_can_be_shared_replaced_by_a_module_and_left_out():
     layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
     layer.weight = other.weight
     assert layer.weight is other.weight
-    layer.weight = other.weight * 2
-    assert [name for name, _ in layer.named_parameters()] == ["bias"]
     other.weight = nn.Linear(3, 3)
     other.bias = None
     names = [name for name, _ in other.named_parameters()]
     assert names == ["weight.weight", "weight.bias"]
     layer.bias = [layer.bias, other.weight.bias]
-    assert [name for name, _ in layer.named_parameters()] == ["bias.0", "bias.1"]
+    assert [name for name, _ in layer.named_parameters()] == [
+        "weight", "bias.0", "bias.1",
+    ]  # fmt: skip
+
+
+class Named(nn.Module):
+    def __init__(self, members):
+        self.members = members
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        lambda layers: collections.deque(layers),
+        lambda layers: collections.UserList(layers),
+        lambda layers: collections.UserDict({"0": layers[0], "1": layers[1]}),
+        lambda layers: types.MappingProxyType({"0": layers[0], "1": layers[1]}),
+    ],
+)
+def test_modules_in_any_sequence_or_mapping_are_members(container):
+    model = Named(container([nn.Linear(2, 2, bias=False), nn.ReLU()]))
+    assert [name for name, _ in model.named_parameters()] == ["members.0.weight"]
+
+
+def test_modules_in_a_set_are_an_error_because_a_set_has_no_order():
+    model = Named({nn.Linear(2, 2)})
+    with pytest.raises(TypeError) as error:
+        model.parameters()
+    assert str(error.value) == (
+        "members: modules and tensors must be in a list or dictionary, but a set was "
+        "received, which has no order to name them by."
+    )
+    assert Named({1, "two"}).parameters() == []
+
+
+def test_two_members_of_one_name_are_an_error():
+    model = Named({1: Tensor([1.0]), "1": Tensor([2.0])})
+    with pytest.raises(ValueError) as error:
+        model.state_dict()
+    assert str(error.value) == (
+        "Named: each member must have its own name, but two are called 'members.1'. "
+        "Change a key of a dictionary."
+    )
 
 
 # --- State ----------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
     module           a function with parameters: ``module(x)`` calls ``forward``
     member           a leaf, a module or an array among the attributes of a module, also
-                     inside lists, tuples and dictionaries; the output of an operation,
-                     such as an activation, is not a member
+                     inside lists, tuples and mappings; the output of an operation, such
+                     as an activation, is not a member
     parameter        a member that requires a gradient
     state            what a checkpoint contains: tensors, and untrained arrays
     qualified name   attribute names from the outermost module inward: ``0.weight``
@@ -16,8 +16,8 @@ This file comes after ``functional.py`` in the reading order; ``nn.py`` is next.
 Left out on purpose: hooks, devices, lazy shapes.
 """
 
+from collections import UserList, deque
 from collections.abc import Collection, Iterator, Mapping
-from numbers import Number
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -38,7 +38,7 @@ class Module:
 
     The parameters are the tensors among the attributes that require a gradient, in the
     order of assignment, including those of inner modules and those in lists, tuples and
-    dictionaries. Each is named by its place, as in ``0.weight`` or ``blocks.2.bias``.
+    mappings. Each is named by its place, as in ``0.weight`` or ``blocks.2.bias``.
     """
 
     training: bool = True
@@ -60,14 +60,25 @@ class Module:
             del scopes[depth:]  # Not pop(), for the reason given in scopes.composite.
 
     def __setattr__(self, name: str, value: Any) -> None:
-        is_plain = isinstance(value, np.ndarray | np.generic | Number)
-        if _is_parameter(vars(self).get(name)) and is_plain:
-            raise TypeError(
-                f"{type(self).__name__}.{name}: a parameter must be replaced by a "
-                f"tensor or None, but {describe(value)} was received, which would not "
-                f"be trained. Set its values with {name}.data = values."
-            )
+        before = vars(self).get(name)
+        if _is_state(before) and value is not None:
+            # Otherwise training or a checkpoint would lose it without a word.
+            members = [member for _, member in _members_in(name, value)]
+            if not any(_can_replace(before, member) for member in members):
+                raise self._replacement_refused(name, value)
         super().__setattr__(name, value)
+
+    def _replacement_refused(self, name: str, value: Any) -> TypeError:
+        kind = "parameter" if _is_parameter(vars(self)[name]) else "tensor or array"
+        operation = getattr(value, "op", None)
+        source = "" if operation is None else f", the output of {operation.name!r},"
+        return TypeError(
+            f"{type(self).__name__}.{name}: a {kind} must be replaced by another one, "
+            f"a module or None, but {describe(value)}{source} was received. To set its "
+            f"values, write {name}[...] = values; to freeze a parameter, "
+            f"{name}.requires_grad = False; to keep something else under this name, "
+            "set it to None first."
+        )
 
     # --- Members ----------------------------------------------------------------------
 
@@ -154,11 +165,16 @@ class Module:
                     )
 
     def _state(self) -> dict[str, Tensor | np.ndarray]:
-        return {
-            name: member
-            for name, member in self._walk()
-            if not isinstance(member, Module)
-        }
+        state: dict[str, Tensor | np.ndarray] = {}
+        for name, member in self._walk():
+            if name in state:
+                raise ValueError(
+                    f"{type(self).__name__}: each member must have its own name, but "
+                    f"two are called {name!r}. Change a key of a dictionary."
+                )
+            if not isinstance(member, Module):
+                state[name] = member
+        return state
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all tensors and arrays of this module, by qualified name."""
@@ -228,18 +244,32 @@ def _is_parameter(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_leaf and value.requires_grad
 
 
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_leaf or isinstance(value, np.ndarray)
+
+
+def _can_replace(before: Any, member: Member) -> bool:
+    """Whether nothing is lost: what replaces a parameter must be trained, too."""
+    is_trained = isinstance(member, Module) or _is_parameter(member)
+    return is_trained or not _is_parameter(before)
+
+
 def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:
-    if isinstance(value, Tensor):
-        if value.is_leaf:
-            yield name, value
-    elif isinstance(value, Module | np.ndarray):
+    if isinstance(value, Module) or _is_state(value):
         yield name, value
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _members_in(f"{name}.{key}", inner)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | deque | UserList):
         for i, inner in enumerate(value):
             yield from _members_in(f"{name}.{i}", inner)
+    elif isinstance(value, set | frozenset) and any(
+        isinstance(x, Module | Tensor) for x in value
+    ):
+        raise TypeError(
+            f"{name}: modules and tensors must be in a list or dictionary, but a set "
+            "was received, which has no order to name them by."
+        )
 
 
 def describe_module(module: Module) -> str:
