@@ -616,10 +616,10 @@ def test_a_momentum_out_of_range_is_an_error(momentum):
 def test_running_statistics_of_other_channels_are_refused_and_unchanged(bn, features):
     running = RunningStatistics(5)
     with pytest.raises(ValueError) as error:
-        bn(np.ones((4, features)), running=running)
+        bn(Tensor(np.ones((4, features)), name="x"), running=running)
     assert str(error.value) == (
-        f"batch_norm: running must have one value per channel, ({features},), but it "
-        "has (5,). Make it for that number of channels."
+        f"batch_norm: running must have one value per channel, ({features},), for "
+        f"'x'(4, {features}) with axes=(0,), but (5,) was received. Check the axes."
     )
     assert (running.updates, *running.mean, *running.var) == (0, *[0] * 5, *[1] * 5)
 

@@ -5,8 +5,8 @@ import pytest
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
-from tinygrad_bn.backward import tape
 from tinygrad_bn.graph import Unfolded, replay, scale_of, without_rounding
+from tinygrad_bn.tape import tape
 
 X = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 

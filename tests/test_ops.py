@@ -821,12 +821,12 @@ def test_relu_turns_booleans_into_integers():
 U, W = Tensor(randn(2, 3), requires_grad=True, name="u"), Tensor(randn(4, 3), name="w")
 BROADCASTABLE = (
     ": the shapes, aligned at their last axes, must agree or be 1 on each axis; "
-    "reshape or transpose one. Received: "
+    "reshape or transpose one of them. Received: "
 )
 MULTIPLIABLE = (
-    "matmul: the last axis of the first input and the second to last of the second "
-    "must be equally long, and the axes before them must broadcast; transpose or "
-    "reshape one. Received: "
+    "matmul: the last axis of the first input and the second-to-last axis of the "
+    "second must have the same length, and the axes before them must broadcast; "
+    "transpose or reshape one of them. Received: "
 )
 JOINABLE = (
     "concatenate: the inputs must have the same shape except along the axis to be "

@@ -920,8 +920,8 @@ def test_the_single_value_of_several_numbers_is_an_error():
         with pytest.raises(ValueError) as error:
             convert(Tensor([1.0, 2.0], name="x"))
         assert str(error.value) == (
-            "only a tensor of one element has a single value, but 'x'(2,) has 2. Index "
-            "it or reduce it first."
+            "only a tensor of one element can become a Python number, but 'x'(2,) has "
+            "2. Index it or reduce it first."
         )
 
 

@@ -37,7 +37,7 @@ network made of the layers of ``nn`` to PyTorch, which has them.
 """
 
 from . import nn, optim
-from .backward import Fused, grad, tape
+from .backward import Fused, grad
 from .batchnorm import batch_norm, fused_batch_norm
 from .check import check_gradients
 from .checkpoint import load, save
@@ -73,7 +73,7 @@ from .redundant import check_redundant
 from .routes import explain
 from .scopes import composite, no_grad
 from .summary import summary
-from .tape import Primitive
+from .tape import Primitive, tape
 from .tensor import Tensor
 
 __all__ = [

@@ -11,7 +11,7 @@ computed from it: an optimizer, for example, may have changed its values since. 
                     that were asked for
     composite       a function whose operations are recorded under its name (scopes.py)
     fused           a hand-written forward and backward, paired with its ``definition``,
-                    a composite that computes the same
+                    a composite that computes the same result
     boundary        nodes at which the search through the tape stops, as if they were
                     leaves
 
@@ -23,7 +23,6 @@ in one pass.
 
 import contextlib
 import itertools
-import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -32,35 +31,10 @@ import numpy as np
 from . import errors
 from .arguments import refuse_masked
 from .scopes import recording, this_thread
-from .tape import Node, Operation, values_of
+from .tape import Node, Operation, tape, values_of
 
 if TYPE_CHECKING:  # Annotations name Tensor, but tensor.py imports this file.
     from .tensor import Tensor
-
-
-def tape(
-    y: Node, boundary: Collection[Node] = frozenset(), through_cuts: bool = False
-) -> list[Node]:
-    """The recorded nodes from ``y`` back that require a gradient, newest first.
-
-    Each has ``.op``, ``.inputs`` and ``.params``; leaves are not among them. The search
-    stops at the ``boundary``. With ``through_cuts``, which drawings use, it goes on
-    where ``stop_gradient`` stops the gradient.
-    """
-    if y.op is None or y in boundary:
-        return []
-    nodes, found, waiting = [], {y, *boundary}, [y]
-    while waiting:
-        node = waiting.pop()
-        nodes.append(node)
-        for x in node.inputs:
-            if not isinstance(x, Node) or x.op is None or x in found:
-                continue
-            if x._requires_grad or through_cuts:
-                found.add(x)
-                waiting.append(x)
-    nodes.sort(key=operator.attrgetter("timestamp"), reverse=True)
-    return nodes
 
 
 def backward_pass(
@@ -72,14 +46,15 @@ def backward_pass(
     """Carry the ``initial`` cotangent of ``y`` back: ``{node: its cotangent}``.
 
     The result contains the ``wanted`` nodes that ``y`` depends on; by default, every
-    leaf that requires a gradient is wanted. Only what leads to them is computed.
+    leaf that requires a gradient is wanted. Cotangents that do not lead to a wanted
+    node are not computed.
     """
     nodes = tape(y, boundary)
     relevant = None if wanted is None else _dependents_of(wanted, nodes)
     cotangents = {y: initial}
     for node in nodes:
         if node not in cotangents:
-            continue  # Not relevant, or cut off by an input without a pullback.
+            continue  # Nothing arrived: not relevant, or behind a missing pullback.
         g = cotangents[node]
         refuse_changed_leaves(node)
         needs = [
@@ -120,7 +95,7 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
             raise errors.cotangent_missing(y)
         return np.ones(y.shape, y.dtype)
     refuse_masked(gradient, "gradient")
-    g = np.array(gradient).astype(y.dtype, casting="same_kind")
+    g = np.asarray(gradient).astype(y.dtype, casting="same_kind")  # a copy
     if g.shape != y.shape:
         raise errors.cotangent_misshapen(y, g.shape)
     return g
@@ -175,11 +150,10 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
             raise errors.wrt_requires_no_gradient(x)
     g: Any = initial_cotangent(y, gradient)
     if create_graph:
-        # If the cotangent is a node, pullbacks run on nodes. recording() records them,
-        # even inside no_grad. The loop is the same; only a fused operation does
-        # something else (see Fused.apply_pullbacks). A cotangent that was given as a
-        # node keeps its own history.
+        # If the cotangent is a node, the same loop runs the pullbacks on nodes, and so
+        # records them. A gradient that was given as a node keeps its history.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
+    # Inside no_grad, too, create_graph records.
     context = recording() if create_graph else contextlib.nullcontext()
     with context:
         cotangents = backward_pass(y, g, set(wanted))
@@ -200,11 +174,11 @@ class Fused(Operation):
     ``forward(*inputs, **params) -> (y, saved)`` and
     ``backward(g, saved, needs, *inputs, **params) -> gradients`` compute with arrays.
     ``needs`` says which inputs need a gradient; ``gradients`` has one entry per input,
-    and the entries of the other inputs are ignored. ``backward`` must not change ``g``
-    or ``saved``.
+    and entries for inputs that need none are ignored. ``backward`` must not change
+    ``g`` or ``saved``.
 
-    ``definition(*inputs, **params)`` computes the same from tensors. Higher derivatives
-    are computed from it and need no hand-written formula.
+    ``definition(*inputs, **params)`` computes the same result from tensors. Higher
+    derivatives are computed from it and need no hand-written formula.
     """
 
     saves = True

@@ -12,19 +12,18 @@ Batch norm removes from x its component along the vector of ones (it subtracts t
 mean), scales the rest to length sqrt(m) (for eps = 0), and then multiplies by gamma and
 adds beta. The result does not change when a constant is added to x nor, in the limit
 eps -> 0, when x is multiplied by a positive factor. Along a direction in which the
-result does not change, the slope of the loss is zero. So d_x is orthogonal to the ones
-and, as eps -> 0, to x. It is then orthogonal to x_hat, too, because x is a constant
-plus a multiple of x_hat. The derivation below shows more:
+result does not change, the slope of the loss is zero. So d_x is orthogonal to the ones,
+that is, sum(d_x) = 0. As eps -> 0, it is also orthogonal to x, and therefore to x_hat,
+which is a combination of x and the ones.
 
-    the backward pass removes from the cotangent g its component along the ones and,
-    as eps -> 0, along x_hat, and rescales the rest.
+A bias in front of batch norm is added to every value of its channel, so its gradient is
+sum(d_x). That is zero, and the bias learns nothing. (In evaluation mode the statistics
+do not depend on the batch, and the bias does receive a gradient.)
 
-Hence sum(d_x) = 0 over the batch. A bias in front of batch norm is added to every value
-of its channel, so its gradient is the sum of d_x. That sum is zero, and the bias learns
-nothing. (In evaluation mode the statistics do not depend on the batch, and the bias
-does receive a gradient.)
+The derivation shows more: the backward pass removes from the cotangent g its component
+along the ones and, as eps -> 0, along x_hat, and rescales the rest.
 
-The derivation. Forward, with m values per channel:
+The derivation starts with the forward pass, with m values per channel:
 
     mean  = E[x]       x_c     = x - mean
     var   = E[x_c^2]   inv_std = (var + eps)^(-1/2)
@@ -58,15 +57,17 @@ is 1/m:
     d_x       = d_x_c + d_mean / m
               = d_x_c - mean(d_x_c)
 
-Finally, d_x_hat = gamma * g, and gamma is constant within a channel. Since
-sum(x_hat) = 0, mean(d_x_c) = gamma * inv_std * mean(g), and so
+Finally, d_x_hat = gamma * g, and gamma is constant within a channel. In mean(d_x_c),
+the term with x_hat is zero, because sum(x_hat) = 0. So mean(d_x_c) is
+gamma * inv_std * mean(g), and
 
     d_x       = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
 In this line, ``g`` comes directly from y, ``- mean(g)`` comes through E[x], and the
 last term through Var[x]. The last two are the components described above: mean(g), as a
 vector, is the component of g along the ones, and x_hat * mean(g * x_hat) is the one
-along x_hat, since for eps = 0 the squared length of x_hat is m.
+along x_hat, since for eps = 0 the squared length of x_hat is m. (The ones and x_hat are
+orthogonal, so both can be subtracted at once.)
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``. It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()`` and
@@ -113,22 +114,20 @@ def batch_norm(
     """Normalize each channel of ``x`` over the batch, then scale and shift it.
 
     ``mean`` and ``var``, if given, replace those of the batch, as in evaluation mode.
-    ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that the backward
-    pass treats as constants. For the mean, this is the mistake that section 2 of the
-    paper warns of: a bias in front drifts forever while the output never changes.
-    ``running`` is updated with the batch statistics unless ``mean`` or ``var`` is
-    given.
+    For experiments, ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that
+    the backward pass treats as constants. With ``"mean"``, a bias in front drifts
+    forever while the output never changes, as section 2 of the paper warns. ``running``
+    is updated with the batch statistics unless ``mean`` or ``var`` is given.
 
-    Shapes: x (N, C), or any shape with ``axes`` for the axes averaged over (None: all
-    but axis 1); gamma, beta, mean and var one value per channel, (C,) or the shape of x
-    with 1 for the axes averaged over; the result like x. eps >= 0 is added to the
-    variance.
+    Shapes: x (N, C), or any shape if ``axes`` names the axes averaged over (None: all
+    but axis 1); gamma, beta, mean and var (C,), or the shape of x with 1 for the axes
+    averaged over; the result like x. eps >= 0 is added to the variance.
 
     Raises: ``ValueError`` for an eps that is negative or not finite, for an unknown
     constant, for statistics of fewer than two values per channel, and for a gamma,
-    beta, mean or var of another shape.
+    beta, mean, var or ``running`` of another shape.
 
-    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithm 1, and 2 for evaluation.
+    Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithms 1 and 2 (evaluation).
     """
     x = as_tensor(x)
     axes = averaged_axes(x, axes)
@@ -139,24 +138,26 @@ def batch_norm(
     mean = _broadcastable("mean", mean, x, axes)
     var = _broadcastable("var", var, x, axes)
     if mean is None or var is None:
-        m = values_per_channel(x, axes)
+        _check_batch(x, axes, running)
     if mean is not None or var is not None:
         running = None  # Running statistics are averages of batch statistics only.
 
     if mean is None:
         mean = x.mean(axes, keepdims=True).named("E[x]")
-        mean = stop_gradient(mean) if "mean" in constants else mean
+        if "mean" in constants:
+            mean = stop_gradient(mean)
     x_c = x - mean
 
     if var is None:
         var = (x_c**2).mean(axes, keepdims=True).named("Var[x]")
-        var = stop_gradient(var) if "var" in constants else var
+        if "var" in constants:
+            var = stop_gradient(var)
     x_hat = (x_c * (var + eps) ** -0.5).named("x_hat")
 
     y = x_hat if gamma is None else x_hat * gamma
     y = y if beta is None else y + beta
     if running is not None:
-        running.update(mean.data.reshape(-1), var.data.reshape(-1), m)
+        running.update(mean.data.reshape(-1), var.data.reshape(-1), count(x, axes))
     return y
 
 
@@ -176,7 +177,7 @@ def fused_batch_norm(
     It is faster. For the backward pass, it saves only x_c and a few numbers per
     channel. It stays accurate when the mean is large compared with the standard
     deviation. Evaluation mode (``mean`` or ``var`` given), float16, and derivatives of
-    second order are left to ``batch_norm``; there are no ``constants``.
+    higher order are left to ``batch_norm``; there are no ``constants``.
 
     Shapes, errors: as for ``batch_norm``.
 
@@ -191,12 +192,12 @@ def fused_batch_norm(
     check_eps("batch_norm", eps)
     gamma = _checked("gamma", gamma, x, axes)
     beta = _checked("beta", beta, x, axes)
-    m = values_per_channel(x, axes)
+    _check_batch(x, axes, running)
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         # The forward pass has computed the statistics already.
         _, _, mean, var = y.saved
-        running.update(mean, var, m)
+        running.update(mean, var, count(x, axes))
     if y.op is None:
         y.saved = None  # No backward pass will read it.
     return y
@@ -215,16 +216,18 @@ def _forward(x, gamma, beta, *, axes, eps):
     inv_std = 1 / np.sqrt(var + eps)
     y = x_c * (inv_std if gamma is None else gamma.reshape(-1) * inv_std)
     if beta is not None:
-        y = y + beta.reshape(-1)
+        y = y + beta.reshape(-1)  # not +=, because beta may have a wider dtype
+    # mean and var are for the running statistics only.
     return from_rows(y, x, axes), (x_c, inv_std, mean, var)
 
 
 def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     x_c, inv_std, _, _ = saved
     g = as_rows(g, axes)
-    m, d_x = len(g), None
+    m = len(g)
     d_beta = sum_of_rows(g)
     d_gamma = sum_of_rows(g * x_c) * inv_std
+    d_x = None
     if needs[0]:
         # The last line of the derivation, with x_hat = inv_std * x_c,
         # mean(g) = d_beta / m and mean(g * x_hat) = d_gamma / m:
@@ -264,18 +267,20 @@ def _checked(name, values, x, axes):
 def _broadcastable(name, values, x, axes):
     """``values``, checked, in a shape that broadcasts along ``axes``."""
     values = _checked(name, values, x, axes)
-    # Unchanged if it has as many axes as x, or if the averaged axes all come first.
+    # NumPy aligns last axes, so (C,) broadcasts if the averaged axes all come first.
     if values is None or values.ndim == x.ndim or axes == tuple(range(len(axes))):
         return values
     return reshape(values, shape=shape_with_ones(x, axes))
 
 
-def values_per_channel(x: Any, axes: tuple[int, ...]) -> int:
-    """m, the number of values averaged per channel. Raises unless it is at least 2."""
+def _check_batch(x, axes, running):
+    """Raise unless the batch has statistics, which ``running`` can include."""
     m = count(x, axes)
     if m < 2:
         raise errors.one_value_per_channel(x, axes)
-    return m
+    if running is not None and running.mean.size * m != x.size:
+        channels = shape_without(x, axes)
+        raise errors.not_per_channel("running", running.mean, x, axes, channels)
 
 
 def check_eps(function: str, eps: float) -> None:

@@ -4,7 +4,7 @@ They accept tensors and arrays, and follow NumPy's conventions for ``axis``. The
 records their primitives. (Only ``concatenate`` is an operation of its own.) Pictures
 can fold those that are composites, such as ``var`` and ``softmax``, into one box.
 
-This file comes after ``ops.py`` in the reading order.
+This file comes after ``ops.py`` in the order of imports.
 
 Left out on purpose: einsum, cumulative sums, and weights for means.
 """

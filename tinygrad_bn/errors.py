@@ -124,7 +124,7 @@ def gradient_misshapen(x: Any, shape: tuple) -> ValueError:
 
 def not_one_element(x: Any) -> ValueError:
     return ValueError(
-        "only a tensor of one element has a single value, but "
+        "only a tensor of one element can become a Python number, but "
         f"{describe(x)} has {x.size}. Index it or reduce it first."
     )
 
@@ -316,6 +316,10 @@ def fused_gradients_missing(operation: Any, inputs: int, gradients: int) -> Valu
     )
 
 
+def tape_of_no_tensor(y: Any) -> TypeError:
+    return TypeError(f"tape(y): y must be a tensor, but {describe(y)} was received.")
+
+
 def grad_of_no_tensor(y: Any, wrt: Any) -> TypeError:
     return TypeError(
         "grad(y, wrt): y must be a tensor, and wrt a tensor or a sequence of them, but "
@@ -366,13 +370,6 @@ def not_per_channel(
         f"batch_norm: {name} must have one value per channel, {channels}, for "
         f"{describe(x)} with axes={axes}, but {np.shape(values)} was received. "
         "Check the axes."
-    )
-
-
-def running_of_other_channels(expected: tuple, received: tuple) -> ValueError:
-    return ValueError(
-        f"batch_norm: running must have one value per channel, {received}, but it has "
-        f"{expected}. Make it for that number of channels."
     )
 
 

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from .backward import Fused, refuse_changed_leaves, tape
+from .backward import Fused, refuse_changed_leaves
 from .ops import stop_gradient
 from .scopes import recording
+from .tape import tape
 from .tensor import Tensor
 
 # Relative to the largest value compared; rounding in float64 is smaller than this.

@@ -70,8 +70,7 @@ class Module:
 
     def _replacement_refused(self, name: str, value: Any) -> TypeError:
         kind = "parameter" if _is_parameter(vars(self)[name]) else "tensor or array"
-        operation = getattr(value, "op", None)
-        source = "" if operation is None else f", the output of {operation.name!r},"
+        source = ", the output of an operation," if _is_output(value) else ""
         return TypeError(
             f"{type(self).__name__}.{name}: a {kind} must be replaced by another one, "
             f"a module or None, but {describe(value)}{source} was received. To set its "
@@ -249,9 +248,14 @@ def _is_state(value: Any) -> bool:
 
 
 def _can_replace(before: Any, member: Member) -> bool:
-    """Whether nothing is lost: what replaces a parameter must be trained, too."""
-    is_trained = isinstance(member, Module) or _is_parameter(member)
-    return is_trained or not _is_parameter(before)
+    """Whether nothing is lost: an output in place of a parameter is not trained."""
+    fits = not _is_output(member) and not isinstance(member, np.ndarray)
+    return fits or not _is_parameter(before)
+
+
+def _is_output(value: Any) -> bool:
+    """Whether an operation made the value, perhaps without recording it."""
+    return isinstance(value, Tensor) and not value.data.flags.writeable
 
 
 def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backward import Fused, initial_cotangent, refuse_changed_leaves, tape
+from .backward import Fused, initial_cotangent, refuse_changed_leaves
 from .errors import describe
 from .routes import refuse_unrecorded
 from .scopes import Scope, enclosing, module_calls
+from .tape import tape
 from .tensor import Tensor
 
 LONGEST_ROUTE = 8

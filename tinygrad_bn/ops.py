@@ -9,12 +9,11 @@ primitives that are defined further down, because it looks them up when it runs.
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
                    ``reshape``, ``transpose`` and ``astype`` are each their own adjoint,
                    with different params
-    elementwise    an operation on inputs of one shape. An input of another shape that
-                   needs a gradient is broadcast first. For ``u`` (N, C) and such a
-                   ``b`` (C,), ``u + b`` is ``add(u, broadcast_to(b))``, two operations.
-                   The pullback of ``broadcast_to`` sums the gradient over the rows, so
-                   the pullbacks of ``add`` do not have to. (With a single input, as in
-                   ``exp``, there is nothing to broadcast.)
+    elementwise    an operation element by element. An input that needs a gradient is
+                   first broadcast to the shape of the result. For example, if ``b``
+                   needs a gradient, ``u (4, 3) + b (3,)`` is recorded as
+                   ``add(u, broadcast_to(b))``. The pullback of ``broadcast_to`` sums
+                   the gradient over the rows, so that of ``add`` does not have to
 
 At kinks: ``relu`` and ``absolute`` have slope 0 at 0, and ``clip`` has slope 1 at its
 bounds; ``maximum``, ``minimum``, ``max_to`` and ``min_to`` share the gradient equally
@@ -36,7 +35,8 @@ from .tape import Node, Number, Primitive
 # --- Shapes: each next to its adjoint -------------------------------------------------
 
 
-# The sum over the axes along which broadcast_to repeats values.
+# The sum over the axes along which broadcast_to repeats values. For x (5, 4, 3) and the
+# shape (4, 1), lead is 1, stretched is [2], and so the axes are (0, 2).
 def _sum_to(x, shape):
     lead = x.ndim - len(shape)
     stretched = [lead + i for i, n in enumerate(shape) if n != x.shape[lead + i]]
@@ -135,7 +135,7 @@ class Elementwise(Primitive):
 
 _BROADCASTABLE = (
     "the shapes, aligned at their last axes, must agree or be 1 on each axis; reshape "
-    "or transpose one."
+    "or transpose one of them."
 )
 
 
@@ -173,11 +173,11 @@ div = Elementwise(
 )
 
 
-def _slope_in_base(g, y, x, n):
+def _pullback_to_base(g, y, x, n):
+    # Where n = 0, the slope is 0, but at x = 0 the formula would give 0 * 0^(-1) = nan.
     if isinstance(n, Number):
         return (g * (n * x ** (n - 1))) if n else g * 0
-    # Where n = 0, the slope is 0. At x = n = 0 the formula would give 0 * 0^(-1) = nan,
-    # so the base is 1 there.
+    # With arrays, the base is 1 at those places.
     base = x + equal(x, 0) * equal(n, 0)
     return g * (n * base ** (n - 1))
 
@@ -185,7 +185,7 @@ def _slope_in_base(g, y, x, n):
 power = Elementwise(
     "power",
     lambda x, n: x**n,
-    _slope_in_base,
+    _pullback_to_base,
     # At x = 0, log(1) = 0 takes the place of log(0), so that the slope is 0 for n >= 0.
     lambda g, y, x, n: g * (y * log(x + equal(x, 0))),
 )
@@ -286,9 +286,9 @@ matmul = Primitive(
     np.matmul,
     lambda g, y, a, b: g @ b.mT,
     lambda g, y, a, b: a.mT @ g,
-    demands="the last axis of the first input and the second to last of the second "
-    "must be equally long, and the axes before them must broadcast; "
-    "transpose or reshape one.",
+    demands="the last axis of the first input and the second-to-last axis of the "
+    "second must have the same length, and the axes before them must broadcast; "
+    "transpose or reshape one of them.",
 )
 
 

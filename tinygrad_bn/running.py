@@ -41,12 +41,7 @@ class RunningStatistics:
         self.updates = np.zeros((), int)  # an array, so that checkpoints restore it
 
     def update(self, mean: np.ndarray, var: np.ndarray, m: int) -> None:
-        """Include a batch's ``mean`` and biased ``var``, both (C,), of ``m`` values.
-
-        Raises: ``ValueError`` for another number of channels.
-        """
-        if mean.shape != self.mean.shape:
-            raise errors.running_of_other_channels(self.mean.shape, mean.shape)
+        """Include a batch's ``mean`` and biased ``var``, both (C,), of ``m`` values."""
         self.updates[()] += 1
         weight = 1 / int(self.updates) if self.momentum is None else self.momentum
         self.mean *= 1 - weight

@@ -5,13 +5,13 @@
     leaf              a node without a recorded operation: created by the user, or
                       computed without being recorded
     tape              the graph behind a node: each node keeps the operation, inputs and
-                      params that made it; ``backward.tape(y)`` lists those nodes that
-                      require a gradient, without the leaves
+                      params that made it; the function ``tape`` lists them
     primitive         an operation with one pullback per input; the pullbacks are
                       written in primitives, too
-    pullback          the rule ``(g, y, *inputs, **params) -> gradient of one input``,
+    cotangent ``g``   dL/dy: the derivative of the final result L with respect to the
+                      output ``y`` of an operation
+    pullback          the rule ``(g, y, *inputs, **params) -> dL/dx`` for one input x,
                       also known as a vector-Jacobian product (VJP)
-    cotangent ``g``   the upstream gradient that arrives at an operation's output ``y``
     params            what an operation receives besides its inputs, such as ``axes``
     timestamp         the logical time at which an operation ran, or at which a leaf was
                       created or last changed
@@ -22,17 +22,19 @@ it keeps its operation and inputs (unless ``no_grad`` is active, see ``scopes.py
 
 Because operations accept both arrays and nodes, a pullback is written only once: it
 runs on arrays in an ordinary backward pass, and on nodes when the gradient itself is to
-be differentiated. The operators of ``Tensor`` call the primitives of ``ops.py``, so
-``g * b`` on nodes is recorded like any other product.
+be differentiated. For example, the pullback of ``a * b`` for ``a`` is ``g * b``. If g
+is a node, this product is recorded like any other, because the operators of ``Tensor``
+call the primitives of ``ops.py``.
 
 Start reading here; ``backward.py`` comes next.
 
-Left out on purpose: devices, hooks, operations in place (only the values of a leaf can
+Left out on purpose: devices, hooks, in-place operations (only the values of a leaf can
 be replaced, as an optimizer does), complex numbers, forward mode, and graphs shared
 between threads.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -54,10 +56,10 @@ Number = int | float
 class Node:
     """An array, how it was made, and the gradient that was collected for it.
 
-    ``scope`` is the call, of a module or a composite, in which the node was made (see
-    ``scopes.py``). ``saved`` is what a fused operation keeps for its backward pass (see
-    ``backward.py``). ``_grad_buffer`` is the place for the gradient in an array of an
-    optimizer.
+    ``saved`` is what a fused operation keeps for its backward pass (see
+    ``backward.py``). ``scope`` is the call, of a layer or a function, in which the node
+    was made; only errors and pictures read it. ``_grad_buffer`` is this node's slice of
+    the array in which an optimizer keeps all gradients.
 
     Nodes are hashed by identity: sets and dictionaries distinguish two nodes even if
     their values agree.
@@ -74,7 +76,7 @@ class Node:
     _requires_grad: bool
     name: str | None
     timestamp: int
-    op: "Operation | Any"
+    op: "Operation | Any"  # None for a leaf; most code knows that it is none
     inputs: tuple
     params: Any
     saved: Any
@@ -86,7 +88,10 @@ class Node:
         self, data, requires_grad=False, name=None, op=None, inputs=(), params=None,
         saved=None,
     ):  # fmt: skip
-        """Set all fields and return the node. ``data`` is not copied."""
+        """Set all fields and return the node.
+
+        Operations call this instead of the constructor, because ``data`` is not copied.
+        """
         self._data = data
         self._requires_grad = requires_grad
         self.name = name
@@ -134,7 +139,7 @@ class Operation:
 
     ``demands`` states what the inputs must satisfy; the error for other inputs quotes
     it. ``doc`` is the docstring of the operation. If ``saves`` is true, ``forward``
-    returns a pair: the result, and what the backward pass needs.
+    returns a pair: the result, and what the node keeps as ``saved``.
     """
 
     saves = False
@@ -163,13 +168,13 @@ class Operation:
     def __call__(self, *inputs: Any, **params: Any) -> "Tensor": ...
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
+        """Compute with arrays; if an input is a node, make and record a node."""
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
-        node_type: Any = None
-        # needs_grad: the output requires a gradient. has_history: an input requires one
-        # or was recorded. The output of stop_gradient has a history, which drawings
-        # show, but needs no gradient.
-        needs_grad = has_history = has_raw_data = False
+        node_type: Any = None  # that of the inputs: Tensor, which imports this file
+        needs_grad = False  # an input requires a gradient and has a pullback
+        has_history = False  # an input requires a gradient or was recorded
+        has_raw_data = False  # an input is a list or an array
         for i, x in enumerate(inputs):
             if isinstance(x, Node):
                 node_type = type(x)
@@ -192,7 +197,7 @@ class Operation:
         if node_type is None:
             return data
         data = self._output(data)
-        y = node_type.__new__(node_type)  # The constructor would copy the array.
+        y = node_type.__new__(node_type)
         if not (has_history and this_thread.is_recording):
             # Even if nothing is recorded, fused_batch_norm reads the saved statistics.
             return y._fill(data, saved=saved)
@@ -201,7 +206,7 @@ class Operation:
             inputs = tuple(
                 x if isinstance(x, _AS_THEY_ARE) else node_type(x) for x in inputs
             )
-        needs_grad = needs_grad and data.dtype.kind == "f"
+        needs_grad = needs_grad and data.dtype.kind == "f"  # not if cast to integers
         return y._fill(
             data, needs_grad, op=self, inputs=inputs, params=params, saved=saved
         )
@@ -234,7 +239,7 @@ class Operation:
         return inputs
 
     def differentiates(self, i: int) -> bool:
-        """Whether there is a gradient of input ``i``."""
+        """Whether a gradient flows back to input ``i``."""
         return True
 
     def apply_pullbacks(
@@ -245,7 +250,7 @@ class Operation:
         ``needs`` says which inputs need a gradient. Returns pairs of an input and its
         gradient, which is an array or a node, as ``g`` is.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define it.")
+        raise NotImplementedError(f"{type(self).__name__}.apply_pullbacks is missing.")
 
     def refusal(self, inputs: Sequence, error: Exception) -> Exception:
         """The error for inputs that do not fit, with their names and shapes."""
@@ -298,3 +303,35 @@ class Primitive(Operation):
 def values_of(inputs: Iterable) -> list:
     """The inputs with arrays in place of nodes."""
     return [x._data if isinstance(x, Node) else x for x in inputs]
+
+
+# --- The tape -------------------------------------------------------------------------
+
+
+def tape(
+    y: Node, boundary: Collection[Node] = frozenset(), through_cuts: bool = False
+) -> list[Node]:
+    """``y`` and the recorded nodes that it was computed from, newest first.
+
+    Each has ``.op``, ``.inputs`` and ``.params``. Leaves, and nodes that require no
+    gradient, are left out. The search stops at the ``boundary``. With ``through_cuts``,
+    which drawings use, it goes on where ``stop_gradient`` stops the gradient.
+
+    Raises: ``TypeError`` for a ``y`` that is not a tensor.
+    """
+    if not isinstance(y, Node):
+        raise errors.tape_of_no_tensor(y)
+    if y.op is None or y in boundary:
+        return []
+    nodes, found, waiting = [], {y, *boundary}, [y]
+    while waiting:
+        node = waiting.pop()
+        nodes.append(node)
+        for x in node.inputs:
+            if not isinstance(x, Node) or x.op is None or x in found:
+                continue
+            if x._requires_grad or through_cuts:
+                found.add(x)
+                waiting.append(x)
+    nodes.sort(key=operator.attrgetter("timestamp"), reverse=True)
+    return nodes
