@@ -196,8 +196,8 @@ def fused_batch_norm(
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         # The forward pass has computed the statistics already.
-        _, _, mean, var = y.saved
-        running.update(mean, var, count(x, axes))
+        x_c, _, mean, var = y.saved
+        running.update(mean, var, m=len(x_c))
     if y.op is None:
         y.saved = None  # No backward pass will read it.
     return y
