@@ -236,6 +236,57 @@ def test_shared_modules_and_tied_weights_stay_shared(torch, networks):
         assert names == [name for name, _ in net.named_parameters()]
 
 
+def buffers_of(model, i):
+    """The running statistics of one layer, as they are stored and not copied."""
+    if isinstance(model, nn.Module):
+        running = model[i].running
+        return running.mean, running.var, running.updates
+    return model[i].running_mean, model[i].running_var, model[i].num_batches_tracked
+
+
+def test_shared_running_statistics_stay_shared_in_both_directions(torch):
+    ours = nn.Sequential(*(nn.BatchNorm(3, affine=False, dtype=float) for _ in "abc"))
+    ours[1].running = ours[0].running
+    theirs = tg.to_torch(ours)
+    back = tg.from_torch(theirs)
+    x = np.random.default_rng(0).standard_normal((5, 3)) + 4
+    for model in (ours, theirs, back):
+        first, second, third = (buffers_of(model, i) for i in range(3))
+        assert all(a is b for a, b in zip(first, second))
+        assert all(a is not b for a, b in zip(first, third))
+        model(torch.tensor(x) if model is theirs else x)
+        assert (first[2], third[2]) == (2, 1)
+    assert_same_state(ours, theirs)
+    assert_same_state(back, theirs)
+
+
+def test_layers_can_share_a_part_of_their_running_statistics(torch):
+    tnn = torch.nn
+    # Each layer has its own momentum.
+    theirs = tnn.Sequential(tnn.BatchNorm1d(3, momentum=0.3), tnn.BatchNorm1d(3))
+    theirs.double()
+    theirs[1].running_mean = theirs[0].running_mean
+    ours = tg.from_torch(theirs)
+    again = tg.to_torch(ours)
+    x = np.random.default_rng(0).standard_normal((5, 3)) + 4
+    for model in (ours, theirs, again):
+        shared = [a is b for a, b in zip(buffers_of(model, 0), buffers_of(model, 1))]
+        assert shared == [True, False, False]
+        for _ in range(2):
+            model(x if model is ours else torch.tensor(x))
+    assert_same_state(ours, theirs)
+    assert_same_state(ours, again)
+
+
+def test_a_buffer_of_several_modules_stays_shared(torch, networks):
+    inner = networks.Forward(lambda self, x: x * self.scale)
+    net = networks.Forward(lambda self, x: self.inner(x) + self.scale, inner=inner)
+    inner.register_buffer("scale", torch.ones(3))
+    net.register_buffer("scale", inner.scale)
+    for model in (ours := tg.from_torch(net), tg.to_torch(ours)):
+        assert model.scale is model.inner.scale
+
+
 def test_each_module_keeps_its_mode(torch, networks):
     net = torch.nn.Sequential(networks.Residual(3), torch.nn.BatchNorm1d(3)).train()
     net[0].bn2.eval()
@@ -254,6 +305,24 @@ def test_frozen_parameters_stay_frozen_in_both_directions(torch):
     assert not ours[0].weight.requires_grad and ours[0].bias.requires_grad
     again = tg.to_torch(ours)
     assert not again[0].weight.requires_grad and again[0].bias.requires_grad
+
+
+@pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1, 2)])
+def test_frozen_layers_of_all_kinds_stay_frozen_in_both_directions(torch, frozen):
+    tnn = torch.nn
+    net = tnn.Sequential(tnn.Linear(3, 3), tnn.BatchNorm1d(3), tnn.LayerNorm(3))
+    net.double()
+    for i in frozen:
+        net[i].requires_grad_(False)
+    trained = [name for name, p in net.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 * (3 - len(frozen))
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    ours = tg.from_torch(net)
+    assert [name for name, _ in ours.named_parameters()] == trained
+    assert_same(ours, net, [x])
+    again = tg.to_torch(ours)
+    assert [n for n, p in again.named_parameters() if p.requires_grad] == trained
+    assert_same(ours, again, [x])
 
 
 def test_tracing_does_not_change_running_statistics_or_anything_else(torch, networks):
@@ -319,6 +388,34 @@ def test_batch_norm_over_all_usual_axes_goes_to_pytorch(torch, shape):
     assert_same(ours, theirs, [x])
     assert type(theirs).__name__ == f"BatchNorm{max(len(shape) - 2, 1)}d"
     assert_same(tg.from_torch(theirs), theirs, [x])
+
+
+@pytest.mark.parametrize("axes", [(2, 0), [0, 2], np.array([2, 0])])
+def test_axes_in_another_order_or_container_go_to_pytorch(torch, axes):
+    x = np.random.default_rng(0).standard_normal((5, 3, 4))
+    ours = nn.BatchNorm(3, axes, dtype=float)
+    assert_same(ours, tg.to_torch(ours), [x])
+
+
+@pytest.mark.parametrize("axes", [0, [0], (0,)])
+def test_a_single_axis_goes_to_pytorch(torch, axes):
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    ours = nn.BatchNorm(3, axes, dtype=float)
+    assert_same(ours, tg.to_torch(ours), [x])
+
+
+def test_values_in_another_byte_order_go_to_pytorch(torch):
+    swapped = np.dtype(np.float32).newbyteorder()
+    rng = np.random.default_rng(0)
+    ours = nn.Sequential(
+        nn.Linear(3, 2, rng=rng, dtype=swapped), nn.BatchNorm(2, dtype=swapped)
+    )
+    theirs = tg.to_torch(ours)
+    assert {p.dtype for p in theirs.parameters()} == {torch.float32}
+    assert_same_state(ours, theirs)
+    x = rng.standard_normal((5, 3)).astype(np.float32)
+    y = theirs(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(ours(x).data, y, 1e-5, 1e-5)
 
 
 def test_all_layers_of_this_engine_go_to_pytorch(torch):
@@ -659,6 +756,40 @@ def test_members_whose_names_mean_something_here_are_refused(torch, networks):
     assert problems(tg.from_torch, net) == ["caption: a name with another meaning here"]
 
 
+def test_a_buffer_in_place_of_a_parameter_is_refused(torch):
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    for layer in net:
+        weight = layer.weight.detach()
+        del layer.weight
+        layer.register_buffer("weight", weight)
+    reason = "a buffer, but this engine has a parameter there"
+    assert problems(tg.from_torch, net) == [
+        f"0.weight: {reason}",
+        f"1.weight: {reason}",
+    ]
+    ours = nn.Linear(2, 2)
+    ours.weight = None
+    ours.weight = np.ones((2, 2))
+    assert problems(tg.to_torch, ours) == [
+        "weight: PyTorch has something else under 'weight'"
+    ]
+
+
+def test_two_members_with_one_name_in_pytorch_are_refused(torch):
+    model = nn.Sequential(nn.BatchNorm(3), nn.BatchNorm(3), nn.BatchNorm(3))
+    model[0].weight = Tensor(np.full(3, 7.0), requires_grad=True)
+    model[1].num_batches_tracked = np.zeros(())
+    model[2].bias = nn.Identity()
+    model.half = Tensor(np.ones(3))
+    counter = "'num_batches_tracked'"
+    assert problems(tg.to_torch, model) == [
+        "0.weight: called 'weight' in PyTorch, but so is 'gamma'",
+        f"1.updates: called {counter} in PyTorch, but so is {counter}",
+        "2.bias: called 'bias' in PyTorch, but so is 'beta'",
+        "half: PyTorch has something else under 'half'",
+    ]
+
+
 def test_anything_but_a_module_is_refused(torch):
     with pytest.raises(TypeError, match=r"a torch\.nn\.Module must be given, but"):
         tg.from_torch(nn.Linear(2, 2))
@@ -675,7 +806,7 @@ def test_one_error_lists_everything_that_cannot_go_to_pytorch(torch):
     listing.others = [nn.Tanh()]
     model = nn.Sequential(
         Own(), nn.BatchNorm(2, constants=("mean",)), nn.BatchNorm(2, axes=(0, 1)),
-        nn.Linear(2, 2, dtype=np.longdouble), listing,
+        nn.Linear(2, 2, dtype=np.longdouble), listing, nn.BatchNorm(2, axes=(-2,)),
     )  # fmt: skip
     assert problems(tg.to_torch, model) == [
         "0: Own, whose forward is its own",
@@ -684,6 +815,7 @@ def test_one_error_lists_everything_that_cannot_go_to_pytorch(torch):
         f"3.weight: PyTorch has no {np.dtype(np.longdouble)!r}",
         f"3.bias: PyTorch has no {np.dtype(np.longdouble)!r}",
         "4.others.0: a member inside a list or a dictionary",
+        "5: BatchNorm with axes=(-2,)",
     ]
 
 

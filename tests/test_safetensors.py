@@ -251,6 +251,20 @@ def test_names_of_this_engine_are_unexpected_among_values_of_pytorch(path):
         model.load_state_dict(state)
 
 
+def test_two_members_with_one_name_in_pytorch_are_refused(path):
+    tg.save(path, nn.Sequential(nn.BatchNorm(3)))
+    state, before = tg.load(path), path.read_bytes()
+    model = nn.Sequential(nn.BatchNorm(3))
+    model[0].weight = Tensor(np.full(3, 7, np.float32), requires_grad=True)
+    message = r"both '0\.gamma' and '0\.weight' are called '0\.weight' there"
+    with pytest.raises(ValueError, match=message):
+        tg.save(path, model)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict(state)
+    model.load_state_dict(model.state_dict())
+
+
 @pytest.mark.slow
 def test_tensors_that_numpy_cannot_read_are_refused(torch):
     state = {"weight": torch.ones(2, 2, dtype=torch.bfloat16), "bias": torch.ones(2)}

@@ -43,9 +43,10 @@ from .tensor import Tensor
 def from_torch(module: Any) -> Module:
     """Convert a ``torch.nn.Module`` to the same network on this engine.
 
-    Values are copied. Shared modules and tied weights stay shared, each module keeps
-    its mode, and each parameter keeps its ``requires_grad``. Names are PyTorch's, but
-    linear layers have this engine's layout: ``weight`` is (in_features, out_features).
+    Values are copied. Shared modules, parameters and buffers stay shared, each module
+    keeps its mode, and each parameter keeps its ``requires_grad``. Names are PyTorch's,
+    but linear layers have this engine's layout: ``weight`` is (in_features,
+    out_features).
 
     A module is convertible if it is in ``FROM_TORCH``, or if its ``forward`` calls only
     such modules and the functions in ``FUNCTIONS``. Decisions that a ``forward`` makes
@@ -78,9 +79,9 @@ def from_torch(module: Any) -> Module:
 def to_torch(model: Module) -> Any:
     """Convert a network of this engine to the same network in PyTorch.
 
-    Values are copied, including running statistics and their counters. Shared modules
-    and tied weights stay shared, each module keeps its mode, and each parameter keeps
-    its ``requires_grad``.
+    Values are copied, including running statistics and their counters. Shared modules,
+    parameters and arrays stay shared, each module keeps its mode, and each parameter
+    keeps its ``requires_grad``. Values have the byte order of this machine.
 
     A module is convertible if it is in ``TO_TORCH``, or if ``from_torch`` returned it.
 
@@ -203,9 +204,10 @@ def _layer_norm(theirs: Any) -> Module:
 def _torch_batch_norm(torch: Any, ours: Any) -> Any:
     if ours.constants:
         raise ValueError(f"BatchNorm with constants={ours.constants}")
-    if ours.axes not in BATCH_NORMS:
+    axes = None if ours.axes is None else tuple(sorted(np.ravel(ours.axes).tolist()))
+    if axes not in BATCH_NORMS:
         raise ValueError(f"BatchNorm with axes={ours.axes}")
-    kind = getattr(torch.nn, BATCH_NORMS[ours.axes])
+    kind = getattr(torch.nn, BATCH_NORMS[axes])
     tracks, affine = ours.running is not None, ours.gamma is not None
     momentum = ours.running.momentum if tracks else 0.1
     settings = (ours.num_features, ours.eps, momentum, affine, tracks)
@@ -294,12 +296,17 @@ def _kind_of(module: Any, kinds: Iterable[type]) -> Any:
 
 
 class _Conversion:
-    """The counterparts made so far, one per module or parameter, and the problems."""
+    """The counterparts made so far, one per module, parameter or buffer, and problems.
+
+    A buffer is an array of this engine, or a tensor of PyTorch that is no parameter.
+    """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.modules: dict[Any, Any] = {}
         self.parameters: dict[Any, tuple[Any, bool]] = {}
+        # By id, because arrays have no hash. While a buffer is kept, its id is unique.
+        self.buffers: dict[int, tuple[Any, Any]] = {}
 
     def refuse(self, path: str, reason: str) -> None:
         self.problems.append(f"{path or 'the module'}: {reason}")
@@ -322,10 +329,20 @@ class _Conversion:
             self.refuse(path, "shared with a linear layer, which needs its transpose")
         return counterpart
 
+    def buffer(self, buffer: Any, path: str) -> Any:
+        """The counterpart of a buffer."""
+        if id(buffer) not in self.buffers:
+            self.buffers[id(buffer)] = buffer, self.copied(buffer, path)
+        return self.buffers[id(buffer)][1]
+
     def convert(self, module: Any, path: str) -> Any:
         raise NotImplementedError
 
     def convert_parameter(self, parameter: Any, path: str, transposed: bool) -> Any:
+        raise NotImplementedError
+
+    def copied(self, values: Any, path: str) -> Any:
+        """A copy of the values for the other library."""
         raise NotImplementedError
 
 
@@ -365,9 +382,11 @@ class _FromTorch(_Conversion):
             if isinstance(ours, BatchNorm) and name in RUNNING:
                 if member is None:
                     continue
-                setattr(ours.running, RUNNING[name], self.array(member, place))
+                setattr(ours.running, RUNNING[name], self.buffer(member, place))
             elif hasattr(ours, name) and name not in expected:
                 self.refuse(place, "a name with another meaning here")
+            elif name in expected and theirs._buffers.get(name) is not None:
+                self.refuse(place, "a buffer, but this engine has a parameter there")
             else:
                 setattr(ours, name, self.member(member, ours, name, place))
 
@@ -380,10 +399,9 @@ class _FromTorch(_Conversion):
             return self.module(member, place)
         if isinstance(member, torch.nn.Parameter):
             return self.parameter(member, place, name in ours.pytorch_transposes)
-        return self.array(member, place)
+        return self.buffer(member, place)
 
-    def array(self, theirs: Any, path: str) -> np.ndarray:
-        """A copy of the values of a tensor."""
+    def copied(self, theirs: Any, path: str) -> np.ndarray:
         array = array_of(theirs)
         if array is None:
             reason = "real numbers on the CPU are needed"
@@ -392,7 +410,7 @@ class _FromTorch(_Conversion):
         return array.copy()
 
     def convert_parameter(self, theirs: Any, path: str, transposed: bool) -> Tensor:
-        values = self.array(theirs, path)
+        values = self.copied(theirs, path)
         values = values.T if transposed else values
         return Tensor(values, requires_grad=theirs.requires_grad)
 
@@ -435,10 +453,16 @@ class _ToTorch(_Conversion):
     def fill(self, theirs: Any, ours: Module, path: str) -> None:
         """Give ``theirs`` the members of ``ours``, in the same order."""
         unsaved = ours.unsaved_buffers() if isinstance(ours, Traced) else {}
+        names: dict[str, str] = {}
         for name, member in (*ours._members(), *unsaved.items()):
             there, place = ours.pytorch_names.get(name, name), join(path, name)
+            other = names.setdefault(there, name)
             if "." in name:
                 self.refuse(place, "a member inside a list or a dictionary")
+            elif other != name:
+                self.refuse(place, f"called {there!r} in PyTorch, but so is {other!r}")
+            elif hasattr(theirs, there) and there not in _members_like(member, theirs):
+                self.refuse(place, f"PyTorch has something else under {there!r}")
             elif isinstance(member, Module):
                 theirs.add_module(there, self.module(member, place))
             elif isinstance(member, Tensor):
@@ -447,23 +471,23 @@ class _ToTorch(_Conversion):
                 )
                 theirs.register_parameter(there, parameter)
             else:
-                buffer = self.tensor(member, place)
+                buffer = self.buffer(member, place)
                 theirs.register_buffer(there, buffer, persistent=name not in unsaved)
 
-    def tensor(self, array: np.ndarray, path: str) -> Any:
-        """A copy of the values of an array."""
+    def copied(self, ours: np.ndarray, path: str) -> Any:
         import torch
 
+        native = ours.astype(ours.dtype.newbyteorder("="), order="C")
         try:
-            return torch.from_numpy(array.copy())
+            return torch.from_numpy(native)
         except TypeError:
-            self.refuse(path, f"PyTorch has no {array.dtype!r}")
-            return torch.zeros(array.shape)
+            self.refuse(path, f"PyTorch has no {ours.dtype!r}")
+            return torch.zeros(ours.shape)
 
     def convert_parameter(self, ours: Tensor, path: str, transposed: bool) -> Any:
         import torch
 
-        values = self.tensor(ours.data.T if transposed else ours.data, path)
+        values = self.copied(ours.data.T if transposed else ours.data, path)
         return torch.nn.Parameter(values, requires_grad=ours.requires_grad)
 
 
@@ -471,6 +495,13 @@ def _own_members(theirs: Any) -> Iterator[tuple[str, Any]]:
     """The parameters, buffers and modules of a module of PyTorch, in this order."""
     for members in (theirs._parameters, theirs._buffers, theirs._modules):
         yield from members.items()
+
+
+def _members_like(ours: Member, theirs: Any) -> dict[str, Any]:
+    """The members of a module of PyTorch that are of the same kind as ``ours``."""
+    if isinstance(ours, Module):
+        return theirs._modules
+    return theirs._parameters if isinstance(ours, Tensor) else theirs._buffers
 
 
 def _in_a_row(names: Iterable[str]) -> Program:

@@ -36,6 +36,23 @@ class Entry(NamedTuple):
     values: Any
 
 
+def by_pytorch_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The entries by their names in PyTorch.
+
+    Raises: ``ValueError`` for two entries with one name, of which one would be lost.
+    """
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        other = found.setdefault(entry.theirs, entry)
+        if other is not entry:
+            raise ValueError(
+                "each member must have its own name in PyTorch, but both "
+                f"{other.ours!r} and {entry.ours!r} are called {entry.theirs!r} there. "
+                "Rename one of them."
+            )
+    return found
+
+
 # --- Reading what comes from PyTorch --------------------------------------------------
 
 
@@ -69,7 +86,7 @@ def in_our_layout(
             f"engine, because the layouts differ, but {others} are plain arrays and "
             f"{sorted(foreign)} are not. Convert one of the two kinds."
         )
-    known = {entry.theirs: entry for entry in entries}
+    known = by_pytorch_name(entries)
     translated = {}
     for name, values in state.items():
         array = values if isinstance(values, np.ndarray) else array_of(values)
@@ -101,10 +118,10 @@ def _is_pytorchs(values: Any) -> bool:
 def to_safetensors(entries: Iterable[Entry]) -> bytes:
     """The content of a ``.safetensors`` file with the state of a module."""
     arrays = {}
-    for entry in entries:
+    for name, entry in by_pytorch_name(entries).items():
         values = np.asarray(entry.values)
         # safetensors writes the memory as it is, and assumes that it is in row order.
-        arrays[entry.theirs] = (values.T if entry.transposed else values).copy("C")
+        arrays[name] = (values.T if entry.transposed else values).copy("C")
     return _safetensors().save(arrays, metadata={"format": "pt"})
 
 
