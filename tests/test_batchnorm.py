@@ -543,7 +543,7 @@ X = Tensor(randn(4, 3), name="x")
 ONE_VALUE = (
     "batch_norm: at least two values per channel must be averaged. A single value is "
     "its own mean, so x_hat would be 0 whatever x is. Received 'x'(1, 3) with "
-    "axes=(0,). Use a larger batch, or evaluation mode."
+    "axes=(0,). Use a larger batch, or evaluation mode with running statistics."
 )
 NO_SUCH_AXIS = (
     "axis must name existing axes, each once, but (2,) was received for 'x'(4, 3)."
@@ -565,6 +565,10 @@ ONE_PER_CHANNEL = (
         (
             {"eps": float("nan")},
             "batch_norm: eps must be finite and at least 0, but nan was received.",
+        ),
+        (
+            {"eps": None},
+            "batch_norm: eps must be finite and at least 0, but None was received.",
         ),
         (
             {"eps": float("inf")},

@@ -829,7 +829,7 @@ def test_numpy_checks_the_numbers_that_are_assigned():
     for value, error in (
         (300, OverflowError),
         (-1, OverflowError),
-        (np.nan, ValueError),
+        (np.nan, TypeError),
     ):
         with pytest.raises(error):
             small[0] = value
@@ -837,6 +837,23 @@ def test_numpy_checks_the_numbers_that_are_assigned():
     x = leaf([1.0, 2.0])
     x[0] = 2**70
     assert x.data.tolist() == [2.0**70, 2]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+def test_a_tensor_of_integers_does_not_truncate_what_is_assigned(dtype):
+    x = Tensor(np.array([1, 0], dtype), name="x")
+    with pytest.raises(TypeError) as error:
+        x.data = [1.7, 2.9]
+    assert str(error.value) == (
+        f"'x'(2,) has dtype {x.dtype} and can hold integers only, but values of "
+        f"float64 were received. Round them and convert them with .astype({x.dtype})."
+    )
+    with pytest.raises(TypeError, match="can hold integers only"):
+        x[0] = 300.9
+    assert x.data.tolist() == [1, 0]
+    x[:] = [0, 1]
+    x.data = [1, 1]
+    assert x.data.tolist() == [1, 1]
 
 
 def test_a_tensor_made_of_a_tensor_is_an_error():

@@ -283,8 +283,11 @@ def _check_batch(x, axes, running):
         raise errors.not_per_channel("running", running.mean, x, axes, channels)
 
 
+_NUMBERS = int, float, np.number
+
+
 def check_eps(function: str, eps: float) -> None:
-    if not 0 <= eps < math.inf:
+    if not isinstance(eps, _NUMBERS) or not 0 <= eps < math.inf:
         raise errors.eps_refused(function, eps)
 
 

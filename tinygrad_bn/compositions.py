@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from . import errors, ops
-from .arguments import contains, refuse_masked
+from .arguments import contains, refuse_masked, refuse_unreal
 from .axes import (
     axes_of,
     count,
@@ -58,6 +58,7 @@ def _tensor_or_array(x: Any, function: str) -> Any:
     if contains(Node, x):
         raise errors.sequence_of_tensors(function)
     refuse_masked(x, function)
+    refuse_unreal(x, function)
     return np.asarray(x)
 
 

@@ -81,6 +81,13 @@ def not_a_leaf(x: Any) -> TypeError:
     )
 
 
+def fractions_lost(x: Any, dtype: Any) -> TypeError:
+    return TypeError(
+        f"{describe(x)} has dtype {x.dtype} and can hold integers only, but values of "
+        f"{dtype} were received. Round them and convert them with .astype({x.dtype})."
+    )
+
+
 def assigned_gradient_lost(values: Any) -> TypeError:
     return TypeError(
         "tensor[index] = values: values must be numbers, but "
@@ -144,11 +151,13 @@ def unknown_to_numpy(name: str, remedy: str) -> TypeError:
 
 
 def ufunc_writes(name: str, method: str) -> TypeError:
-    method = "" if method == "__call__" else f".{method}"
+    if method == "__call__":
+        refused = f"np.{name} cannot write the result for a tensor into an array"
+    else:
+        refused = f"np.{name}.{method} accepts arrays only, but received a tensor"
     return TypeError(
-        f"np.{name}{method} with out=, or as a method such as .reduce, must be given "
-        "arrays only, but received a tensor. Use the operators and functions of tg, "
-        "which return new tensors, or np.asarray(tensor)."
+        f"{refused}: the gradient would be lost. Use tensor.data to compute with the "
+        "values, or the operators and functions of tg, which return new tensors."
     )
 
 
@@ -193,14 +202,15 @@ def result_is_not_real(operation: Any, dtype: Any) -> TypeError:
 def axis_refused(axis: Any, x: Any, added: int = 0) -> ValueError:
     result = f", and the result has {x.ndim + added} axes" if added else ""
     return ValueError(
-        f"axis must name existing axes, each once, but {axis!r} was received for "
+        f"axis must name existing axes, each once, but {axis!r:.60} was received for "
         f"{describe(x)}{result}."
     )
 
 
 def one_axis_needed(axis: Any, x: Any) -> ValueError:
     return ValueError(
-        f"axis must be a single integer, but {axis!r} was received for {describe(x)}."
+        f"axis must be a single integer, but {axis!r:.60} was received for "
+        f"{describe(x)}."
     )
 
 
@@ -359,7 +369,8 @@ def one_value_per_channel(x: Any, axes: tuple) -> ValueError:
     return ValueError(
         "batch_norm: at least two values per channel must be averaged. A single value "
         "is its own mean, so x_hat would be 0 whatever x is. Received "
-        f"{describe(x)} with axes={axes}. Use a larger batch, or evaluation mode."
+        f"{describe(x)} with axes={axes}. Use a larger batch, or evaluation mode with "
+        "running statistics."
     )
 
 

@@ -119,7 +119,8 @@ class BatchNorm(Module):
         check_eps("BatchNorm", eps)
         check_constants("BatchNorm", constants)
         _check_size("BatchNorm", "num_features", num_features)
-        self.num_features, self.axes, self.eps = num_features, axes, eps
+        self.axes = None if axes is None else tuple(np.atleast_1d(axes).tolist())
+        self.num_features, self.eps = num_features, eps
         self.constants, self.fused = constants, fused
         self.gamma, self.beta = _scale_and_shift(num_features, affine, bias, dtype)
         running = RunningStatistics(num_features, momentum, dtype)
@@ -153,11 +154,12 @@ class BatchNorm(Module):
     def _by_running_statistics(
         self, x: Tensor, axes: tuple[int, ...], running: RunningStatistics
     ) -> Tensor:
+        # The result has one dtype in both modes.
+        x = x if x.dtype.kind == "f" else x.astype(float)
         y = batch_norm(
             x, self.gamma, self.beta, axes=axes, eps=self.eps,
             mean=running.mean, var=running.var,
         )  # fmt: skip
-        # The result has one dtype in both modes: without gamma, that of x.
         if self.gamma is None and x.dtype.kind == "f" and x.dtype != y.dtype:
             return y.astype(x.dtype)
         return y
