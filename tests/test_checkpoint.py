@@ -319,6 +319,16 @@ def test_only_abandoned_files_of_the_same_checkpoint_are_removed(tmp_path):
     assert {*os.listdir(tmp_path)} == {"a.npz", *others}
 
 
+def test_long_names_with_one_beginning_are_different_checkpoints(tmp_path):
+    first, second = (tmp_path / f"{'x' * 230}{i}.npz" for i in "12")
+    name = f".{files._short_name(first)}.{os.getpid()}-0123abcd.unfinished"
+    (tmp_path / name).touch()
+    tg.save(second, epoch=1)
+    assert {*os.listdir(tmp_path)} == {name, second.name}
+    tg.save(first, epoch=1)
+    assert {*os.listdir(tmp_path)} == {first.name, second.name}
+
+
 def test_files_of_other_users_processes_are_left_alone(tmp_path, monkeypatch):
     def refuse(process, number):
         assert (process, number) == (4321, 0)

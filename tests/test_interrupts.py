@@ -196,9 +196,7 @@ def test_older_graphs_are_stale_after_an_interrupted_step(make_optimizer):
     ):
         found.append(assert_stale_if_changed(training, loss, before))
         assert_the_next_step_is_right(training, make_optimizer)
-    # SGD changes all parameters at once, in its last line; AdamW decays them first.
-    can_change_them_in_part = make_optimizer is OPTIMIZERS["adamw"]
-    assert {*found} == ({True, False} if can_change_them_in_part else {False})
+    assert {*found} == {True, False}
 
 
 @pytest.mark.slow

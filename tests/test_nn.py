@@ -923,6 +923,47 @@ def test_the_state_of_a_module_must_have_the_right_shapes_and_dtypes(wrong):
     np.testing.assert_equal(module.state_dict(), before)
 
 
+class Two(nn.Module):
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+
+def test_a_state_may_contain_the_arrays_of_the_module_itself():
+    model = Two(Tensor([1.0], requires_grad=True), Tensor([2.0], requires_grad=True))
+    model.load_state_dict({"first": model.second.data, "second": model.first.data})
+    assert (model.first.item(), model.second.item()) == (2, 1)
+
+
+def test_an_array_that_is_read_only_is_found_before_anything_is_loaded():
+    model = Two(Tensor([1.0], requires_grad=True), np.broadcast_to(np.ones(1), 3))
+    with pytest.raises(ValueError, match=r"loaded\. second: its array is read-only\."):
+        model.load_state_dict({"first": np.zeros(1), "second": np.zeros(3)})
+    assert model.first.item() == 1
+
+
+def test_one_tensor_with_two_names_cannot_be_given_two_values():
+    weight = Tensor([1.0, np.nan], requires_grad=True)
+    model = Two(weight, weight)
+    state = model.state_dict()
+    model.load_state_dict(state)
+    with pytest.raises(ValueError) as error:
+        model.load_state_dict(state | {"second": np.zeros(2)})
+    assert str(error.value) == (
+        "load_state_dict: the entries must be those of this Two. Nothing was loaded. "
+        "first and second: expected equal values for one tensor."
+    )
+
+
+@pytest.mark.parametrize("state", [None, "model.npz", [1.0]])
+def test_a_state_that_is_no_dictionary_is_an_error(state):
+    with pytest.raises(TypeError) as error:
+        nn.Linear(2, 2).load_state_dict(state)
+    assert str(error.value) == (
+        "load_state_dict: the state must be a dictionary, such as module.state_dict() "
+        f"or an entry of tg.load(path), but {state!r} was received."
+    )
+
+
 # --- Scopes ---------------------------------------------------------------------------
 
 

@@ -115,6 +115,33 @@ def test_steps_are_those_of_a_few_lines_of_numpy(name, settings):
         np.testing.assert_allclose(p, values, rtol=1e-12)
 
 
+@SETTINGS
+def test_a_parameter_that_is_frozen_later_does_not_move(name, settings):
+    w, b = make_parameters()
+    optimizer = getattr(optim, name)([w, b], **settings)
+    descend(optimizer, make_coefficients(2))
+    w.requires_grad = False
+    before = w.data.copy(), b.data.copy()
+    optimizer.zero_grad()
+    (w.sum() * b.sum()).backward()
+    optimizer.step()
+    np.testing.assert_array_equal(w.data, before[0])
+    assert np.all(b.data != before[1])
+
+
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("gradient", [1e-4, 9, 100, 300])
+def test_adam_steps_in_float16_have_the_size_of_the_learning_rate(make, gradient):
+    p, still = (Tensor(np.float16([0.0]), requires_grad=True) for _ in range(2))
+    optimizer = make([p, still], lr=0.01)
+    for _ in range(100):
+        p.grad = [gradient]
+        optimizer.step()
+    np.testing.assert_allclose(p.data, -1, rtol=0.02)
+    assert still.item() == 0
+    assert p.dtype == np.float16
+
+
 @pytest.mark.slow
 @SETTINGS
 def test_steps_are_those_of_pytorch(torch, name, settings):
@@ -586,6 +613,17 @@ def test_a_state_of_other_names_is_refused_with_a_list_of_them():
     )
 
 
+@pytest.mark.parametrize("state", [None, [1.0], {"state": {}, "param_groups": []}])
+def test_a_state_that_this_engine_did_not_make_is_an_error(state):
+    with pytest.raises(TypeError) as error:
+        optim.SGD(make_parameters(), lr=0.1).load_state_dict(state)
+    assert str(error.value) == (
+        "SGD.load_state_dict: the state must be a dictionary that an optimizer of this "
+        "engine made, such as optimizer.state_dict() or an entry of tg.load(path), but "
+        f"{state!r} was received. The state of PyTorch's optimizers cannot be loaded."
+    )
+
+
 def test_errors_name_parameters_as_they_were_given():
     model = nn.Sequential(nn.Linear(2, 2, rng=0))
     older = optim.SGD(model.named_parameters(), lr=0.1)
@@ -617,7 +655,7 @@ def test_clipping_scales_all_gradients_to_the_norm(attached):
     (w.sum() * 3 + (b * [1.0, -2.0, 2.0, 4.0]).sum()).backward()
     before = [p.grad.copy() for p in (w, b)]
     norm = np.sqrt(6 * 9 + 25)
-    assert optim.clip_grad_norm([w, b], 1.5) == pytest.approx(norm, rel=1e-15)
+    assert optim.clip_grad_norm([w, b, w], 1.5) == pytest.approx(norm, rel=1e-15)
     for p, g in zip((w, b), before):
         np.testing.assert_allclose(p.grad, g * 1.5 / norm, rtol=1e-15)
     assert optim.clip_grad_norm([w, b], 2.0) == pytest.approx(1.5, rel=1e-15)

@@ -13,6 +13,7 @@ same time.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -40,7 +41,7 @@ def replace_file(
     """
     target = _target(caller, path)
     _remove_leftovers(target)
-    name = f".{_beginning(target)}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
+    name = f".{_short_name(target)}.{os.getpid()}-{secrets.token_hex(4)}.unfinished"
     unfinished = target.with_name(name)
     _being_written.add(unfinished)
     try:
@@ -63,8 +64,8 @@ def _target(caller: str, path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path))
     if target.is_dir() or not os.path.basename(path):
         raise IsADirectoryError(
-            f"{caller}: a file must be named, but {os.fspath(path)} is a folder. Add a "
-            "file name."
+            f"{caller}: a file must be named, but {os.fspath(path) or repr('')} is a "
+            "folder. Add a file name."
         )
     if target.exists() and not target.is_file():
         raise FileExistsError(
@@ -87,16 +88,17 @@ def _target(caller: str, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _beginning(target: Path) -> str:
-    """The part of the name that unfinished files repeat: names have at most 255 bytes.
+def _short_name(target: Path) -> str:
+    """The name of ``target`` in the names of its unfinished files.
 
-    UTF-8 takes up to 4 bytes per character.
+    A name has at most 255 bytes, so a hash takes the place of a long one.
     """
-    return target.name[:40]
+    name = os.fsencode(target.name)
+    return target.name if len(name) < 200 else hashlib.sha256(name).hexdigest()
 
 
 def _remove_leftovers(path: Path) -> None:
-    name = re.escape(_beginning(path))
+    name = re.escape(_short_name(path))
     unfinished = re.compile(rf"\.{name}\.(\d{{1,9}})-[0-9a-f]{{8}}\.unfinished")
     with contextlib.suppress(OSError):
         for file in path.parent.iterdir():

@@ -188,32 +188,27 @@ class Module:
         and are converted.
 
         Raises: ``ValueError`` for entries that are missing, unexpected, or of another
-        shape or dtype; it lists them all, and nothing is changed. ``TypeError`` for a
+        shape or dtype, and for two different values of one tensor; it lists them all,
+        and nothing is changed. ``TypeError`` for anything but a dictionary, and for a
         mixture of plain arrays and PyTorch's.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                "load_state_dict: the state must be a dictionary, such as "
+                "module.state_dict() or an entry of tg.load(path), but "
+                f"{describe(state)} was received."
+            )
         state = in_our_layout(state, self._entries())
         here = self._state()
-        wrong = [f"missing: {name}" for name in here if name not in state]
-        wrong += [f"unexpected: {name}" for name in state if name not in here]
-        for name in here.keys() & state.keys():
-            if contains(np.ma.MaskedArray, state[name]):
-                wrong.append(f"{name}: expected an array without a mask")
-            expected, received = here[name], np.asarray(state[name])
-            if (received.shape, received.dtype) != (expected.shape, expected.dtype):
-                transposed = received.ndim == 2 and received.T.shape == expected.shape
-                wrong.append(
-                    f"{name}: expected {expected.shape} {expected.dtype}, "
-                    f"received {received.shape} {received.dtype}"
-                    + (", its transpose" if transposed else "")
-                )
-        if wrong:
+        if wrong := _differences(here, state):
             raise ValueError(
                 "load_state_dict: the entries must be those of this "
-                f"{type(self).__name__}. Nothing was loaded. "
-                f"{'; '.join(sorted(wrong))}."
+                f"{type(self).__name__}. Nothing was loaded. {'; '.join(wrong)}."
             )
-        for name, value in here.items():
-            value[...] = state[name]
+        # The state may contain arrays of this module, so it is copied as a whole.
+        values = {name: np.array(value) for name, value in state.items()}
+        for name, member in here.items():
+            member[...] = values[name]
 
     # --- Text -------------------------------------------------------------------------
 
@@ -237,6 +232,31 @@ class Module:
     def caption(self) -> str:
         """The text that pictures show below the module's name: its class and sizes."""
         return f"{type(self).__name__} {self.extra_repr()}".strip()
+
+
+def _differences(here: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """The reasons why ``state`` cannot be loaded into the members ``here``."""
+    wrong = [f"missing: {name}" for name in here if name not in state]
+    wrong += [f"unexpected: {name}" for name in state if name not in here]
+    names: dict[int, str] = {}
+    for name in here.keys() & state.keys():
+        if contains(np.ma.MaskedArray, state[name]):
+            wrong.append(f"{name}: expected an array without a mask")
+        expected, received = here[name], np.asarray(state[name])
+        if (received.shape, received.dtype) != (expected.shape, expected.dtype):
+            transposed = received.ndim == 2 and received.T.shape == expected.shape
+            wrong.append(
+                f"{name}: expected {expected.shape} {expected.dtype}, "
+                f"received {received.shape} {received.dtype}"
+                + (", its transpose" if transposed else "")
+            )
+        if isinstance(expected, np.ndarray) and not expected.flags.writeable:
+            wrong.append(f"{name}: its array is read-only")
+        other = names.setdefault(id(expected), name)
+        if other != name and received.tobytes() != np.asarray(state[other]).tobytes():
+            pair = " and ".join(sorted([name, other]))
+            wrong.append(f"{pair}: expected equal values for one tensor")
+    return sorted(wrong)
 
 
 def _is_parameter(value: Any) -> bool:

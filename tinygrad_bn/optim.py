@@ -72,7 +72,8 @@ class Adam(Optimizer):
     ``p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``.
 
     The state holds ``sum_g = m / (1 - beta1)`` and ``sum_gg = v / (1 - beta2)`` instead
-    of m and v, which saves two multiplications per parameter.
+    of m and v, which saves two multiplications per parameter. For float16 parameters,
+    it is in float32.
 
     lr >= 0, betas in [0, 1), eps >= 0, weight_decay >= 0 (added to the gradient).
 
@@ -97,7 +98,9 @@ class Adam(Optimizer):
             at_least_zero(type(self).__name__, "eps", eps),
         )
         super().__init__(parameters, lr, weight_decay)
-        self.sum_g, self.sum_gg = np.zeros_like(self.data), np.zeros_like(self.data)
+        # In float16, the square of 256 would overflow, and eps would be 0.
+        dtype = np.promote_types(self.data.dtype, np.float32)
+        self.sum_g, self.sum_gg = np.zeros((2, self.data.size), dtype)
         self.steps = np.zeros((), int)
 
     def _update(self, g: np.ndarray) -> None:
@@ -107,6 +110,7 @@ class Adam(Optimizer):
         # sqrt(c s) + eps = (sqrt(s) + eps / sqrt(c)) sqrt(c) saves one multiplication.
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
         lr, eps = self.lr * (1 - beta1) / (1 - beta1**t) / root, self.eps / root
+        g = g.astype(self.sum_g.dtype, copy=False)
         self.sum_g *= beta1
         self.sum_g += g
         self.sum_gg *= beta2
@@ -164,7 +168,7 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
                 f"clip_grad_norm: parameters must be tensors, but {describe(p)} was "
                 "received. Pass module.parameters()."
             )
-    gradients = [p.grad for p in tensors if p.grad is not None]
+    gradients = [p.grad for p in dict.fromkeys(tensors) if p.grad is not None]
     norm = math.sqrt(sum(float(np.square(g, dtype=float).sum()) for g in gradients))
     if not math.isfinite(norm):
         raise ValueError(

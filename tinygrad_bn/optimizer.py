@@ -24,7 +24,7 @@ optimizer.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -96,6 +96,8 @@ class Optimizer:
     def step(self) -> None:
         """Update the parameters from their gradients.
 
+        A parameter whose ``requires_grad`` has been set to False stays as it is.
+
         Raises: ``RuntimeError`` if another optimizer has since attached one of them.
         """
         self._gather()
@@ -104,7 +106,12 @@ class Optimizer:
         now = clock.tick()
         for p in self.parameters:
             p.timestamp = now
-        self._update(g)
+        frozen = [(p, p._data.copy()) for p in self.parameters if not p._requires_grad]
+        try:
+            self._update(g)
+        finally:
+            for p, values in frozen:
+                p._data[...] = values
 
     def _decayed_gradient(self) -> np.ndarray:
         """The gradient, with that of ``weight_decay * p^2 / 2`` added."""
@@ -163,10 +170,18 @@ class Optimizer:
         Entries with names are matched by name, in any order, and others by position.
 
         Raises: ``ValueError`` for entries that are missing, unexpected, or of another
-        shape or kind, and if only one of the state and the optimizer has names. In that
-        case, nothing changes.
+        shape or kind, and if only one of the state and the optimizer has names;
+        ``TypeError`` for anything but a state of this engine. In these cases, nothing
+        changes.
         """
         method = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state, Mapping) or "param_groups" in state:
+            raise TypeError(
+                f"{method}: the state must be a dictionary that an optimizer of this "
+                "engine made, such as optimizer.state_dict() or an entry of "
+                f"tg.load(path), but {describe(state)} was received. The state of "
+                "PyTorch's optimizers cannot be loaded."
+            )
         state_has_names = any(isinstance(value, dict) for value in state.values())
         if state_has_names != (self.names is not None):
             source = "named_parameters()" if state_has_names else "parameters()"
@@ -184,7 +199,9 @@ class Optimizer:
                 f"loaded. {'; '.join(wrong)}."
             )
         self.lr = np.asarray(values.pop("lr")).item()
-        for name, value in values.items():
+        # The state may contain arrays of this optimizer, so it is copied as a whole.
+        copies = {name: np.array(value) for name, value in values.items()}
+        for name, value in copies.items():
             here[name][...] = value
 
     def _describe(self, p: Tensor) -> str:
