@@ -1,9 +1,9 @@
-"""Is a bias before batch norm good for anything, and does omitting it cost anything?
+"""Does a bias before batch norm do anything? What does it cost to leave it out?
 
     python examples/bias_is_redundant.py
     python examples/bias_is_redundant.py --mnist-dir FOLDER
 
-It is good for nothing, and omitting it costs nothing: BN(W u + b) = BN(W u), because b
+It does nothing, and leaving it out costs nothing: BN(W u + b) = BN(W u), because b
 moves E[x] by the same amount. Two networks that start with the same weights, one with
 any b and one without, stay equal throughout training, with any optimizer, up to
 rounding errors. Hence b cannot cause overfitting, either. How far rounding errors

@@ -33,6 +33,7 @@ from support.command_line import (
     add_image_options,
     experiment_options,
     images,
+    number,
     parse,
     rate,
 )
@@ -99,7 +100,10 @@ def main(arguments=None):
     parser = experiment_options(__doc__, steps=200, quick_steps=60)
     add_image_options(parser)
     parser.add_argument(
-        "--gain", type=float, default=0.5, help="scale of the weights (0.5)"
+        "--gain",
+        type=number(0.001, 1000),
+        default=0.5,
+        help="scale of the weights (0.5)",
     )
     parser.add_argument("--lr", type=rate, help="of SGD (0.5; --quick: 1)")
     options = parse(parser, arguments)

@@ -5,14 +5,13 @@
 
 At initialization, batch norm before every activation cures vanishing gradients, removes
 the explosion that comes from large weights, and adds one of its own, mild per layer. On
-its way back through batch norm, a gradient is divided by the same standard deviation by
-which the data were divided on their way forward, and loses two directions of the batch,
-that of a bias and that of a scale. Make the weights of all layers ten times as large,
-and all these standard deviations are ten times as large: from layer to layer, the scale
-of the weights cancels. What is left is a constant of the activation. Let h be the
-output of a linear layer with weights from N(0, sigma^2 / fan_in), phi the activation
-after it, and Z ~ N(0, 1). From layer to layer toward the input, |dL/dh|^2 is
-multiplied by
+its way back through batch norm, a gradient is divided by the standard deviation that
+divided the data in the forward pass, and loses two directions of the batch, that of a
+bias and that of a scale. Make the weights of all layers ten times as large, and all
+these standard deviations are ten times as large: from layer to layer, the scale of the
+weights cancels. What is left is a constant of the activation. Let h be the output of a
+linear layer with weights from N(0, sigma^2 / fan_in), phi the activation after it, and
+Z ~ N(0, 1). From layer to layer toward the input, |dL/dh|^2 is multiplied by
 
     sigma^2 E[phi'(h)^2]             without batch norm
     E[phi'(Z)^2] / Var[phi(Z)]       with batch norm before phi, in large batches

@@ -125,7 +125,8 @@ def measure(data, seed, steps):
 
 
 def main(arguments=None):
-    parser = experiment_options(__doc__, steps=300, quick_steps=100)
+    # How far inputs move is the difference of two steps.
+    parser = experiment_options(__doc__, steps=300, quick_steps=100, fewest_steps=2)
     add_image_options(parser)
     add_jobs_option(parser)
     options = parse(parser, arguments)

@@ -25,6 +25,7 @@ from pathlib import Path
 from string import Template
 
 from parts.page import bias, cases, depth, geometry, rates, routes
+from support.command_line import folder
 from tinygrad_bn.draw.web import policy
 
 HERE = Path(__file__).parent
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--out", type=Path, default=HERE / "page", help="folder for index.html"
+        "--out", type=folder, default=HERE / "page", help="folder for index.html"
     )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

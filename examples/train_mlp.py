@@ -26,7 +26,7 @@ import tinygrad_bn as tg
 from parts.train_mlp.plots import draw_training
 from support.command_line import whole_number
 from support.data import NAMES, load, minibatches
-from support.networks import perceptron, predict
+from support.networks import batch_norm_and, perceptron, predict
 from tinygrad_bn import Tensor, nn, optim
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
@@ -37,12 +37,6 @@ OPTIMIZERS = {"adam": (optim.Adam, 0.003), "sgd": (optim.SGD, 0.1)}
 
 def network(options, data):
     """Hidden layers of linear, batch norm and activation, then a linear layer."""
-
-    def between(width):
-        if options.bn != "none":
-            yield nn.BatchNorm(width, fused=options.bn == "fused", dtype=options.dtype)
-        yield ACTIVATIONS[options.activation]()
-
     sizes = (data.train_x.shape[1], *options.layers, data.num_classes)
     if (weights := sum(map(math.prod, pairwise(sizes)))) > MOST_WEIGHTS:
         raise ValueError(
@@ -52,6 +46,8 @@ def network(options, data):
     rng = np.random.default_rng(options.seed)
     # Batch norm subtracts the mean, and any bias with it; beta takes the bias's place.
     bias = options.bn == "none"
+    settings = {"fused": options.bn == "fused", "dtype": options.dtype}
+    between = batch_norm_and(ACTIVATIONS[options.activation], not bias, **settings)
     return perceptron(sizes, between, rng, bias=bias, dtype=options.dtype)
 
 

@@ -26,6 +26,7 @@ operation is derived at the top of tinygrad_bn/batchnorm.py.
 """
 
 import argparse
+import math
 
 import numpy as np
 
@@ -37,6 +38,7 @@ from support.measures import largest
 from tinygrad_bn import Drawing, Tensor, tape
 
 OPEN = ("batch_norm", "mean")  # composites that are drawn as the primitives inside
+MOST_VALUES = 10**7  # of a batch, for which --shape takes up to 2 GB
 
 
 def defined(batch_norm) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,7 +70,11 @@ def batch_shape(text: str) -> tuple[int, int]:
     if not comma:
         demand = "must be rows and features, such as 60,100"
         raise argparse.ArgumentTypeError(f"{demand}, but {text!r} was received")
-    return whole_number(2)(rows), whole_number(1)(features)
+    shape = whole_number(2)(rows), whole_number(1)(features)
+    if math.prod(shape) > MOST_VALUES:
+        demand = f"must be a batch of at most {MOST_VALUES:,} values"
+        raise argparse.ArgumentTypeError(f"{demand}, but {text!r} was received")
+    return shape
 
 
 def drawings(theme: str = "light") -> dict[str, Drawing]:

@@ -7,13 +7,19 @@ import pytest
 
 import batch_noise
 import covariate_shift
+import draw_network
+import gamma_and_beta
 import gradient_flow
+import learning_rates
+import page
+import residual_networks
 import scale_invariance
 from gradient_flow import theory
 from parts.covariate_shift.plots import NORMAL_SPREAD, first_step
 from parts.covariate_shift.run import Run
 from parts.scale_invariance.stretched_layer import Layer
 from support import data, mean_field
+from support.command_line import folder, result_file
 from support.ghost_batch_norm import GhostBatchNorm
 from support.measures import relative_error
 from support.networks import HE, batches, linears, predict
@@ -351,6 +357,48 @@ def test_a_nonsensical_option_is_refused_in_one_line(capsys, option, text, deman
         covariate_shift.main([option, text])
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.endswith(f"argument {option}: {demand}, but {text!r} was received")
+
+
+@pytest.mark.parametrize(
+    ("script", "option", "name", "demand"),
+    [
+        (gamma_and_beta, "--out", "file", "must be a folder to write to"),
+        (draw_network, "--out", "file/new", "must be a folder to write to"),
+        (page, "--out", "file", "must be a folder to write to"),
+        (learning_rates, "--json", "folder", "must be a file to write to"),
+        (learning_rates, "--json", "", "must be a file to write to"),
+        (residual_networks, "--json", "file/x.json", "must be a file to write to"),
+    ],
+)
+def test_a_path_for_results_is_refused_before_anything_is_measured(
+    tmp_path, monkeypatch, capsys, script, option, name, demand
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("my work", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SystemExit):
+        script.main([option, name])
+    *_, error = capsys.readouterr().err.splitlines()
+    assert f"argument {option}: {demand}, but {name!r} was received: " in error
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "my work"
+
+
+def test_the_default_folder_is_checked_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        gamma_and_beta.main([])
+    assert "argument --out: must be a folder to write to" in capsys.readouterr().err
+
+
+def test_checking_a_path_for_results_changes_nothing(tmp_path):
+    old = tmp_path / "old.json"
+    old.write_text("{}", encoding="utf-8")
+    assert folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    assert result_file(str(tmp_path / "c" / "new.json")).name == "new.json"
+    assert result_file(str(old)) == old
+    assert [*tmp_path.iterdir()] == [old]
+    assert old.read_text(encoding="utf-8") == "{}"
 
 
 def test_a_folder_without_mnist_is_named_in_one_line(tmp_path):

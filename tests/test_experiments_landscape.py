@@ -71,6 +71,15 @@ def test_relative_to_its_spread_the_last_layer_without_batch_norm_moves_most(
         assert noisy["in stds"][2] < without["in stds"][2]
 
 
+@pytest.mark.parametrize("quick_option", [[], ["--quick"]])
+def test_a_single_step_is_refused_because_nothing_moves_in_it(capsys, quick_option):
+    with pytest.raises(SystemExit):
+        loss_landscape.main(["--steps", "1", *quick_option])
+    assert capsys.readouterr().err.endswith(
+        "argument --steps: must be a whole number of at least 2, but '1' was received\n"
+    )
+
+
 def trained(digits, kind, look):
     """The state after a few steps, with or without looking ahead before each."""
     model = loss_landscape.network(digits, 2, nn.ReLU, kind, seed=0)
@@ -242,6 +251,15 @@ def test_the_shape_option_lists_arrays_and_draws_nothing(tmp_path, capsys):
     )
 
 
+def test_a_shape_that_would_not_fit_into_memory_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        two_definitions.main(["--shape", "1000000,1000000"])
+    assert capsys.readouterr().err.endswith(
+        "argument --shape: must be a batch of at most 10,000,000 values, but "
+        "'1000000,1000000' was received\n"
+    )
+
+
 # --- The exercise ---------------------------------------------------------------------
 
 DIRECT, MEAN = "gamma * inv_std * g", "gamma * inv_std * g.mean(axis=0)"
@@ -332,6 +350,11 @@ def test_a_rest_that_belongs_to_none_of_the_routes_is_found(tmp_path):
             "mine.py, line 2: it stopped with ValueError: ",
         ),
         ("d_x = lambda g: g", "mine.py: it stopped with TypeError: "),
+        ("\nraise SystemExit", "mine.py, line 2: it stopped with SystemExit."),
+        (
+            "import sys\nd_x = lambda *a: sys.exit(3)",
+            "mine.py, line 2: it stopped with SystemExit: 3.",
+        ),
         (
             "d_x = lambda *a: None",
             "mine.py: d_x is not filled in yet: it returned None.",
@@ -387,6 +410,24 @@ def test_an_answer_cannot_change_the_arrays_that_it_is_checked_with(tmp_path):
 
 
 # --- diagnostics.py -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gain", ["0", "-1", "nan", "inf", "1e-30", "x"])
+def test_a_gain_with_which_no_network_can_be_measured_is_refused(capsys, gain):
+    with pytest.raises(SystemExit):
+        diagnostics.main([f"--gain={gain}"])
+    assert capsys.readouterr().err.endswith(
+        "argument --gain: must be a number from 0.001 to 1000, but "
+        f"{gain!r} was received\n"
+    )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # losses overflow
+@pytest.mark.parametrize("gain", ["0.001", "1000"])
+def test_the_smallest_and_the_largest_gain_can_be_measured(tmp_path, gain):
+    short = ["--quick", "--steps", "2", "--out", str(tmp_path)]
+    diagnostics.main([*short, "--gain", gain])
+    assert (tmp_path / "diagnostics.png").exists()
 
 
 @pytest.fixture(scope="module")

@@ -261,7 +261,7 @@ def test_of_n_directions_all_but_two_are_left(n):
 
 
 def test_measured_numbers_are_saved_as_json_that_every_parser_reads(tmp_path):
-    path = tmp_path / "measured.json"
+    path = tmp_path / "new folder" / "measured.json"
     parser = learning_rates.experiment_options("What?")
     add_json_option(parser)
     numbers = {
@@ -278,7 +278,7 @@ def test_measured_numbers_are_saved_as_json_that_every_parser_reads(tmp_path):
         "text": "a",
     }
     save_json(numbers, parse(parser, []))
-    assert [*tmp_path.iterdir()] == [path]
+    assert [*tmp_path.iterdir()] == [path.parent]
 
 
 @pytest.mark.parametrize("script", [batch_or_layer, residual_networks, learning_rates])

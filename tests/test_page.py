@@ -1075,7 +1075,7 @@ def test_the_answer_of_chapter_5_is_what_was_measured(committed):
 
 
 @slow
-def test_the_key_of_chapter_5_names_only_lines_that_can_be_told_apart(open_page):
+def test_the_key_of_chapter_5_names_only_lines_that_can_be_distinguished(open_page):
     page = open_page()
     norm = page.locator("#depth [data-state=norm]")
     for value, other, without in (

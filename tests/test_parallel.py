@@ -85,6 +85,10 @@ def test_results_are_in_the_order_of_the_cases_and_equal_cases_run_once():
     assert in_parallel(double, iter(()), jobs=2) == {}
 
 
+def test_no_more_jobs_are_started_than_there_are_cases():
+    assert in_parallel(double, [(1,), (2,)], jobs=99_999_999) == {(1,): 2, (2,): 4}
+
+
 def test_an_exception_in_a_run_is_raised():
     with pytest.raises(ValueError, match="case 2 failed"):
         in_parallel(fail, [(2,), (3,)], jobs=1)

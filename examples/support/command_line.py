@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,12 +22,16 @@ def drawing_options(question: str) -> argparse.ArgumentParser:
 
 
 def experiment_options(
-    question: str, steps: int | None = None, quick_steps: int | None = None
+    question: str,
+    steps: int | None = None,
+    quick_steps: int | None = None,
+    fewest_steps: int = 1,
 ) -> argparse.ArgumentParser:
     """The options of an experiment; ``question`` is its docstring.
 
     ``steps`` and ``quick_steps`` are the default numbers of training steps, without and
-    with --quick. An experiment that does not train leaves them out.
+    with --quick, and ``fewest_steps`` is the smallest number that --steps accepts. An
+    experiment that does not train leaves them out.
     """
     parser = _parser(question, "png", ("svg", "png", "pdf"))
     parser.add_argument(
@@ -34,7 +39,9 @@ def experiment_options(
     )
     if steps is not None:
         parser.add_argument(
-            "--steps", type=whole_number(1), help=f"training steps (default {steps})"
+            "--steps",
+            type=whole_number(fewest_steps),
+            help=f"training steps (default {steps})",
         )
     parser.add_argument(
         "--quick",
@@ -50,7 +57,7 @@ def _parser(question, extension, extensions) -> argparse.ArgumentParser:
         description=question, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--out", type=Path, default=Path("out"), help="folder for the pictures")
+    add("--out", type=folder, default="out", help="folder for the pictures")
     add("--theme", choices=(*THEMES, "both"), default="light")
     add("--format", choices=extensions, default=extension)
     return parser
@@ -104,14 +111,69 @@ def whole_number(at_least: int) -> Callable[[str], int]:
 
 def rate(text: str) -> float:
     """The ``type`` of an option that must be a learning rate."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0 <= value < math.inf:
         demand = "must be a number of at least 0"
         raise argparse.ArgumentTypeError(f"{demand}, but {text!r} was received")
     return value
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """The ``type`` of an option that must be a number from ``least`` to ``most``."""
+
+    def convert(text: str) -> float:
+        value = _number(text)
+        if not least <= value <= most:
+            demand = f"must be a number from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{demand}, but {text!r} was received")
+        return value
+
+    return convert
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def folder(text: str) -> Path:
+    """The ``type`` of an option that names a folder for results, which may be missing.
+
+    Better an error now than after minutes of measuring.
+    """
+    path = Path(text)
+    try:
+        _try_to_write_below(path)
+    except OSError as error:
+        raise _unusable("folder", text, error) from None
+    return path
+
+
+def result_file(text: str) -> Path:
+    """The ``type`` of an option that names a file for results, like ``folder``."""
+    path = Path(text)
+    try:
+        if path.exists():
+            path.open("a").close()
+        else:
+            _try_to_write_below(path.parent)
+    except OSError as error:
+        raise _unusable("file", text, error) from None
+    return path
+
+
+def _try_to_write_below(folder: Path) -> None:
+    existing = (path for path in (folder, *folder.parents) if path.exists())
+    TemporaryFile(dir=next(existing, folder)).close()
+
+
+def _unusable(kind: str, text: str, error: OSError) -> argparse.ArgumentTypeError:
+    demand = f"must be a {kind} to write to"
+    return argparse.ArgumentTypeError(
+        f"{demand}, but {text!r} was received: {error.strerror}"
+    )
 
 
 def seeds(first: int, quick: bool = False) -> range:

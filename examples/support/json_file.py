@@ -7,15 +7,17 @@ The numbers are rounded to four significant digits, and what is not a finite num
 import argparse
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from support.command_line import result_file
+
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """The option of experiments whose numbers a program may want: --json."""
-    parser.add_argument("--json", type=Path, help="file for the measured numbers")
+    help_text = "file for the measured numbers"
+    parser.add_argument("--json", type=result_file, help=help_text)
 
 
 def save_json(numbers: Any, options: argparse.Namespace) -> None:
@@ -23,6 +25,7 @@ def save_json(numbers: Any, options: argparse.Namespace) -> None:
     if options.json:
         text = json.dumps(_plain(numbers), separators=(",", ":"), allow_nan=False)
         # One line per entry of the outermost lists, for people who compare versions.
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(text.replace("},{", "},\n{") + "\n", encoding="utf-8")
 
 

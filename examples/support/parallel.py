@@ -68,7 +68,7 @@ def in_parallel(
     other processes: put them inside the function.
     """
     cases = list(dict.fromkeys(cases))
-    jobs = 1 if len(cases) < 2 else jobs
+    jobs = 1 if len(cases) < 2 else min(jobs, len(cases))
     work = (delayed(_run)(function, case) for case in cases)
     results = Parallel(n_jobs=jobs, return_as="generator")(work)
     bar = tqdm(results, title, len(cases), leave=False, disable=None)

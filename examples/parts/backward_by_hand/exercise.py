@@ -79,20 +79,21 @@ def read(path: Path, *inputs: np.ndarray) -> np.ndarray:
 
 
 def _call(path, inputs):
+    names = {"__name__": "answer"}
     try:
-        names = {"__name__": "answer"}
         exec(compile(path.read_bytes(), str(path), "exec"), names)  # noqa: S102
         if "d_x" in names:
             return names["d_x"](*(array.copy() for array in inputs))
-        complaint = "must define d_x(g, x_hat, gamma, inv_std), but does not"
-        sys.exit(f"{path}: {complaint}. Write a new file with --exercise.")
     except OSError as error:
         complaint = f"must be a file to read, but: {error.strerror}"
         sys.exit(f"--check {path}: {complaint}. Write one with --exercise.")
     except SyntaxError as error:
         sys.exit(f"{path}, line {error.lineno}: Python cannot read it: {error.msg}.")
-    except Exception as error:  # noqa: BLE001 (whatever the reader wrote)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever the reader wrote)
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f.lineno for f in frames if f.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else path
-        sys.exit(f"{where}: it stopped with {type(error).__name__}: {error}.")
+        what = "".join(traceback.format_exception_only(error)).strip()
+        sys.exit(f"{where}: it stopped with {what}.")
+    complaint = "must define d_x(g, x_hat, gamma, inv_std), but does not"
+    sys.exit(f"{path}: {complaint}. Write a new file with --exercise.")

@@ -4,7 +4,7 @@ All cases share one frame: an element of the figure is drawn once, and lists the
 that it belongs to. Boxes therefore never move. The words and numbers of a case come
 from its own graph.
 
-    route    "direct", "mean" (through E[x]), "var" (through Var[x]) or "around" (beside
+    route    "direct", "mean" (through E[x]), "var" (through Var[x]) or "around" (around
              batch norm); its number is on its arrows and in its row of the ledger
 """
 
