@@ -1204,7 +1204,7 @@ MODEL = nn.Sequential(
             ValueError,
             "batch_norm: at least two values per channel must be averaged. A single "
             "value is its own mean, so x_hat would be 0 whatever x is. Received "
-            "'x'(1, 3) with axes=(0,). Use a larger batch, or evaluation mode.",
+            "'x'(1, 3) with axes=(0,). Use a larger batch, or evaluation mode with running statistics.",
             id="one value per channel in training",
         ),
         pytest.param(

@@ -790,6 +790,31 @@ def test_entries_that_are_not_finite_are_shown_among_many():
     assert entries_of((b * c).sum(), b)[0][:4] == ["nan", "+7.0000", "-inf", "+9.0000"]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_that_are_all_rounding_are_shown_as_zero(dtype):
+    # The gradient of x_hat sums to 0 over the batch, because x_hat does.
+    net = nn.Sequential(
+        nn.Linear(4, 3, rng=0, dtype=dtype),
+        nn.BatchNorm(3, dtype=dtype),
+        nn.Linear(3, 2, rng=1, dtype=dtype),
+    )
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(dtype)
+    loss = (net(Tensor(x)) ** 2).mean()
+    found = tg.explain(loss, net[0].bias)
+    assert np.any([route.gradient for route in found])
+    assert not np.any([route.shown for route in found])
+    assert {route.note for route in found} == {"because its rows sum to 0"}
+
+
+def test_a_small_contribution_is_not_mistaken_for_rounding():
+    b = Tensor([1e-6, 1.0], requires_grad=True, name="b")
+    x = Tensor([[1.0, 1e6], [2.0, -1e6], [3.0, 1e6]]) + b
+    loss = (tg.batch_norm(x) * [[1.0, 1e8], [-2.0, 1e8], [1.0 + 1e-6, 1e8]]).sum()
+    direct = tg.explain(loss, b)[0]
+    np.testing.assert_array_equal(direct.shown, direct.gradient)
+    assert 0 < abs(direct.shown[0]) < 1e-5
+
+
 def test_an_exact_half_is_not_mistaken_for_rounding_in_float16():
     b = leaf([1.0, 2.0], "b", np.float16)
     assert (

@@ -40,7 +40,7 @@ from .graph import (
     scale_of,
     without_rounding,
 )
-from .ops import broadcast_to
+from .ops import broadcast_to, sum_to
 from .tensor import Tensor
 
 
@@ -71,8 +71,8 @@ def explain(
     subgraph = Subgraph(Unfolded(y), leaf)
     chosen = choose_gates(subgraph, gates)
     rows = by_row(carry(subgraph, chosen, g)[leaf])
-    exact, vanished = _replayed(y, leaf, g, gates)
-    scale = scale_of(exact.values())
+    exact, vanished, terms = _replayed(y, leaf, g, gates)
+    scale = scale_of([*exact.values(), *terms])
     routes = []
     for row, shares in rows.items():
         gradient = _sum(shares, leaf)
@@ -127,22 +127,31 @@ def _with_last_row(
 
 def _replayed(
     y: Tensor, leaf: Tensor, g: np.ndarray, gates: Iterable[str] | None
-) -> tuple[dict[Row, np.ndarray], set[tuple[str, ...]]]:
-    """The rows in float64, and the gates of those that sum to 0 over broadcast axes."""
+) -> tuple[dict[Row, np.ndarray], set[tuple[str, ...]], list[np.ndarray]]:
+    """The rows in float64, and what is summed over the axes of a broadcast.
+
+    The second result holds the gates of the rows that sum to 0. The third holds, for
+    each sum that is a gradient of the leaf, the sum of the magnitudes of its terms: if
+    all rows are only rounding, their sizes are small compared with these.
+    """
     replayed = replay(y)
     leaf = replayed.get(leaf, leaf)
     subgraph = Subgraph(Unfolded(replayed[y]), leaf)
     vanished: set[tuple[str, ...]] = set()
+    terms: list[np.ndarray] = []
 
     def note_sums(node: Tensor, x: Tensor, key: Key, d_y: Any, d_x: Any) -> None:
-        sums = node.op is broadcast_to and d_x is not None
-        if sums and largest_finite(d_x) <= NEGLIGIBLE * largest_finite(d_y) > 0:
+        if node.op is not broadcast_to or d_x is None:
+            return
+        if largest_finite(d_x) <= NEGLIGIBLE * largest_finite(d_y) > 0:
             vanished.add(key.gates)
+        if x is leaf:
+            terms.append(sum_to(np.abs(d_y), shape=leaf.shape))
 
     chosen = choose_gates(subgraph, gates)
     arrived = carry(subgraph, chosen, g.astype(float), note_sums)[leaf]
     exact = {row: _sum(shares, leaf) for row, shares in by_row(arrived).items()}
-    return exact, vanished
+    return exact, vanished, terms
 
 
 def by_row(arrived: dict[Key, Any]) -> dict[Row, list]:
