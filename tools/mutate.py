@@ -54,6 +54,7 @@ TESTS = {
     "ops": "ops tensor batchnorm nn check",
     "batchnorm": "batchnorm compositions layers nn check",
     "running": "batchnorm layers nn",
+    "module": "nn layers pytorch",
     "optimizer": "optim interrupts checkpoint",
     "optim": "optim interrupts checkpoint",
     "checkpoint": "checkpoint safetensors",
