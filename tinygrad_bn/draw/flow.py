@@ -148,7 +148,8 @@ class Flow:
             if d_x is not None or node.op is stop_gradient:
                 add_to(shares, key, d_x)
 
-        carry(subgraph, gates, g, note)
+        exact = subgraph.graph is self._twin_graph
+        carry(subgraph, gates, g, note, exact=exact)
         return steps
 
     # --- Everything, and the routes to one leaf ---------------------------------------
