@@ -74,8 +74,8 @@ class Jax:
             norms = len(case.sizes) - 2 if case.batch_norm else 0
             features = [jax.numpy.zeros(n, values[0].dtype) for n in case.sizes[1:]]
             running = [(f, f + 1) for f in features[:norms]]
-            moments = (zeros, zeros) if case.optimizer == "adam" else ()
-            self.state = parameters, running, moments, 0
+            averages = (zeros, zeros) if case.optimizer == "adam" else ()
+            self.state = parameters, running, averages, 0
         self.compiled = jax.jit(self.update)
 
     def step(self, images, labels):
@@ -87,7 +87,7 @@ class Jax:
 
     def update(self, state, images, labels):
         """The state after one step, and the loss before it."""
-        parameters, running, moments, t = state
+        parameters, running, averages, t = state
         differentiated = self.jax.value_and_grad(self.loss, has_aux=True)
         (loss, batch), gradients = differentiated(parameters, images, labels)
         unbiased = self.case.batch_size / (self.case.batch_size - 1)
@@ -103,8 +103,8 @@ class Jax:
                 p - self.case.lr * g for p, g in zip(parameters, gradients, strict=True)
             ]
         else:
-            parameters, moments = self.adam(parameters, gradients, *moments, t + 1)
-        return (parameters, running, moments, t + 1), loss
+            parameters, averages = self.adam(parameters, gradients, *averages, t + 1)
+        return (parameters, running, averages, t + 1), loss
 
     def loss(self, parameters, x, labels):
         """The cross-entropy, and the mean and variance of each batch norm."""

@@ -384,6 +384,13 @@ LOST = (
             id="softmax of a masked array",
         ),
         pytest.param(
+            lambda: tg.concatenate([Tensor([1.0]), None]),
+            TypeError,
+            "concatenate: data must be real numbers, but NumPy reads None as dtype "
+            "object.",
+            id="None for concatenate",
+        ),
+        pytest.param(
             lambda: tg.concatenate([MASKED, Tensor([1.0])]),
             TypeError,
             f"concatenate: {LOST}",

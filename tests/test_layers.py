@@ -143,6 +143,15 @@ def test_batch_norm_accepts_lists_and_integers_as_data(fused, training):
             assert layer(given).dtype == float
 
 
+@FUSED
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int64])
+def test_batch_norm_of_integers_has_one_dtype_in_both_modes(fused, dtype):
+    layer = nn.BatchNorm(2, fused=fused)
+    x = Tensor(np.array([[1, 0], [0, 1], [1, 1]], dtype))
+    assert layer(x).dtype == float
+    assert layer.eval()(x).dtype == float
+
+
 def test_the_repr_of_batch_norm_shows_what_is_left_out():
     assert repr(nn.BatchNorm(3, bias=False, axes=None)) == (
         "BatchNorm(3, eps=1e-05, momentum=0.1, axes=None, bias=False)"

@@ -515,6 +515,18 @@ def test_the_repr_of_batch_norm_shows_its_settings():
         "BatchNorm(4, eps=0.1, momentum=None, axes=(0, 2), affine=False, fused=False, "
         "constants=('mean',))"
     )
+    assert repr(nn.BatchNorm(3, axes=[0, -1], dtype=float)) == (
+        "BatchNorm(3, eps=1e-05, momentum=0.1, axes=(0, -1), dtype=float64)"
+    )
+
+
+@pytest.mark.parametrize("dtype", [int, complex])
+def test_batch_norm_computes_with_floats_only(dtype):
+    with pytest.raises(ValueError) as error:
+        nn.BatchNorm(3, affine=False, dtype=dtype)
+    assert str(error.value) == (
+        f"BatchNorm: dtype must be a float type, but {dtype!r} was received."
+    )
 
 
 def test_keyword_arguments_reach_forward():
@@ -1204,7 +1216,8 @@ MODEL = nn.Sequential(
             ValueError,
             "batch_norm: at least two values per channel must be averaged. A single "
             "value is its own mean, so x_hat would be 0 whatever x is. Received "
-            "'x'(1, 3) with axes=(0,). Use a larger batch, or evaluation mode with running statistics.",
+            "'x'(1, 3) with axes=(0,). Use a larger batch, or evaluation mode with "
+            "running statistics.",
             id="one value per channel in training",
         ),
         pytest.param(

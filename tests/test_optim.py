@@ -624,6 +624,17 @@ def test_a_state_that_this_engine_did_not_make_is_an_error(state):
     )
 
 
+def test_the_repr_of_an_optimizer_shows_its_settings():
+    parameters = make_parameters()
+    assert repr(optim.SGD(parameters, lr=0.1, momentum=0.9)) == (
+        "SGD(2 parameters, lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)"
+    )
+    assert repr(optim.AdamW(parameters)) == (
+        "AdamW(2 parameters, lr=0.001, betas=(0.9, 0.999), eps=1e-08, "
+        "weight_decay=0.01)"
+    )
+
+
 def test_errors_name_parameters_as_they_were_given():
     model = nn.Sequential(nn.Linear(2, 2, rng=0))
     older = optim.SGD(model.named_parameters(), lr=0.1)

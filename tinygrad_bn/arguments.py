@@ -46,7 +46,7 @@ def refuse_unreal(values: Any, function: str) -> None:
 
 
 def private_copy(value: Any) -> Any:
-    """A param as an operation keeps it: what others could change in it is copied."""
+    """A param whose changeable parts are copied, because the caller may change them."""
     if isinstance(value, _IMMUTABLE):
         return value
     if isinstance(value, tuple):

@@ -46,7 +46,7 @@ def axes_of(x: Any, axis: Any, added: int = 0) -> tuple[int, ...]:
 
 @functools.cache
 def _sorted_axes(ndim: int, axes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The axes, sorted and counted from the start; None if they make no sense."""
+    """The axes, sorted and counted from the start; None if one is wrong or repeated."""
     found = tuple(sorted(i + ndim if i < 0 else i for i in axes))
     sensible = len(set(found)) == len(found) and all(0 <= i < ndim for i in found)
     return found if sensible else None

@@ -95,7 +95,7 @@ class BatchNorm(Module):
     are NumPy arrays (C,). Whatever is left out is None.
 
     Raises: ``ValueError`` for the wrong number of features, one value per channel in
-    training, momentum outside [0, 1], or eps < 0.
+    training, momentum outside [0, 1], eps < 0, or a dtype that is not a float type.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithms 1 and 2.
     """
@@ -120,7 +120,7 @@ class BatchNorm(Module):
         check_constants("BatchNorm", constants)
         _check_size("BatchNorm", "num_features", num_features)
         self.axes = None if axes is None else tuple(np.atleast_1d(axes).tolist())
-        self.num_features, self.eps = num_features, eps
+        self.num_features, self.eps, self.dtype = num_features, eps, _float(dtype)
         self.constants, self.fused = constants, fused
         self.gamma, self.beta = _scale_and_shift(num_features, affine, bias, dtype)
         running = RunningStatistics(num_features, momentum, dtype)
@@ -194,6 +194,8 @@ class BatchNorm(Module):
             shown.append("fused=False")
         if self.constants:
             shown.append(f"constants={self.constants}")
+        if self.dtype != np.float32:
+            shown.append(f"dtype={self.dtype}")
         return ", ".join(shown)
 
     def caption(self) -> str:
@@ -346,8 +348,8 @@ class Tanh(Module):
 class ModuleList(Module):
     """Modules in a list, named ``0``, ``1``, ..., without a ``forward``.
 
-    A plain list among the attributes of a module does the same, except that it is not a
-    module itself: it has no ``parameters()`` and no state of its own.
+    Modules in a plain list attribute are members, too, but a list has no
+    ``parameters()`` and no state of its own.
 
     Raises: ``TypeError`` for anything but modules.
     """
@@ -387,6 +389,14 @@ class Sequential(ModuleList):
         for module in self:
             x = module(x)
         return x
+
+
+def _float(dtype: Any) -> np.dtype:
+    if np.dtype(dtype).kind != "f":
+        raise ValueError(
+            f"BatchNorm: dtype must be a float type, but {dtype!r} was received."
+        )
+    return np.dtype(dtype)
 
 
 def _check_size(layer: str, setting: str, value: int, least: int = 1) -> None:

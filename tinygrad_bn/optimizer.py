@@ -79,6 +79,12 @@ class Optimizer:
         vars(self).update(state)
         self._attach()
 
+    def __repr__(self) -> str:
+        names = "lr", "momentum", "nesterov", "betas", "eps", "weight_decay"
+        settings = [f"{n}={getattr(self, n)}" for n in names if hasattr(self, n)]
+        parts = [f"{len(self.parameters)} parameters", *settings]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
     @property
     def lr(self) -> float:
         """The learning rate, at least 0."""
