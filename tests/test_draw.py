@@ -246,6 +246,43 @@ def test_a_gradient_whose_rows_sum_to_zero_is_dashed():
     assert "style=dashed" not in alive.source
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_that_are_only_rounding_are_drawn_as_zero(dtype):
+    # The gradient of x_hat sums to 0 over the batch, because x_hat does.
+    net = nn.Sequential(
+        nn.Linear(4, 3, rng=0, dtype=dtype),
+        nn.BatchNorm(3, dtype=dtype),
+        nn.Linear(3, 2, rng=1, dtype=dtype),
+    )
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(dtype)
+    loss = (net(Tensor(x)) ** 2).mean()
+    drawing = tg.draw(loss, net[0].bias)
+    boxes, arrows = boxes_of(drawing), arrows_of(drawing)
+    assert ledger_rows(boxes["0.bias"]) == {
+        "direct": [0, 0, 0], "1.E[x]": [0, 0, 0], "1.Var[x]": [0, 0, 0],
+    }  # fmt: skip
+    assert "cancel" not in boxes["0.bias"].ledger.remark
+    assert boxes["β"].ledger.total.entries == [0, 0, 0]
+    assert not boxes["E[x]"].tiles[1].values.any()
+    assert not any({"E[x]", "β"} & {*ends} for ends in arrows if arrows[ends])
+    assert arrows["0", "x − E[x]"].keys() == {"direct", "1.Var[x]"}
+    assert all(s.cancels for s in arrows["0", "x − E[x]"].values())
+    assert not [text for text in texts_of(drawing.svg()) if re.search("e[−-]", text)]
+    bars = {(b.title, bar.name): bar for b in scene_of(tg.draw(loss)).boxes
+            for bar in b.bars}  # fmt: skip
+    for bias in (bars["0", "bias"], bars["1", "β"], bars["2", "bias"]):
+        assert (bias.norm, bias.parts) == (0, [])
+    assert bars["0", "weight"].norm > 1
+
+
+def test_a_sum_is_compared_with_its_own_terms_entry_by_entry():
+    b = Tensor([1e-6, 1.0, 1.0, 1.0], requires_grad=True, name="b")
+    c = np.array([[1, 0.1, 1e6, np.inf], [-2, 0.2, 1e6, 1], [1 + 1e-6, -0.3, 1e6, 1]])
+    assert c[:, 1].sum() != 0
+    ledger = boxes_of(tg.draw(((np.zeros((3, 4)) + b) * c).sum(), b))["b"].ledger
+    np.testing.assert_allclose(ledger.total.entries, [1e-6, 0, 3e6, np.inf], rtol=1e-9)
+
+
 def test_a_product_of_a_tensor_with_itself_has_two_arrows():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     for drawing in (tg.draw((a * a).sum()), tg.draw((a * a).sum(), a)):

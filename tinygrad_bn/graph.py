@@ -14,7 +14,7 @@ the direct one.
 This file comes after ``batchnorm.py`` in the reading order; ``gates.py`` is next.
 
 Left out on purpose: exact arithmetic. A gradient that is not zero, but 1e-9 times as
-large as the others, counts as zero.
+large as the others or as the terms of its sum, counts as zero.
 """
 
 from collections.abc import Iterable, Iterator

@@ -71,8 +71,8 @@ def explain(
     subgraph = Subgraph(Unfolded(y), leaf)
     chosen = choose_gates(subgraph, gates)
     rows = by_row(carry(subgraph, chosen, g)[leaf])
-    exact, vanished, terms = _replayed(y, leaf, g, gates)
-    scale = scale_of([*exact.values(), *terms])
+    exact, vanished = _replayed(y, leaf, g, gates)
+    scale = scale_of(exact.values())
     routes = []
     for row, shares in rows.items():
         gradient = _sum(shares, leaf)
@@ -127,31 +127,22 @@ def _with_last_row(
 
 def _replayed(
     y: Tensor, leaf: Tensor, g: np.ndarray, gates: Iterable[str] | None
-) -> tuple[dict[Row, np.ndarray], set[tuple[str, ...]], list[np.ndarray]]:
-    """The rows in float64, and what is summed over the axes of a broadcast.
-
-    The second result holds the gates of the rows that sum to 0. The third holds, for
-    each sum that is a gradient of the leaf, the sum of the magnitudes of its terms: if
-    all rows are only rounding, their sizes are small compared with these.
-    """
+) -> tuple[dict[Row, np.ndarray], set[tuple[str, ...]]]:
+    """The rows in float64, and the gates of those that sum to 0 over broadcast axes."""
     replayed = replay(y)
     leaf = replayed.get(leaf, leaf)
     subgraph = Subgraph(Unfolded(replayed[y]), leaf)
     vanished: set[tuple[str, ...]] = set()
-    terms: list[np.ndarray] = []
 
     def note_sums(node: Tensor, x: Tensor, key: Key, d_y: Any, d_x: Any) -> None:
-        if node.op is not broadcast_to or d_x is None:
-            return
-        if largest_finite(d_x) <= NEGLIGIBLE * largest_finite(d_y) > 0:
+        sums = node.op is broadcast_to and d_x is not None
+        if sums and largest_finite(d_x) <= NEGLIGIBLE * largest_finite(d_y) > 0:
             vanished.add(key.gates)
-        if x is leaf:
-            terms.append(sum_to(np.abs(d_y), shape=leaf.shape))
 
     chosen = choose_gates(subgraph, gates)
-    arrived = carry(subgraph, chosen, g.astype(float), note_sums)[leaf]
+    arrived = carry(subgraph, chosen, g.astype(float), note_sums, exact=True)[leaf]
     exact = {row: _sum(shares, leaf) for row, shares in by_row(arrived).items()}
-    return exact, vanished, terms
+    return exact, vanished
 
 
 def by_row(arrived: dict[Key, Any]) -> dict[Row, list]:
@@ -211,13 +202,15 @@ def carry(
     g: np.ndarray,
     observe: Callable | None = None,
     start: Tensor | None = None,
+    exact: bool = False,
 ) -> dict[Tensor, dict[Key, np.ndarray | None]]:
     """Run a backward pass with one cotangent per key, which is None for cut routes.
 
     The pass starts with ``g`` at ``start``, by default the output. It returns the
     gradients that arrive at each target, by key. ``observe(node, x, key, d_y, d_x)``,
     if given, is called for every step from ``node`` to ``x``; ``key`` is that of
-    ``d_x``.
+    ``d_x``. In an ``exact`` pass, which requires float64, a sum over broadcast axes
+    that is only rounding compared with its terms is carried on as 0.
     """
     y, targets = subgraph.y if start is None else start, subgraph.targets
     carried: dict[Tensor, dict] = {y: {Key(normalized=y in gates.calls): g}}
@@ -229,6 +222,9 @@ def carry(
             for key, d_y in arrived.items():
                 for x, d_x in subgraph.apply_pullbacks(node, d_y):
                     onward = gates.onward(key, node, x, cut=d_x is None)
+                    if exact and node.op is broadcast_to and d_x is not None:
+                        terms = sum_to(np.abs(d_y), shape=x.shape)
+                        d_x = without_rounding(d_x, d_x, terms)
                     at_x = carried.setdefault(x, {})
                     before = at_x.get(onward)
                     at_x[onward] = d_x if before is None else before + d_x

@@ -3,7 +3,7 @@
 A step leads from a tensor to one of its inputs. Each group of routes that takes a step
 has its own share of the gradient there, or None if the step is a cut. Everything is
 computed twice, as recorded and in float64: an entry that is zero in float64 is drawn as
-0.
+0. So is a sum over the batch that is only rounding, and whatever it leads to.
 
 This file comes after ``scene.py`` and ``routes.py`` in the reading order.
 
@@ -148,7 +148,8 @@ class Flow:
             if d_x is not None or node.op is stop_gradient:
                 add_to(shares, key, d_x)
 
-        carry(subgraph, gates, g, note)
+        exact = subgraph.graph is self._twin_graph
+        carry(subgraph, gates, g, note, exact=exact)
         return steps
 
     # --- Everything, and the routes to one leaf ---------------------------------------
