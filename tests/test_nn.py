@@ -469,10 +469,11 @@ def test_modules_in_dictionaries_and_nested_lists_are_members(rng):
 
 def test_a_module_that_contains_itself_is_walked_once(rng):
     model = nn.Sequential(nn.Linear(2, 2, rng=rng))
-    model[0].parent = model
     model.itself = model
-    assert len(model.parameters()) == 2
-    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    model[0].parent = model
+    model[0].scale = Tensor([1.0], requires_grad=True)
+    assert len(model.parameters()) == 3
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "0.scale"]
     assert list(model.modules()) == [model, model[0]]
     assert "Linear(2" in repr(model)
 
@@ -940,6 +941,15 @@ class Two(nn.Module):
         self.first, self.second = first, second
 
 
+def test_only_a_transpose_is_called_a_transpose():
+    for shape, rest in [((3, 2), ", its transpose."), ((4, 3), ".")]:
+        with pytest.raises(ValueError) as error:
+            nn.Linear(2, 3, bias=False).load_state_dict(
+                {"weight": np.zeros(shape, np.float32)}
+            )
+        assert str(error.value).endswith(f"received {shape} float32{rest}")
+
+
 def test_a_state_may_contain_the_arrays_of_the_module_itself():
     model = Two(Tensor([1.0], requires_grad=True), Tensor([2.0], requires_grad=True))
     model.load_state_dict({"first": model.second.data, "second": model.first.data})
@@ -958,12 +968,13 @@ def test_one_tensor_with_two_names_cannot_be_given_two_values():
     model = Two(weight, weight)
     state = model.state_dict()
     model.load_state_dict(state)
-    with pytest.raises(ValueError) as error:
-        model.load_state_dict(state | {"second": np.zeros(2)})
-    assert str(error.value) == (
-        "load_state_dict: the entries must be those of this Two. Nothing was loaded. "
-        "first and second: expected equal values for one tensor."
-    )
+    for other in (np.zeros(2), np.full(2, 9.0)):
+        with pytest.raises(ValueError) as error:
+            model.load_state_dict(state | {"second": other})
+        assert str(error.value) == (
+            "load_state_dict: the entries must be those of this Two. Nothing was "
+            "loaded. first and second: expected equal values for one tensor."
+        )
 
 
 @pytest.mark.parametrize("state", [None, "model.npz", [1.0]])
