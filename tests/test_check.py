@@ -16,7 +16,7 @@ EPS = 1e-5
 
 
 def parts(g, saved, x):
-    x_c, inv_std, _, var = saved
+    x_c, inv_std, _, _, var = saved
     x_hat = x_c * inv_std
     return x_hat, inv_std, var, g.mean(0), (g * x_hat).mean(0), len(x)
 

@@ -196,7 +196,7 @@ def fused_batch_norm(
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         # The forward pass has computed the statistics already.
-        x_c, _, mean, var = y.saved
+        x_c, _, _, mean, var = y.saved
         running.update(mean, var, m=len(x_c))
     if y.op is None:
         y.saved = None  # No backward pass will read it.
@@ -214,27 +214,28 @@ def _forward(x, gamma, beta, *, axes, eps):
     mean = first + shift
     var = mean_of_rows(x_c * x_c)
     inv_std = 1 / np.sqrt(var + eps)
-    y = x_c * (inv_std if gamma is None else gamma.reshape(-1) * inv_std)
+    scale = inv_std if gamma is None else gamma.reshape(-1) * inv_std
+    y = x_c * scale
     if beta is not None:
         y = y + beta.reshape(-1)  # not +=, because beta may have a wider dtype
     # mean and var are for the running statistics only.
-    return from_rows(y, x, axes), (x_c, inv_std, mean, var)
+    return from_rows(y, x, axes), (x_c, inv_std, scale, mean, var)
 
 
 def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
-    x_c, inv_std, _, _ = saved
+    x_c, inv_std, scale, _, _ = saved
     g = as_rows(g, axes)
     m = len(g)
     d_beta = sum_of_rows(g)
     d_gamma = sum_of_rows(g * x_c) * inv_std
     d_x = None
     if needs[0]:
-        # The last line of the derivation, with x_hat = inv_std * x_c,
-        # mean(g) = d_beta / m and mean(g * x_hat) = d_gamma / m:
-        # d_x = gamma * inv_std * (g - x_c * inv_std * d_gamma / m - d_beta / m)
+        # The last line of the derivation, with scale = gamma * inv_std,
+        # x_hat = inv_std * x_c, mean(g) = d_beta / m, mean(g * x_hat) = d_gamma / m:
+        # d_x = scale * (g - x_c * inv_std * d_gamma / m - d_beta / m)
         d_x = g - x_c * (inv_std * d_gamma / m)
         d_x -= d_beta / m
-        d_x *= inv_std if gamma is None else gamma.reshape(-1) * inv_std
+        d_x *= scale
         d_x = from_rows(d_x, x, axes)
     return (
         d_x,
