@@ -13,7 +13,7 @@ mul, power, sum_to and broadcast_to.
 With --shape, the script lists the arrays that each definition leaves in memory for a
 batch of this shape, and which of them the backward pass reads again. The graph holds
 every intermediate result, because each tensor refers to its inputs, but it reads only
-some of them again. The fused operation saves x - E[x] and three numbers per channel.
+some of them again. The fused operation saves x - E[x] and four numbers per channel.
 
 Second derivatives are right in both cases, also where gamma is 0. The classic mistake
 is to recover x_hat from the output, as (y - beta) / gamma, which is 0 / 0 there. The

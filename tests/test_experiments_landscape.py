@@ -206,10 +206,11 @@ def arrays_held(batch_norm):
     return memory.held(two_definitions.of_shape(batch_norm, (60, 100), "float32"))
 
 
-def test_the_fused_operation_reads_again_its_centered_input_and_one_row():
+def test_the_fused_operation_reads_again_its_centered_input_and_two_rows():
     held = arrays_held(tg.fused_batch_norm)
     assert [(a.name, a.size) for a in held if a.readers] == [
-        ("x - E[x]", 60 * 100 * 4), ("1 / sqrt(Var[x] + eps)", 100 * 4),
+        ("x - E[x]", 60 * 100 * 4),
+        ("1 / sqrt(Var[x] + eps)", 100 * 4), ("gamma / sqrt(Var[x] + eps)", 100 * 4),
     ]  # fmt: skip
     assert [(a.name, a.size) for a in held if not a.readers] == [
         ("E[x]", 400), ("Var[x]", 400), ("y", 24000)

@@ -14,7 +14,9 @@ import numpy as np
 from support.tables import table
 from tinygrad_bn import Tensor, tape
 
-FUSED_SAVED = ("x - E[x]", "1 / sqrt(Var[x] + eps)", "E[x]", "Var[x]")
+FUSED_SAVED = (
+    "x - E[x]", "1 / sqrt(Var[x] + eps)", "gamma / sqrt(Var[x] + eps)", "E[x]", "Var[x]"
+)  # fmt: skip
 
 
 class Held(NamedTuple):
