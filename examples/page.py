@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--out", type=folder, default=HERE / "page", help="folder for index.html"
+        "--out", type=folder, default=str(HERE / "page"), help="folder for index.html"
     )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

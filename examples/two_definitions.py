@@ -38,7 +38,7 @@ from support.measures import largest
 from tinygrad_bn import Drawing, Tensor, tape
 
 OPEN = ("batch_norm", "mean")  # composites that are drawn as the primitives inside
-MOST_VALUES = 10**7  # of a batch, for which --shape takes up to 2 GB
+MOST_VALUES = 10**7  # in a batch; --shape then takes up to 2 GB
 
 
 def defined(batch_norm) -> tuple[Tensor, Tensor, Tensor]:

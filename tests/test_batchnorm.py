@@ -548,6 +548,7 @@ ONE_VALUE = (
 NO_SUCH_AXIS = (
     "axis must name existing axes, each once, but (2,) was received for 'x'(4, 3)."
 )
+EPS = "batch_norm: eps must be a finite number of at least 0, but {} was received."
 ONE_PER_CHANNEL = (
     "batch_norm: {} must have one value per channel, (3,), for 'x'(4, 3) with "
     "axes=(0,), but (4,) was received. Check the axes."
@@ -558,22 +559,11 @@ ONE_PER_CHANNEL = (
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (
-            {"eps": -1.0},
-            "batch_norm: eps must be finite and at least 0, but -1.0 was received.",
-        ),
-        (
-            {"eps": float("nan")},
-            "batch_norm: eps must be finite and at least 0, but nan was received.",
-        ),
-        (
-            {"eps": None},
-            "batch_norm: eps must be finite and at least 0, but None was received.",
-        ),
-        (
-            {"eps": float("inf")},
-            "batch_norm: eps must be finite and at least 0, but inf was received.",
-        ),
+        ({"eps": -1.0}, EPS.format("-1.0")),
+        ({"eps": float("nan")}, EPS.format("nan")),
+        ({"eps": 1j}, EPS.format("1j")),
+        ({"eps": None}, EPS.format("None")),
+        ({"eps": float("inf")}, EPS.format("inf")),
         ({"gamma": np.ones(4)}, ONE_PER_CHANNEL.format("gamma")),
         ({"beta": np.ones(4)}, ONE_PER_CHANNEL.format("beta")),
         ({"mean": np.ones(4), "var": np.ones(3)}, ONE_PER_CHANNEL.format("mean")),
@@ -604,7 +594,7 @@ def test_an_unknown_constant_is_an_error():
     )
 
 
-@pytest.mark.parametrize("momentum", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("momentum", [-0.1, 1.5, float("nan"), "a"])
 def test_a_momentum_out_of_range_is_an_error(momentum):
     for make in (nn.BatchNorm, RunningStatistics):
         with pytest.raises(ValueError) as error:

@@ -264,7 +264,8 @@ def test_saving_to_the_path_of_a_folder_is_an_error_that_names_it(tmp_path, endi
     with pytest.raises(IsADirectoryError) as caught:
         tg.save(folder, epoch=1)
     assert str(caught.value) == (
-        f"save: a file must be named, but {folder} is a folder. Add a file name."
+        f"save: the path must name a file, but {folder} names a folder. Add a file "
+        "name."
     )
     assert not os.listdir(tmp_path)
 

@@ -729,7 +729,7 @@ def test_a_numpy_function_with_out_or_as_a_method_is_an_error():
     with pytest.raises(TypeError) as error:
         array += x
     assert str(error.value) == (
-        "np.add cannot write the result for a tensor into an array" + rest
+        "np.add cannot write a result computed from a tensor into an array" + rest
     )
 
 

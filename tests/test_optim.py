@@ -129,6 +129,34 @@ def test_a_parameter_that_is_frozen_later_does_not_move(name, settings):
     assert np.all(b.data != before[1])
 
 
+@SETTINGS
+def test_a_parameter_that_is_thawed_continues_with_the_state_it_had(name, settings):
+    w, b = make_parameters()
+    optimizer = getattr(optim, name)([("w", w), ("b", b)], **settings)
+    descend(optimizer, make_coefficients(2))
+    w.requires_grad = False
+    before = optimizer.state_dict()
+    for _ in range(3):
+        optimizer.zero_grad()
+        b.sum().backward()
+        optimizer.step()
+    after = optimizer.state_dict()
+    for key in before.keys() - {"lr", "steps"}:
+        np.testing.assert_array_equal(after[key]["w"], before[key]["w"])
+
+
+def test_graphs_of_a_frozen_parameter_stay_usable_after_a_step():
+    w, b = make_parameters()
+    optimizer = optim.SGD([w, b], lr=0.1)
+    w.requires_grad = False
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    y = (w * x).sum()
+    b.sum().backward()
+    optimizer.step()
+    y.backward()
+    np.testing.assert_array_equal(x.grad, w.data.sum(axis=0))
+
+
 @pytest.mark.parametrize("make", [optim.Adam, optim.AdamW])
 @pytest.mark.parametrize("gradient", [1e-4, 9, 100, 300])
 def test_adam_steps_in_float16_have_the_size_of_the_learning_rate(make, gradient):
@@ -626,6 +654,7 @@ def test_a_state_that_this_engine_did_not_make_is_an_error(state):
 
 def test_the_repr_of_an_optimizer_shows_its_settings():
     parameters = make_parameters()
+    assert repr(optim.SGD(parameters[:1], lr=0.1)).startswith("SGD(1 parameter, lr")
     assert repr(optim.SGD(parameters, lr=0.1, momentum=0.9)) == (
         "SGD(2 parameters, lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)"
     )

@@ -160,8 +160,8 @@ def test_a_picture_does_not_replace_a_folder(tmp_path, ending):
     with pytest.raises(IsADirectoryError) as error:
         drawing().save(folder)
     assert str(error.value) == (
-        f"drawing.save(path): a file must be named, but {folder} is a folder. Add a "
-        "file name."
+        f"drawing.save(path): the path must name a file, but {folder} names a folder. "
+        "Add a file name."
     )
     assert os.listdir(tmp_path) == ["picture.dot"]
 

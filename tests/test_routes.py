@@ -806,6 +806,12 @@ def test_rows_that_are_all_rounding_are_shown_as_zero(dtype):
     assert {route.note for route in found} == {"because its rows sum to 0"}
 
 
+def test_a_small_sum_of_large_terms_is_not_mistaken_for_rounding():
+    b = Tensor(np.zeros(1), requires_grad=True)
+    loss = ((Tensor(np.ones((2, 1))) + b) * [[1e10], [1 - 1e10]]).sum()
+    assert tg.explain(loss, b).shown_total.tolist() == [1]
+
+
 def test_a_small_contribution_is_not_mistaken_for_rounding():
     b = Tensor([1e-6, 1.0], requires_grad=True, name="b")
     x = Tensor([[1.0, 1e6], [2.0, -1e6], [3.0, 1e6]]) + b

@@ -134,10 +134,11 @@ class OptimizerHistory(RuleBasedStateMachine):
         self.optimizer.step()
         pairs = zip(self.gradients, self.values, strict=True)
         gradients = [np.zeros(v.shape) if g is None else g for g, v in pairs]
-        frozen = {i: self.values[i] for i in self.frozen}
+        state = [a for a in vars(self.plain).values() if isinstance(a, list)]
+        kept = [(a, i, a[i]) for a in [self.values, *state] for i in self.frozen]
         self.plain.step(self.values, gradients)
-        for i, value in frozen.items():
-            self.values[i] = value
+        for a, i, value in kept:
+            a[i] = value
         self.refuse_the_graph()
 
     @rule(i=places)

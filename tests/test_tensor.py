@@ -845,12 +845,13 @@ def test_a_tensor_of_integers_does_not_truncate_what_is_assigned(dtype):
     with pytest.raises(TypeError) as error:
         x.data = [1.7, 2.9]
     assert str(error.value) == (
-        f"'x'(2,) has dtype {x.dtype} and can hold integers only, but values of "
-        f"float64 were received. Round them and convert them with .astype({x.dtype})."
+        f"'x'(2,) has dtype {x.dtype}, which would truncate floats, but values of "
+        f"float64 were received. Write np.round(values).astype('{x.dtype}')."
     )
-    with pytest.raises(TypeError, match="can hold integers only"):
+    with pytest.raises(TypeError, match="would truncate floats"):
         x[0] = 300.9
     assert x.data.tolist() == [1, 0]
+    x[0:0] = []
     x[:] = [0, 1]
     x.data = [1, 1]
     assert x.data.tolist() == [1, 1]

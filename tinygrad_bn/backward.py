@@ -153,7 +153,7 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
         # If the cotangent is a node, the same loop runs the pullbacks on nodes, and so
         # records them. A gradient that was given as a node keeps its history.
         g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
-    # Inside no_grad, too, create_graph records.
+    # create_graph records even inside no_grad.
     context = recording() if create_graph else contextlib.nullcontext()
     with context:
         cotangents = backward_pass(y, g, set(wanted))

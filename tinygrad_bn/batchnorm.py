@@ -81,6 +81,7 @@ and the backward pass after it, which leaves d_x in terms of d_var and d_mean.
 """
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def batch_norm(
     """
     x = as_tensor(x)
     axes = averaged_axes(x, axes)
-    check_eps("batch_norm", eps)
+    eps = checked_eps("batch_norm", eps)
     check_constants("batch_norm", constants)
     gamma = _broadcastable("gamma", gamma, x, axes)
     beta = _broadcastable("beta", beta, x, axes)
@@ -189,7 +190,7 @@ def fused_batch_norm(
             x, gamma, beta, axes=axes, eps=eps, mean=mean, var=var, running=running
         )
     axes = averaged_axes(x, axes)
-    check_eps("batch_norm", eps)
+    eps = checked_eps("batch_norm", eps)
     gamma = _checked("gamma", gamma, x, axes)
     beta = _checked("beta", beta, x, axes)
     _check_batch(x, axes, running)
@@ -275,7 +276,7 @@ def _broadcastable(name, values, x, axes):
 
 
 def _check_batch(x, axes, running):
-    """Raise unless the batch has statistics, which ``running`` can include."""
+    """Raise for too few values per channel, or other channels than ``running``."""
     m = count(x, axes)
     if m < 2:
         raise errors.one_value_per_channel(x, axes)
@@ -284,12 +285,12 @@ def _check_batch(x, axes, running):
         raise errors.not_per_channel("running", running.mean, x, axes, channels)
 
 
-_NUMBERS = int, float, np.number
-
-
-def check_eps(function: str, eps: float) -> None:
-    if not isinstance(eps, _NUMBERS) or not 0 <= eps < math.inf:
+def checked_eps(function: str, eps: Any) -> float:
+    # A Python float, because a float64 of NumPy would turn float32 into float64.
+    number = float(eps) if isinstance(eps, Real) else math.nan
+    if not 0 <= number < math.inf:
         raise errors.eps_refused(function, eps)
+    return number
 
 
 def check_constants(function: str, constants: Any) -> None:

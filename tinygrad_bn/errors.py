@@ -81,10 +81,10 @@ def not_a_leaf(x: Any) -> TypeError:
     )
 
 
-def fractions_lost(x: Any, dtype: Any) -> TypeError:
+def floats_truncated(x: Any, dtype: Any) -> TypeError:
     return TypeError(
-        f"{describe(x)} has dtype {x.dtype} and can hold integers only, but values of "
-        f"{dtype} were received. Round them and convert them with .astype({x.dtype})."
+        f"{describe(x)} has dtype {x.dtype}, which would truncate floats, but values "
+        f"of {dtype} were received. Write np.round(values).astype({x.dtype.name!r})."
     )
 
 
@@ -152,7 +152,9 @@ def unknown_to_numpy(name: str, remedy: str) -> TypeError:
 
 def ufunc_writes(name: str, method: str) -> TypeError:
     if method == "__call__":
-        refused = f"np.{name} cannot write the result for a tensor into an array"
+        refused = (
+            f"np.{name} cannot write a result computed from a tensor into an array"
+        )
     else:
         refused = f"np.{name}.{method} accepts arrays only, but received a tensor"
     return TypeError(
@@ -354,7 +356,8 @@ def wrt_requires_no_gradient(x: Any) -> ValueError:
 
 def eps_refused(function: str, eps: Any) -> ValueError:
     return ValueError(
-        f"{function}: eps must be finite and at least 0, but {eps!r} was received."
+        f"{function}: eps must be a finite number of at least 0, but {eps!r} was "
+        "received."
     )
 
 

@@ -35,8 +35,8 @@ def replace_file(
     the permissions of the old one. Leftovers of earlier calls for this path are
     removed. ``caller`` is what errors call the function that the user called.
 
-    Raises: ``IsADirectoryError`` for a folder at ``path``; ``NotADirectoryError`` for a
-    file in the place of a folder; ``FileNotFoundError`` for ``~``, which is not
+    Raises: ``IsADirectoryError`` for a ``path`` that is a folder or ends in a slash;
+    ``NotADirectoryError`` for a file in the place of a folder; ``FileNotFoundError`` for ``~``, which is not
     expanded; ``FileExistsError`` for a device or a pipe.
     """
     target = _target(caller, path)
@@ -62,10 +62,10 @@ def replace_file(
 def _target(caller: str, path: str | os.PathLike[str]) -> Path:
     """The file to replace or make, in a folder that exists."""
     target = Path(os.path.realpath(path))
-    if target.is_dir() or not os.path.basename(path):
+    if target.is_dir() or os.path.basename(path) in ("", ".", ".."):
         raise IsADirectoryError(
-            f"{caller}: a file must be named, but {os.fspath(path) or repr('')} is a "
-            "folder. Add a file name."
+            f"{caller}: the path must name a file, but {os.fspath(path) or repr('')} "
+            "names a folder. Add a file name."
         )
     if target.exists() and not target.is_file():
         raise FileExistsError(
@@ -89,9 +89,9 @@ def _target(caller: str, path: str | os.PathLike[str]) -> Path:
 
 
 def _short_name(target: Path) -> str:
-    """The name of ``target`` in the names of its unfinished files.
+    """The part of an unfinished file's name that identifies its target.
 
-    A name has at most 255 bytes, so a hash takes the place of a long one.
+    File names have at most 255 bytes, so a hash takes the place of a long name.
     """
     name = os.fsencode(target.name)
     return target.name if len(name) < 200 else hashlib.sha256(name).hexdigest()

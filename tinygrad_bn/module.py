@@ -60,24 +60,18 @@ class Module:
             del scopes[depth:]  # Not pop(), for the reason given in scopes.composite.
 
     def __setattr__(self, name: str, value: Any) -> None:
-        before = vars(self).get(name)
-        if _is_state(before) and value is not None:
-            # Otherwise training or a checkpoint would lose it without a word.
+        if _is_parameter(vars(self).get(name)) and value is not None:
             members = [member for _, member in _members_in(name, value)]
-            if not any(_can_replace(before, member) for member in members):
-                raise self._replacement_refused(name, value)
+            if not any(map(_can_replace_a_parameter, members)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: a parameter must be replaced by a "
+                    f"leaf, a module or None, but {describe(value)} was received, "
+                    "which would not be trained. To set its values, write "
+                    f"{name}[...] = values; to freeze it, {name}.requires_grad = "
+                    "False; to keep something else under this name, set it to None "
+                    "first."
+                )
         super().__setattr__(name, value)
-
-    def _replacement_refused(self, name: str, value: Any) -> TypeError:
-        kind = "parameter" if _is_parameter(vars(self)[name]) else "tensor or array"
-        source = ", the output of an operation," if _is_output(value) else ""
-        return TypeError(
-            f"{type(self).__name__}.{name}: a {kind} must be replaced by another one, "
-            f"a module or None, but {describe(value)}{source} was received. To set its "
-            f"values, write {name}[...] = values; to freeze a parameter, "
-            f"{name}.requires_grad = False; to keep something else under this name, "
-            "set it to None first."
-        )
 
     # --- Members ----------------------------------------------------------------------
 
@@ -188,8 +182,8 @@ class Module:
         and are converted.
 
         Raises: ``ValueError`` for entries that are missing, unexpected, or of another
-        shape or dtype, and for two different values of one tensor; it lists them all,
-        and nothing is changed. ``TypeError`` for anything but a dictionary, and for a
+        shape or dtype, for different values of a tensor or array with two names, and
+        for an array that is read-only; it lists them all, and nothing is changed. ``TypeError`` for anything but a dictionary, and for a
         mixture of plain arrays and PyTorch's.
         """
         if not isinstance(state, Mapping):
@@ -198,8 +192,8 @@ class Module:
                 "module.state_dict() or an entry of tg.load(path), but "
                 f"{describe(state)} was received."
             )
-        state = in_our_layout(state, self._entries())
         here = self._state()
+        state = in_our_layout(state, self._entries())
         if wrong := _differences(here, state):
             raise ValueError(
                 "load_state_dict: the entries must be those of this "
@@ -250,12 +244,14 @@ def _differences(here: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]
                 f"received {received.shape} {received.dtype}"
                 + (", its transpose" if transposed else "")
             )
+            continue
         if isinstance(expected, np.ndarray) and not expected.flags.writeable:
             wrong.append(f"{name}: its array is read-only")
         other = names.setdefault(id(expected), name)
-        if other != name and received.tobytes() != np.asarray(state[other]).tobytes():
+        nan_equals_nan = received.dtype.kind == "f"
+        if not np.array_equal(received, np.asarray(state[other]), nan_equals_nan):
             pair = " and ".join(sorted([name, other]))
-            wrong.append(f"{pair}: expected equal values for one tensor")
+            wrong.append(f"{pair}: expected equal values, because they are one")
     return sorted(wrong)
 
 
@@ -267,15 +263,12 @@ def _is_state(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_leaf or isinstance(value, np.ndarray)
 
 
-def _can_replace(before: Any, member: Member) -> bool:
-    """Whether nothing is lost: an output in place of a parameter is not trained."""
-    fits = not _is_output(member) and not isinstance(member, np.ndarray)
-    return fits or not _is_parameter(before)
-
-
-def _is_output(value: Any) -> bool:
-    """Whether an operation made the value, perhaps without recording it."""
-    return isinstance(value, Tensor) and not value.data.flags.writeable
+def _can_replace_a_parameter(member: Member) -> bool:
+    """Whether ``member`` is trained, or a leaf that the user made as a constant."""
+    if isinstance(member, Module) or _is_parameter(member):
+        return True
+    # The output of an operation is read-only, even if nothing was recorded.
+    return isinstance(member, Tensor) and member.data.flags.writeable
 
 
 def _members_in(name: str, value: Any) -> Iterator[tuple[str, Member]]:

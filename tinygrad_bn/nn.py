@@ -18,7 +18,7 @@ from .batchnorm import (
     averaged_axes,
     batch_norm,
     check_constants,
-    check_eps,
+    checked_eps,
     fused_batch_norm,
 )
 from .compositions import flatten
@@ -116,11 +116,11 @@ class BatchNorm(Module):
         bias: bool = True,
         track_running_stats: bool = True,
     ):
-        check_eps("BatchNorm", eps)
         check_constants("BatchNorm", constants)
         _check_size("BatchNorm", "num_features", num_features)
         self.axes = None if axes is None else tuple(np.atleast_1d(axes).tolist())
-        self.num_features, self.eps, self.dtype = num_features, eps, _float(dtype)
+        _check_float("BatchNorm", dtype)
+        self.num_features, self.eps = num_features, checked_eps("BatchNorm", eps)
         self.constants, self.fused = constants, fused
         self.gamma, self.beta = _scale_and_shift(num_features, affine, bias, dtype)
         running = RunningStatistics(num_features, momentum, dtype)
@@ -135,6 +135,16 @@ class BatchNorm(Module):
     def running_var(self) -> np.ndarray | None:
         """The exponential average of the unbiased batch variances, (C,)."""
         return None if self.running is None else self.running.var
+
+    @property
+    def momentum(self) -> float | None:
+        """The weight of the new batch in the running statistics, which can be set."""
+        return None if self.running is None else self.running.momentum
+
+    @momentum.setter
+    def momentum(self, value: float | None) -> None:
+        if self.running is not None:
+            self.running.momentum = value
 
     def forward(self, x: Any) -> Tensor:
         x = as_tensor(x)
@@ -154,13 +164,14 @@ class BatchNorm(Module):
     def _by_running_statistics(
         self, x: Tensor, axes: tuple[int, ...], running: RunningStatistics
     ) -> Tensor:
-        # The result has one dtype in both modes.
+        # As in training, integers become float64, and without gamma the result has the
+        # dtype of x.
         x = x if x.dtype.kind == "f" else x.astype(float)
         y = batch_norm(
             x, self.gamma, self.beta, axes=axes, eps=self.eps,
             mean=running.mean, var=running.var,
         )  # fmt: skip
-        if self.gamma is None and x.dtype.kind == "f" and x.dtype != y.dtype:
+        if self.gamma is None and x.dtype != y.dtype:
             return y.astype(x.dtype)
         return y
 
@@ -181,6 +192,10 @@ class BatchNorm(Module):
             yield "running_var", self.running.var
             yield "updates", self.running.updates
 
+    def _dtypes(self) -> list[np.dtype]:
+        arrays = self.gamma, self.beta, self.running_mean, self.running_var
+        return list(dict.fromkeys(a.dtype for a in arrays if a is not None))
+
     def extra_repr(self) -> str:
         shown = [f"{self.num_features}", f"eps={self.eps}"]
         if self.running is None:
@@ -194,8 +209,7 @@ class BatchNorm(Module):
             shown.append("fused=False")
         if self.constants:
             shown.append(f"constants={self.constants}")
-        if self.dtype != np.float32:
-            shown.append(f"dtype={self.dtype}")
+        shown += [f"dtype={d}" for d in self._dtypes() if d != np.float32]
         return ", ".join(shown)
 
     def caption(self) -> str:
@@ -230,9 +244,8 @@ class LayerNorm(Module):
         *,
         dtype: Any = np.float32,
     ):
-        check_eps("LayerNorm", eps)
         _check_size("LayerNorm", "num_features", num_features, least=2)
-        self.num_features, self.eps = num_features, eps
+        self.num_features, self.eps = num_features, checked_eps("LayerNorm", eps)
         self.gamma, self.beta = _scale_and_shift(num_features, affine, bias, dtype)
 
     def forward(self, x: Any) -> Tensor:
@@ -391,12 +404,11 @@ class Sequential(ModuleList):
         return x
 
 
-def _float(dtype: Any) -> np.dtype:
+def _check_float(layer: str, dtype: Any) -> None:
     if np.dtype(dtype).kind != "f":
         raise ValueError(
-            f"BatchNorm: dtype must be a float type, but {dtype!r} was received."
+            f"{layer}: dtype must be a float type, but {dtype!r} was received."
         )
-    return np.dtype(dtype)
 
 
 def _check_size(layer: str, setting: str, value: int, least: int = 1) -> None:

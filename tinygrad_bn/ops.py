@@ -9,11 +9,11 @@ primitives that are defined further down, because it looks them up when it runs.
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
                    ``reshape``, ``transpose`` and ``astype`` are each their own adjoint,
                    with different params
-    elementwise    an operation element by element. An input that needs a gradient is
+    elementwise    works element by element. An input that needs a gradient is
                    first broadcast to the shape of the result. For example, if ``b``
                    needs a gradient, ``u (4, 3) + b (3,)`` is recorded as
                    ``add(u, broadcast_to(b))``. The pullback of ``broadcast_to`` sums
-                   the gradient over the rows, so that of ``add`` does not have to
+                   the gradient over the rows; those of ``add`` do not have to
 
 At kinks: ``relu`` and ``absolute`` have slope 0 at 0, and ``clip`` has slope 1 at its
 bounds; ``maximum``, ``minimum``, ``max_to`` and ``min_to`` share the gradient equally

@@ -107,7 +107,8 @@ class Adam(Optimizer):
         self.steps += 1
         beta1, beta2 = self.betas
         t = int(self.steps)
-        # sqrt(c s) + eps = (sqrt(s) + eps / sqrt(c)) sqrt(c) saves one multiplication.
+        # With root^2 = c and sum_gg = s, this saves one multiplication per value:
+        # sqrt(c s) + eps = (sqrt(s) + eps / sqrt(c)) sqrt(c).
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
         lr, eps = self.lr * (1 - beta1) / (1 - beta1**t) / root, self.eps / root
         g = g.astype(self.sum_g.dtype, copy=False)

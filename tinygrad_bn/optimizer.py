@@ -82,7 +82,8 @@ class Optimizer:
     def __repr__(self) -> str:
         names = "lr", "momentum", "nesterov", "betas", "eps", "weight_decay"
         settings = [f"{n}={getattr(self, n)}" for n in names if hasattr(self, n)]
-        parts = [f"{len(self.parameters)} parameters", *settings]
+        count = len(self.parameters)
+        parts = [f"{count} parameter{'s' * (count != 1)}", *settings]
         return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
@@ -102,7 +103,8 @@ class Optimizer:
     def step(self) -> None:
         """Update the parameters from their gradients.
 
-        A parameter whose ``requires_grad`` has been set to False stays as it is.
+        A parameter whose ``requires_grad`` has been set to False keeps its values and
+        its state.
 
         Raises: ``RuntimeError`` if another optimizer has since attached one of them.
         """
@@ -111,13 +113,23 @@ class Optimizer:
         # Timestamps change first, so that an interrupted update does not go unnoticed.
         now = clock.tick()
         for p in self.parameters:
-            p.timestamp = now
-        frozen = [(p, p._data.copy()) for p in self.parameters if not p._requires_grad]
+            if p._requires_grad:
+                p.timestamp = now
+        kept = self._frozen_parts()
         try:
             self._update(g)
         finally:
-            for p, values in frozen:
-                p._data[...] = values
+            for part, values in kept:
+                part[...] = values
+
+    def _frozen_parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The values and the state of frozen parameters, each with a copy."""
+        frozen = [i for i, p in enumerate(self.parameters) if not p._requires_grad]
+        if not frozen:
+            return []
+        flat = [a for a in self._state().values() if a.shape == self.data.shape]
+        all_parts = map(self._slices, [self.data, *flat])
+        return [(parts[i], parts[i].copy()) for parts in all_parts for i in frozen]
 
     def _decayed_gradient(self) -> np.ndarray:
         """The gradient, with that of ``weight_decay * p^2 / 2`` added."""
@@ -170,7 +182,7 @@ class Optimizer:
         }
         return {"lr": self.lr, **copies}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the ``state_dict()`` of an optimizer for the same parameters.
 
         Entries with names are matched by name, in any order, and others by position.
@@ -284,7 +296,7 @@ def names_and_tensors(
     return [name for name, _ in pairs], [p for _, p in pairs]
 
 
-def _flattened(state: dict[str, Any]) -> dict[str, Any]:
+def _flattened(state: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a state, with those of inner dictionaries as ``key[name]``."""
     flat: dict[str, Any] = {}
     for key, value in state.items():

@@ -204,7 +204,7 @@ def _layer_norm(theirs: Any) -> Module:
 def _torch_batch_norm(torch: Any, ours: Any) -> Any:
     if ours.constants:
         raise ValueError(f"BatchNorm with constants={ours.constants}")
-    axes = None if ours.axes is None else tuple(sorted(np.ravel(ours.axes).tolist()))
+    axes = None if ours.axes is None else tuple(sorted(ours.axes))
     if axes not in BATCH_NORMS:
         raise ValueError(f"BatchNorm with axes={ours.axes}")
     kind = getattr(torch.nn, BATCH_NORMS[axes])
@@ -296,9 +296,9 @@ def _kind_of(module: Any, kinds: Iterable[type]) -> Any:
 
 
 class _Conversion:
-    """The counterparts made so far, one per module, parameter or buffer, and problems.
+    """The problems, and the counterparts of modules, parameters and buffers so far.
 
-    A buffer is an array of this engine, or a tensor of PyTorch that is no parameter.
+    A buffer is an array of this engine, or a tensor of PyTorch that is not a parameter.
     """
 
     def __init__(self) -> None:

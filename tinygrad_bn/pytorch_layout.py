@@ -10,8 +10,8 @@ The shape of a square matrix does not show its layout, so the type of its values
 ``tg.load`` reads ``.safetensors`` files as ``PyTorchArray``, and ``load_state_dict``
 transposes these and PyTorch's tensors, but no other arrays.
 
-This file comes after ``init.py`` in the reading order. It depends neither on
-modules, whose classes declare how PyTorch stores their members, nor on PyTorch.
+This file comes after ``init.py`` in the reading order. It depends neither on modules,
+whose classes declare how PyTorch stores their members, nor on PyTorch.
 
 Left out on purpose: the state of PyTorch's optimizers, and its ``.pt`` files, which
 hold pickled objects.
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     values: Any
 
 
-def by_pytorch_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+def by_pytorch_name(caller: str, entries: Iterable[Entry]) -> dict[str, Entry]:
     """The entries by their names in PyTorch.
 
     Raises: ``ValueError`` for two entries with one name, of which one would be lost.
@@ -46,7 +46,7 @@ def by_pytorch_name(entries: Iterable[Entry]) -> dict[str, Entry]:
         other = found.setdefault(entry.theirs, entry)
         if other is not entry:
             raise ValueError(
-                "each member must have its own name in PyTorch, but both "
+                f"{caller}: each member must have its own name in PyTorch, but both "
                 f"{other.ours!r} and {entry.ours!r} are called {entry.theirs!r} there. "
                 "Rename one of them."
             )
@@ -86,7 +86,7 @@ def in_our_layout(
             f"engine, because the layouts differ, but {others} are plain arrays and "
             f"{sorted(foreign)} are not. Convert one of the two kinds."
         )
-    known = by_pytorch_name(entries)
+    known = by_pytorch_name("load_state_dict", entries)
     translated = {}
     for name, values in state.items():
         array = values if isinstance(values, np.ndarray) else array_of(values)
@@ -118,7 +118,7 @@ def _is_pytorchs(values: Any) -> bool:
 def to_safetensors(entries: Iterable[Entry]) -> bytes:
     """The content of a ``.safetensors`` file with the state of a module."""
     arrays = {}
-    for name, entry in by_pytorch_name(entries).items():
+    for name, entry in by_pytorch_name("save", entries).items():
         values = np.asarray(entry.values)
         # safetensors writes the memory as it is, and assumes that it is in row order.
         arrays[name] = (values.T if entry.transposed else values).copy("C")

@@ -76,7 +76,7 @@ class Node:
     _requires_grad: bool
     name: str | None
     timestamp: int
-    op: "Operation | Any"  # None for a leaf; most code knows that it is none
+    op: "Operation | Any"  # None for a leaf. Any, because most code is for outputs.
     inputs: tuple
     params: Any
     saved: Any

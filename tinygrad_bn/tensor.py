@@ -81,7 +81,7 @@ class Tensor(Node):
         refuse_masked(values, "tensor.data = values")
         if not isinstance(values, np.ndarray):
             refuse_unreal(values, "tensor.data = values")
-            self._refuse_fractions(values)
+            self._refuse_floats(values)
             values = np.asarray(values, self.dtype)
         if values.shape != self.shape or values.dtype != self.dtype:
             raise errors.data_of_another_kind(self, values)
@@ -94,7 +94,7 @@ class Tensor(Node):
             raise errors.assigned_gradient_lost(values)
         refuse_masked(values, "tensor[index] = values")
         refuse_unreal(values, "tensor[index] = values")
-        self._refuse_fractions(values)
+        self._refuse_floats(values)
         index = private_copy(index)
         if not self._data.flags.writeable:
             # It comes from an operation that was not recorded, and others may share it.
@@ -104,11 +104,11 @@ class Tensor(Node):
         self.timestamp = clock.tick()
         self._data[index] = values
 
-    def _refuse_fractions(self, values: Any) -> None:
-        """Raise if a tensor of integers would truncate the values."""
-        dtype = np.asarray(values).dtype
-        if dtype.kind == "f" and self.dtype.kind != "f":
-            raise errors.fractions_lost(self, dtype)
+    def _refuse_floats(self, values: Any) -> None:
+        """Raise for floats, which a tensor of integers or booleans would truncate."""
+        array = np.asarray(values)
+        if array.size and array.dtype.kind == "f" and self.dtype.kind != "f":
+            raise errors.floats_truncated(self, array.dtype)
 
     def numpy(self) -> np.ndarray:
         """The values, not copied; read-only for the output of an operation."""

@@ -141,7 +141,7 @@ def _number(text: str) -> float:
 def folder(text: str) -> Path:
     """The ``type`` of an option that names a folder for results, which may be missing.
 
-    Better an error now than after minutes of measuring.
+    An error now is better than one after minutes of measuring.
     """
     path = Path(text)
     try:
@@ -164,9 +164,9 @@ def result_file(text: str) -> Path:
     return path
 
 
-def _try_to_write_below(folder: Path) -> None:
-    existing = (path for path in (folder, *folder.parents) if path.exists())
-    TemporaryFile(dir=next(existing, folder)).close()
+def _try_to_write_below(path: Path) -> None:
+    existing = (place for place in (path, *path.parents) if place.exists())
+    TemporaryFile(dir=next(existing, path)).close()
 
 
 def _unusable(kind: str, text: str, error: OSError) -> argparse.ArgumentTypeError:

@@ -3,7 +3,8 @@
 A step leads from a tensor to one of its inputs. Each group of routes that takes a step
 has its own share of the gradient there, or None if the step is a cut. Everything is
 computed twice, as recorded and in float64: an entry that is zero in float64 is drawn as
-0. So is a sum over the batch that is only rounding, and whatever it leads to.
+0. A sum over broadcast axes that is only rounding is drawn as 0, too, as is every
+gradient computed from it.
 
 This file comes after ``scene.py`` and ``routes.py`` in the reading order.
 
