@@ -365,7 +365,8 @@ def test_a_model_of_the_new_layers_can_be_explained_and_drawn(rng):
         pytest.param(
             lambda: nn.LayerNorm(3, eps=-1),
             ValueError,
-            "LayerNorm: eps must be a finite number of at least 0, but -1 was received.",
+            "LayerNorm: eps must be a finite number of at least 0, but -1 was "
+            "received.",
             id="a negative eps",
         ),
         pytest.param(

@@ -1252,7 +1252,8 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.BatchNorm(3, eps=-1e-5),
             ValueError,
-            "BatchNorm: eps must be a finite number of at least 0, but -1e-05 was received.",
+            "BatchNorm: eps must be a finite number of at least 0, but -1e-05 was "
+            "received.",
             id="negative eps",
         ),
         pytest.param(

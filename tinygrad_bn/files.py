@@ -36,8 +36,8 @@ def replace_file(
     removed. ``caller`` is what errors call the function that the user called.
 
     Raises: ``IsADirectoryError`` for a ``path`` that is a folder or ends in a slash;
-    ``NotADirectoryError`` for a file in the place of a folder; ``FileNotFoundError`` for ``~``, which is not
-    expanded; ``FileExistsError`` for a device or a pipe.
+    ``NotADirectoryError`` for a file in the place of a folder; ``FileNotFoundError``
+    for ``~``, which is not expanded; ``FileExistsError`` for a device or a pipe.
     """
     target = _target(caller, path)
     _remove_leftovers(target)

@@ -183,8 +183,9 @@ class Module:
 
         Raises: ``ValueError`` for entries that are missing, unexpected, or of another
         shape or dtype, for different values of a tensor or array with two names, and
-        for an array that is read-only; it lists them all, and nothing is changed. ``TypeError`` for anything but a dictionary, and for a
-        mixture of plain arrays and PyTorch's.
+        for an array that is read-only; it lists them all, and nothing is changed.
+        ``TypeError`` for anything but a dictionary, and for a mixture of plain arrays
+        and PyTorch's.
         """
         if not isinstance(state, Mapping):
             raise TypeError(
