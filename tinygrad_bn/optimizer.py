@@ -111,25 +111,24 @@ class Optimizer:
         self._gather()
         g = self._decayed_gradient()
         # Timestamps change first, so that an interrupted update does not go unnoticed.
-        now = clock.tick()
-        for p in self.parameters:
+        now, frozen = clock.tick(), []
+        for i, p in enumerate(self.parameters):
             if p._requires_grad:
                 p.timestamp = now
-        kept = self._frozen_parts()
+            else:
+                frozen.append(i)
+        kept = self._copies(frozen) if frozen else []
         try:
             self._update(g)
         finally:
             for part, values in kept:
                 part[...] = values
 
-    def _frozen_parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The values and the state of frozen parameters, each with a copy."""
-        frozen = [i for i, p in enumerate(self.parameters) if not p._requires_grad]
-        if not frozen:
-            return []
+    def _copies(self, indices: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The values and the state of some parameters, each with a copy."""
         flat = [a for a in self._state().values() if a.shape == self.data.shape]
         all_parts = map(self._slices, [self.data, *flat])
-        return [(parts[i], parts[i].copy()) for parts in all_parts for i in frozen]
+        return [(parts[i], parts[i].copy()) for parts in all_parts for i in indices]
 
     def _decayed_gradient(self) -> np.ndarray:
         """The gradient, with that of ``weight_decay * p^2 / 2`` added."""
