@@ -7,7 +7,7 @@ loss with fixed coefficients, so that the gradient of every route can be worked 
 import numpy as np
 
 import tinygrad_bn as tg
-from tinygrad_bn import Tensor
+from tinygrad_bn import Tensor, nn
 
 U = np.array([[1, 0, 2], [3, 1, -1], [-2, 4, 0], [2, -1, 3]], float)
 B = np.array([0.5, -1, 2])
@@ -37,3 +37,17 @@ def normalized(normalize=tg.batch_norm, **settings):
     gamma = Tensor(GAMMA, requires_grad=True, name="gamma")
     beta = Tensor(BETA, requires_grad=True, name="beta")
     return loss(normalize(x, gamma, beta, **settings)), b
+
+
+def all_routes_vanish(dtype):
+    """A network and a loss for which each route to the first bias is only rounding.
+
+    The gradient of x_hat sums to 0 over the batch, because x_hat does.
+    """
+    net = nn.Sequential(
+        nn.Linear(4, 3, rng=0, dtype=dtype),
+        nn.BatchNorm(3, dtype=dtype),
+        nn.Linear(3, 2, rng=1, dtype=dtype),
+    )
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(dtype)
+    return net, (net(Tensor(x)) ** 2).mean()

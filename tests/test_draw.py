@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from conftest import SVG, texts_of
-from graphs import B, C, U, centered, normalized
+from graphs import B, C, U, all_routes_vanish, centered, normalized
 
 import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
@@ -248,14 +248,7 @@ def test_a_gradient_whose_rows_sum_to_zero_is_dashed():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sums_that_are_only_rounding_are_drawn_as_zero(dtype):
-    # The gradient of x_hat sums to 0 over the batch, because x_hat does.
-    net = nn.Sequential(
-        nn.Linear(4, 3, rng=0, dtype=dtype),
-        nn.BatchNorm(3, dtype=dtype),
-        nn.Linear(3, 2, rng=1, dtype=dtype),
-    )
-    x = np.random.default_rng(0).standard_normal((8, 4)).astype(dtype)
-    loss = (net(Tensor(x)) ** 2).mean()
+    net, loss = all_routes_vanish(dtype)
     drawing = tg.draw(loss, net[0].bias)
     boxes, arrows = boxes_of(drawing), arrows_of(drawing)
     assert ledger_rows(boxes["0.bias"]) == {

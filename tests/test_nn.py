@@ -516,7 +516,14 @@ def test_the_momentum_of_batch_norm_can_be_set():
     assert layer.momentum == 0.5 and layer.running_mean.tolist() == [1.5]
     with pytest.raises(ValueError, match="momentum, the weight of the new batch"):
         layer.momentum = 2
-    assert nn.BatchNorm(1, track_running_stats=False).momentum is None
+    layer = nn.BatchNorm(1, track_running_stats=False)
+    assert layer.momentum is None
+    with pytest.raises(ValueError) as error:
+        layer.momentum = 0.5
+    assert str(error.value) == (
+        "BatchNorm: momentum can be set only if there are running statistics, but "
+        "track_running_stats is False."
+    )
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm, nn.LayerNorm])
@@ -984,7 +991,7 @@ def test_one_tensor_with_two_names_cannot_be_given_two_values():
             model.load_state_dict(state | {"second": other})
         assert str(error.value) == (
             "load_state_dict: the entries must be those of this Two. Nothing was "
-            "loaded. first and second: expected equal values, because they are one."
+            "loaded. first and second: expected equal values, because it is one array."
         )
 
 

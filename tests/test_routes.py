@@ -5,7 +5,17 @@ import time
 import numpy as np
 import pytest
 from conftest import Net, leaf
-from graphs import GAMMA, B, C, U, biased_data, centered, loss, normalized
+from graphs import (
+    GAMMA,
+    B,
+    C,
+    U,
+    all_routes_vanish,
+    biased_data,
+    centered,
+    loss,
+    normalized,
+)  # fmt: skip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -792,14 +802,7 @@ def test_entries_that_are_not_finite_are_shown_among_many():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_that_are_all_rounding_are_shown_as_zero(dtype):
-    # The gradient of x_hat sums to 0 over the batch, because x_hat does.
-    net = nn.Sequential(
-        nn.Linear(4, 3, rng=0, dtype=dtype),
-        nn.BatchNorm(3, dtype=dtype),
-        nn.Linear(3, 2, rng=1, dtype=dtype),
-    )
-    x = np.random.default_rng(0).standard_normal((8, 4)).astype(dtype)
-    loss = (net(Tensor(x)) ** 2).mean()
+    net, loss = all_routes_vanish(dtype)
     found = tg.explain(loss, net[0].bias)
     assert np.any([route.gradient for route in found])
     assert not np.any([route.shown for route in found])

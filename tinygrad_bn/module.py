@@ -252,7 +252,7 @@ def _differences(here: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]
         nan_equals_nan = received.dtype.kind == "f"
         if not np.array_equal(received, np.asarray(state[other]), nan_equals_nan):
             pair = " and ".join(sorted([name, other]))
-            wrong.append(f"{pair}: expected equal values, because they are one")
+            wrong.append(f"{pair}: expected equal values, because it is one array")
     return sorted(wrong)
 
 

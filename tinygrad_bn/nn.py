@@ -143,8 +143,12 @@ class BatchNorm(Module):
 
     @momentum.setter
     def momentum(self, value: float | None) -> None:
-        if self.running is not None:
-            self.running.momentum = value
+        if self.running is None:
+            raise ValueError(
+                "BatchNorm: momentum can be set only if there are running statistics, "
+                "but track_running_stats is False."
+            )
+        self.running.momentum = value
 
     def forward(self, x: Any) -> Tensor:
         x = as_tensor(x)

@@ -72,8 +72,8 @@ class Adam(Optimizer):
     ``p = p - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)``.
 
     The state holds ``sum_g = m / (1 - beta1)`` and ``sum_gg = v / (1 - beta2)`` instead
-    of m and v, which saves two multiplications per parameter. For float16 parameters,
-    it is in float32.
+    of m and v, which saves two multiplications per parameter. The state of float16
+    parameters is in float32.
 
     lr >= 0, betas in [0, 1), eps >= 0, weight_decay >= 0 (added to the gradient).
 

@@ -76,7 +76,8 @@ class Node:
     _requires_grad: bool
     name: str | None
     timestamp: int
-    op: "Operation | Any"  # None for a leaf. Any, because most code is for outputs.
+    # None for a leaf. Any saves a check for None where a node is known to be recorded.
+    op: "Operation | Any"
     inputs: tuple
     params: Any
     saved: Any
