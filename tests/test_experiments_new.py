@@ -150,7 +150,9 @@ def test_batch_norm_learns_for_more_rates_and_scales(quick):
     measured = quick(learning_rates)[0]
     found, scales = measured["accuracy"], measured["scales"]
     assert (measured["rates"], scales) == ((0.003, 0.1, 3), (0.03, 1))
-    assert found[False, 0.1, 1] > 0.7
+    # The rounding of BLAS differs between processors, and without batch norm it decides
+    # how far training gets: with six of OpenBLAS's kernels, to 0.45 to 0.78.
+    assert 0.4 < found[False, 0.1, 1] < found[True, 0.1, 1] - 0.05
     assert all(found[True, rate, scale] > 0.8 for rate in (0.1, 3) for scale in scales)
     for case in ((3, 1), (0.003, 0.03), (0.1, 0.03), (3, 0.03)):
         assert found[(False, *case)] < 0.3
