@@ -81,7 +81,6 @@ and the backward pass after it, which leaves d_x in terms of d_var and d_mean.
 """
 
 import math
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -285,9 +284,13 @@ def _check_batch(x, axes, running):
         raise errors.not_per_channel("running", running.mean, x, axes, channels)
 
 
+# The numbers that a user may pass; an isinstance check for numbers.Real is much slower.
+_REAL = int, float, np.integer, np.floating
+
+
 def checked_eps(function: str, eps: Any) -> float:
     # A Python float, because a float64 of NumPy would turn float32 into float64.
-    number = float(eps) if isinstance(eps, Real) else math.nan
+    number = float(eps) if isinstance(eps, _REAL) else math.nan
     if not 0 <= number < math.inf:
         raise errors.eps_refused(function, eps)
     return number
