@@ -358,6 +358,12 @@ def test_constants_change_gradients_but_not_values(constants):
     )
 
 
+@pytest.mark.parametrize("constants", ["mean", ["mean"], iter(["mean"])])
+def test_constants_may_be_a_single_name_or_any_iterable(constants):
+    y = tg.batch_norm(leaf(randn(8, 3)), constants=constants)
+    assert tg.stop_gradient in operations_behind(y)
+
+
 @pytest.mark.parametrize("constants", [("mean",), ("var",), ("mean", "var")])
 def test_treating_statistics_as_constants_gives_wrong_gradients(constants):
     with pytest.raises(AssertionError, match="order 1, input 0 'x'"):

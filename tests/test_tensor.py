@@ -473,7 +473,10 @@ def test_a_gradient_with_respect_to_a_string_is_an_error():
     )
 
 
-@pytest.mark.parametrize(("y", "wrt"), [(3.0, leaf([1.0])), (leaf([1.0]) * 2, None)])
+@pytest.mark.parametrize(
+    ("y", "wrt"),
+    [(3.0, leaf([1.0])), (leaf([1.0]) * 2, None), (leaf([1.0]) * 2, 3)],
+)
 def test_grad_requires_a_tensor_and_inputs_to_differentiate_with_respect_to(y, wrt):
     with pytest.raises(
         TypeError, match="y must be a tensor, and wrt a tensor or a sequence of them"
@@ -1155,6 +1158,24 @@ def test_an_output_keeps_its_values_when_the_leaf_it_came_from_changes(view):
     before = y.data.copy()
     w[...] = [10.0, 20.0]
     np.testing.assert_array_equal(y.data, before)
+
+
+def test_a_primitive_may_return_a_window_view_of_its_input():
+    # NumPy's base of such a view is not an array.
+    windows = tg.Primitive(
+        "windows",
+        lambda x: np.lib.stride_tricks.sliding_window_view(x, 2),
+        lambda g, y, x: np.append(g[:, 0], 0) + np.append(0, g[:, 1]),
+    )
+    w = leaf([1.0, 2.0, 3.0])
+    y = windows(w)
+    assert tg.grad(y, w, gradient=[[1, 10], [100, 1000]]).data.tolist() == [
+        1,
+        110,
+        1000,
+    ]
+    w[...] = 0
+    assert y.data.tolist() == [[1, 2], [2, 3]]
 
 
 def test_a_changed_leaf_does_not_reach_a_gradient_through_a_view():

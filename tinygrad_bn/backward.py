@@ -43,11 +43,11 @@ def backward_pass(
     wanted: Collection[Node] | None = None,
     boundary: Collection[Node] = frozenset(),
 ) -> dict[Node, Any]:
-    """Carry the ``initial`` cotangent of ``y`` back: ``{node: its cotangent}``.
+    """Carry the ``initial`` cotangent of ``y`` back, and return ``{node: cotangent}``.
 
-    The result contains the ``wanted`` nodes that ``y`` depends on; by default, every
-    leaf that requires a gradient is wanted. Cotangents that do not lead to a wanted
-    node are not computed.
+    The dictionary contains the ``wanted`` nodes that ``y`` depends on; by default,
+    every leaf that requires a gradient is wanted. Cotangents that do not lead to a
+    wanted node are not computed.
     """
     nodes = tape(y, boundary)
     relevant = None if wanted is None else _dependents_of(wanted, nodes)
@@ -66,7 +66,7 @@ def backward_pass(
             if getattr(d_x, "shape", None) != x._data.shape:
                 raise errors.pullback_misshapen(node, x, d_x)
             # Not +=, because pullbacks share arrays: those of add return g itself.
-            cotangents[x] = (cotangents[x] + d_x) if x in cotangents else d_x
+            cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
         if wanted is None or node not in wanted:
             del cotangents[node]  # Only leaves and wanted nodes keep theirs.
     return cotangents
@@ -95,14 +95,15 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
             raise errors.cotangent_missing(y)
         return np.ones(y.shape, y.dtype)
     refuse_masked(gradient, "gradient")
-    g = np.asarray(gradient).astype(y.dtype, casting="same_kind")  # a copy
+    # A copy: ``gradient`` may be the .grad of a leaf, which the backward pass changes.
+    g = np.asarray(gradient).astype(y.dtype, casting="same_kind")
     if g.shape != y.shape:
         raise errors.cotangent_misshapen(y, g.shape)
     return g
 
 
 def backward(y: Node, gradient: Any = None) -> None:
-    """Add the gradient of ``y`` to ``.grad`` of every leaf that requires one."""
+    """Add the gradient of ``y`` to ``.grad`` of each leaf behind it that needs one."""
     if not y._requires_grad:
         raise errors.nothing_recorded(y)
     for leaf, g in backward_pass(y, initial_cotangent(y, gradient)).items():
@@ -139,26 +140,25 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
     tensor or a ``gradient`` that cannot be cast to the dtype of ``y``, ``RuntimeError``
     if a leaf has changed since it was used.
     """
-    if not isinstance(y, Node) or wrt is None:
+    if not isinstance(y, Node) or not isinstance(wrt, Node | Iterable):
         raise errors.grad_of_no_tensor(y, wrt)
-    single = isinstance(wrt, Node)
-    wanted = [wrt] if single else list(wrt)
+    wanted: list[Any] = [wrt] if isinstance(wrt, Node) else list(wrt)
     for x in wanted:
         if not isinstance(x, Node):
             raise errors.wrt_is_no_tensor(x)
         if not x._requires_grad:
             raise errors.wrt_requires_no_gradient(x)
     g: Any = initial_cotangent(y, gradient)
-    if create_graph:
-        # If the cotangent is a node, the same loop runs the pullbacks on nodes, and so
-        # records them. A gradient that was given as a node keeps its history.
-        g = gradient if isinstance(gradient, Node) else _as_tensor_like(y, g)
     # create_graph records even inside no_grad.
     context = recording() if create_graph else contextlib.nullcontext()
     with context:
+        if create_graph:
+            # If the cotangent is a node, the same loop runs the pullbacks on nodes, and
+            # so records them. A gradient that was given as a node keeps its history.
+            g = _as_tensor_like(y, gradient if isinstance(gradient, Node) else g)
         cotangents = backward_pass(y, g, set(wanted))
         gradients = [_as_tensor_like(x, cotangents.get(x)) for x in wanted]
-    return gradients[0] if single else gradients
+    return gradients[0] if isinstance(wrt, Node) else gradients
 
 
 def _as_tensor_like(x: Any, g: Any) -> Any:
@@ -169,7 +169,7 @@ def _as_tensor_like(x: Any, g: Any) -> Any:
 
 
 class Fused(Operation):
-    """A hand-written forward and backward, paired with the composite that defines it.
+    """A hand-written forward and backward, paired with the composite that defines both.
 
     ``forward(*inputs, **params) -> (y, saved)`` and
     ``backward(g, saved, needs, *inputs, **params) -> gradients`` compute with arrays.
@@ -177,8 +177,9 @@ class Fused(Operation):
     and entries for inputs that need none are ignored. ``backward`` must not change
     ``g`` or ``saved``.
 
-    ``definition(*inputs, **params)`` computes the same result from tensors. Higher
-    derivatives are computed from it and need no hand-written formula.
+    ``definition(*inputs, **params)`` computes the same result from tensors. A gradient
+    that is to be differentiated is computed from it, so higher derivatives need no
+    hand-written formula.
     """
 
     saves = True
@@ -201,10 +202,9 @@ class Fused(Operation):
         if isinstance(g, Node):
             # The saved arrays have no history. So the definition computes y again from
             # the same inputs, and an inner backward pass goes through this new graph.
-            # It must stop at the inputs, because the outer loop continues from there.
-            # Suppose that input b was computed from input a. If the inner pass went on
-            # from b to a, then a would receive the contribution of b twice, once from
-            # the inner pass and once from the outer loop.
+            # The inner pass must stop at the inputs, because the outer loop continues
+            # from there. Otherwise, if input b was computed from input a, the inner
+            # pass would carry b's gradient on to a, and the outer loop would, again.
             wanted = set(itertools.compress(y.inputs, needs))
             boundary = {x for x in y.inputs if isinstance(x, Node)}
             cotangents = backward_pass(self.unfold(y), g, wanted, boundary)

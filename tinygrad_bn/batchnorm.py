@@ -7,21 +7,22 @@
     g, d_z               dL/dy, where L is the loss, and dL/dz for any other z
     running statistics   averages of mean and var over batches, for evaluation
 
-We start with the geometry. In each channel, the m values of a batch are one vector x.
-Batch norm removes from x its component along the vector of ones (it subtracts the
-mean), scales the rest to length sqrt(m) (for eps = 0), and then multiplies by gamma and
-adds beta. The result does not change when a constant is added to x nor, in the limit
-eps -> 0, when x is multiplied by a positive factor. Along a direction in which the
-result does not change, the slope of the loss is zero. So d_x is orthogonal to the ones,
-that is, sum(d_x) = 0. As eps -> 0, it is also orthogonal to x, and therefore to x_hat,
-which is a combination of x and the ones.
+We start with the geometry, for eps = 0. In each channel, the m values of a batch are
+one vector x. Batch norm removes from x its component along the vector of ones (it
+subtracts the mean), scales the rest to length sqrt(m), and then multiplies by gamma and
+adds beta. The result does not change when a constant is added to x, or when x is
+multiplied by a positive factor. Along a direction in which the result does not change,
+the slope of the loss is zero. So d_x is orthogonal to the ones, that is, sum(d_x) = 0.
+It is also orthogonal to x, and therefore to x_hat, which is a combination of x and the
+ones. (For eps > 0, sum(d_x) = 0 still holds. What is said here about x and x_hat holds
+in the limit eps -> 0.)
 
 A bias in front of batch norm is added to every value of its channel, so its gradient is
 sum(d_x). That is zero, and the bias learns nothing. (In evaluation mode the statistics
 do not depend on the batch, and the bias does receive a gradient.)
 
-The derivation shows more: the backward pass removes from the cotangent g its component
-along the ones and, as eps -> 0, along x_hat, and rescales the rest.
+The derivation shows more: the backward pass removes from the cotangent g its components
+along the ones and along x_hat, and rescales the rest.
 
 The derivation starts with the forward pass, with m values per channel:
 
@@ -116,31 +117,32 @@ def batch_norm(
     ``mean`` and ``var``, if given, replace those of the batch, as in evaluation mode.
     For experiments, ``constants`` names statistics, ``"mean"``, ``"var"`` or both, that
     the backward pass treats as constants. With ``"mean"``, a bias in front drifts
-    forever while the output never changes, as section 2 of the paper warns. ``running``
-    is updated with the batch statistics unless ``mean`` or ``var`` is given.
+    forever, although the output does not depend on it (section 2 of the paper warns of
+    this). ``running`` is updated with the batch statistics, unless ``mean`` or ``var``
+    is given.
 
     Shapes: x (N, C), or any shape if ``axes`` names the axes averaged over (None: all
     but axis 1); gamma, beta, mean and var (C,), or the shape of x with 1 for the axes
-    averaged over; the result like x. eps >= 0 is added to the variance.
+    averaged over; the result has the shape of x. eps >= 0 is added to the variance.
 
-    Raises: ``ValueError`` for an eps that is negative or not finite, for an unknown
-    constant, for statistics of fewer than two values per channel, and for a gamma,
-    beta, mean, var or ``running`` of another shape.
+    Raises: ``ValueError`` for axes that x does not have, an eps that is negative or not
+    finite, an unknown constant, statistics of fewer than two values per channel, and a
+    gamma, beta, mean, var or ``running`` whose shape does not fit.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithms 1 and 2 (evaluation).
     """
     x = as_tensor(x)
     axes = averaged_axes(x, axes)
     eps = checked_eps("batch_norm", eps)
-    check_constants("batch_norm", constants)
+    constants = checked_constants("batch_norm", constants)
     gamma = _broadcastable("gamma", gamma, x, axes)
     beta = _broadcastable("beta", beta, x, axes)
     mean = _broadcastable("mean", mean, x, axes)
     var = _broadcastable("var", var, x, axes)
-    if mean is None or var is None:
-        _check_batch(x, axes, running)
     if mean is not None or var is not None:
         running = None  # Running statistics are averages of batch statistics only.
+    if mean is None or var is None:
+        _check_batch(x, axes, running)
 
     if mean is None:
         mean = x.mean(axes, keepdims=True).named("E[x]")
@@ -175,9 +177,10 @@ def fused_batch_norm(
     """The same as ``batch_norm`` in one operation, with a hand-written backward pass.
 
     It is faster. For the backward pass, it saves only x_c and a few numbers per
-    channel. It stays accurate when the mean is large compared with the standard
-    deviation. Evaluation mode (``mean`` or ``var`` given), float16, and derivatives of
-    higher order are left to ``batch_norm``; there are no ``constants``.
+    channel. Unlike ``batch_norm``, it stays accurate in float32 when the mean is large
+    compared with the standard deviation. Evaluation mode (``mean`` or ``var`` given),
+    float16, and derivatives of higher order are left to ``batch_norm``; there are no
+    ``constants``.
 
     Shapes, errors: as for ``batch_norm``.
 
@@ -205,10 +208,10 @@ def fused_batch_norm(
 
 def _forward(x, gamma, beta, *, axes, eps):
     rows = as_floats(as_rows(x, axes))
-    # The first row is subtracted before averaging, so that the numbers are small. The
-    # float32 mean of thousands of values near 1e4 could otherwise be wrong by 1e-2.
+    # The first row is subtracted before averaging, so that rounding errors are small.
+    # The float32 mean of thousands of values near 1e4 could otherwise be wrong by 1e-2.
     first = rows[0]
-    x_c = rows - first  # relative to the first row; centered two lines below
+    x_c = rows - first  # not centered yet, only relative to the first row
     shift = mean_of_rows(x_c)
     x_c -= shift
     mean = first + shift
@@ -244,11 +247,12 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     )
 
 
+# Pictures and errors do not distinguish the two, so both are called batch_norm.
 _fused = Fused("batch_norm", _forward, _backward, definition=batch_norm)
 
 
 def averaged_axes(x: Any, axes: Any) -> tuple[int, ...]:
-    """The axes averaged over, sorted and counted from the start."""
+    """The axes averaged over, sorted and not negative."""
     return axes_of(x, [i for i in range(x.ndim) if i != 1] if axes is None else axes)
 
 
@@ -275,28 +279,31 @@ def _broadcastable(name, values, x, axes):
 
 
 def _check_batch(x, axes, running):
-    """Raise for too few values per channel, or other channels than ``running``."""
+    """Raise for too few values per channel, or if ``running`` has other channels."""
     m = count(x, axes)
     if m < 2:
         raise errors.one_value_per_channel(x, axes)
+    # x.size / m is the number of channels.
     if running is not None and running.mean.size * m != x.size:
         channels = shape_without(x, axes)
         raise errors.not_per_channel("running", running.mean, x, axes, channels)
 
 
-# The numbers that a user may pass; an isinstance check for numbers.Real is much slower.
+# What counts as a number. (A check for numbers.Real is several times slower.)
 _REAL = int, float, np.integer, np.floating
 
 
 def checked_eps(function: str, eps: Any) -> float:
-    # A Python float, because a float64 of NumPy would turn float32 into float64.
+    """``eps`` as a Python float: a float64 of NumPy would turn float32 into float64."""
     number = float(eps) if isinstance(eps, _REAL) else math.nan
     if not 0 <= number < math.inf:
         raise errors.eps_refused(function, eps)
     return number
 
 
-def check_constants(function: str, constants: Any) -> None:
-    names = [constants] if isinstance(constants, str) else constants
+def checked_constants(function: str, constants: Any) -> tuple[str, ...]:
+    """The names as a tuple; a single string is one name."""
+    names = (constants,) if isinstance(constants, str) else tuple(constants)
     if unknown := [name for name in names if name not in ("mean", "var")]:
         raise errors.constants_unknown(function, unknown)
+    return names

@@ -17,7 +17,7 @@ from .axes import shape_without
 from .batchnorm import (
     averaged_axes,
     batch_norm,
-    check_constants,
+    checked_constants,
     checked_eps,
     fused_batch_norm,
 )
@@ -116,12 +116,12 @@ class BatchNorm(Module):
         bias: bool = True,
         track_running_stats: bool = True,
     ):
-        check_constants("BatchNorm", constants)
         _check_size("BatchNorm", "num_features", num_features)
         self.axes = None if axes is None else tuple(np.atleast_1d(axes).tolist())
         _check_float("BatchNorm", dtype)
         self.num_features, self.eps = num_features, checked_eps("BatchNorm", eps)
-        self.constants, self.fused = constants, fused
+        self.constants = checked_constants("BatchNorm", constants)
+        self.fused = fused
         self.gamma, self.beta = _scale_and_shift(num_features, affine, bias, dtype)
         running = RunningStatistics(num_features, momentum, dtype)
         self.running = running if track_running_stats else None

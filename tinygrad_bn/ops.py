@@ -1,14 +1,15 @@
 """The primitives: each operation with its pullbacks.
 
 Read a pullback as ``(g, y, *inputs, **params) -> gradient of one input``. It is written
-with operators and with the functions of this file. So it runs on arrays and on tensors
-alike, and derivatives of every order are made of primitives again. A pullback may use
-primitives that are defined further down, because it looks them up when it runs.
+with operators and with the functions of this file (that of ``relu`` also uses one of
+NumPy). So it runs on arrays and on tensors alike, and derivatives of every order are
+made of primitives again. A pullback may use primitives that are defined further down,
+because it looks them up when it runs.
 
     adjoint pair   two linear operations, each of which is the pullback of the other:
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
-                   ``reshape``, ``transpose`` and ``astype`` are each their own adjoint,
-                   with different params
+                   The adjoint of a ``reshape`` is a ``reshape`` with other params, and
+                   likewise for ``transpose`` and ``astype``
     elementwise    works element by element. An input that needs a gradient is
                    first broadcast to the shape of the result. For example, if ``b``
                    needs a gradient, ``u (4, 3) + b (3,)`` is recorded as
@@ -21,9 +22,10 @@ among ties.
 
 This file comes after ``backward.py`` in the reading order; ``batchnorm.py`` is next.
 
-Left out on purpose: ``concatenate``, which is in ``compositions.py``; convolutions,
-sorting, linear algebra beyond ``matmul``, and tensors that share memory with a writable
-array.
+``compositions.py`` defines one more primitive, ``concatenate``.
+
+Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, and views
+that a user could write through.
 """
 
 import numpy as np
@@ -32,7 +34,7 @@ from . import kernels
 from .scopes import this_thread
 from .tape import Node, Number, Primitive
 
-# --- Shapes: each next to its adjoint -------------------------------------------------
+# --- Shapes, dtypes and indices: each next to its adjoint -----------------------------
 
 
 # The sum over the axes along which broadcast_to repeats values. For x (5, 4, 3) and the
@@ -64,7 +66,7 @@ reshape = Primitive(
 transpose = Primitive(
     "transpose",
     lambda x, axes: x.transpose(axes),
-    # argsort inverts the permutation; axes are counted from the start.
+    # argsort inverts a permutation without negative axes; Tensor.transpose makes it so.
     lambda g, y, x, axes: transpose(g, axes=tuple(np.argsort(axes).tolist())),
 )
 
@@ -75,7 +77,8 @@ astype = Primitive(
 )
 
 
-# Indices of these types select each element at most once; an array may repeat one.
+# Indices of these types select no element twice, so an assignment is enough. An array
+# of indices may, and an assignment would keep only the last value; np.add.at adds all.
 _WITHOUT_REPEATS = int, slice, np.integer, type(None), type(Ellipsis)
 
 
@@ -104,6 +107,13 @@ scatter_add = Primitive(
 # --- Elementwise ----------------------------------------------------------------------
 
 
+# Not ``demands``, which would also be quoted where the shapes are not at fault.
+_BROADCASTABLE = (
+    "the shapes, aligned at their last axes, must agree or be 1 on each axis; reshape "
+    "or transpose one of them."
+)
+
+
 class Elementwise(Primitive):
     """A primitive that first broadcasts, on the tape, what needs a gradient.
 
@@ -112,6 +122,7 @@ class Elementwise(Primitive):
 
     def prepare(self, inputs):
         inputs = super().prepare(inputs)
+        # On a tensor, np.shape would be slow.
         shapes = {
             x.shape if isinstance(x, Node | np.ndarray) else np.shape(x)
             for x in inputs
@@ -133,14 +144,8 @@ class Elementwise(Primitive):
         )
 
 
-_BROADCASTABLE = (
-    "the shapes, aligned at their last axes, must agree or be 1 on each axis; reshape "
-    "or transpose one of them."
-)
-
-
 def _equal(a, b):
-    # 1 where equal, else 0, in the dtype of the inputs: numbers to multiply by.
+    # Numbers, 1 where equal and 0 elsewhere, because pullbacks multiply by the result.
     return np.equal(a, b).astype(np.result_type(a, b))
 
 
@@ -169,7 +174,7 @@ div = Elementwise(
     "div",
     np.true_divide,
     lambda g, y, a, b: g / b,
-    lambda g, y, a, b: g * -y / b,  # The slope in b is -a / b^2 = -y / b.
+    lambda g, y, a, b: g * -y / b,  # The derivative in b is -a / b^2 = -y / b.
 )
 
 
@@ -177,7 +182,7 @@ def _pullback_to_base(g, y, x, n):
     # Where n = 0, the slope is 0, but at x = 0 the formula would give 0 * 0^(-1) = nan.
     if isinstance(n, Number):
         return (g * (n * x ** (n - 1))) if n else g * 0
-    # With arrays, the base is 1 at those places.
+    # With arrays, the base is 1 where both x and n are 0.
     base = x + equal(x, 0) * equal(n, 0)
     return g * (n * base ** (n - 1))
 
@@ -186,7 +191,7 @@ power = Elementwise(
     "power",
     lambda x, n: x**n,
     _pullback_to_base,
-    # At x = 0, log(1) = 0 takes the place of log(0), so that the slope is 0 for n >= 0.
+    # At x = 0, log(0) is replaced by log(1) = 0, so that the slope is 0 for n >= 0.
     lambda g, y, x, n: g * (y * log(x + equal(x, 0))),
 )
 
@@ -251,8 +256,6 @@ tanh = Primitive(
     lambda g, y, x: g * (1 - y * y),
     doc="The hyperbolic tangent, elementwise.",
 )
-
-
 relu = Primitive(
     "relu",
     kernels.relu,
@@ -261,8 +264,6 @@ relu = Primitive(
     lambda g, y, x: g * np.sign(y),
     doc="``max(x, 0)``, elementwise; slope 0 at 0.",
 )
-
-
 sigmoid = Primitive(
     "sigmoid",
     kernels.sigmoid,

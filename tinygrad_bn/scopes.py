@@ -4,7 +4,7 @@
     composite        a function whose operations are recorded under its name
     qualified name   a name with the path of its module in front, as in ``1.E[x]``
 
-``tape.py`` records this for every operation. Errors and pictures read it.
+``tape.py`` records this for every operation. Errors, explanations and pictures read it.
 
 This file imports no other; look here when needed.
 

@@ -2,10 +2,10 @@
 
     node              a value on the tape: an array and how it was made. ``Tensor`` is
                       the node that users see, with operators and methods
-    leaf              a node without a recorded operation: created by the user, or
+    leaf              a node without a recorded operation: created from data, or
                       computed without being recorded
-    tape              the graph behind a node: each node keeps the operation, inputs and
-                      params that made it; the function ``tape`` lists them
+    tape              the graph behind a node; each node keeps the operation, inputs and
+                      params that made it. The function ``tape`` lists the nodes
     primitive         an operation with one pullback per input; the pullbacks are
                       written in primitives, too
     cotangent ``g``   dL/dy: the derivative of the final result L with respect to the
@@ -58,8 +58,8 @@ class Node:
 
     ``saved`` is what a fused operation keeps for its backward pass (see
     ``backward.py``). ``scope`` is the call, of a layer or a function, in which the node
-    was made; only errors and pictures read it. ``_grad_buffer`` is this node's slice of
-    the array in which an optimizer keeps all gradients.
+    was made; errors, explanations and pictures name nodes by it. ``_grad_buffer``, of a
+    parameter, is its slice of the array in which an optimizer keeps all gradients.
 
     Nodes are hashed by identity: sets and dictionaries distinguish two nodes even if
     their values agree.
@@ -76,7 +76,8 @@ class Node:
     _requires_grad: bool
     name: str | None
     timestamp: int
-    # None for a leaf. Any saves a check for None where a node is known to be recorded.
+    # None for a leaf. With Any, type checkers do not demand a test for None wherever a
+    # node is known to be recorded.
     op: "Operation | Any"
     inputs: tuple
     params: Any
@@ -91,7 +92,8 @@ class Node:
     ):  # fmt: skip
         """Set all fields and return the node.
 
-        Operations call this instead of the constructor, because ``data`` is not copied.
+        Operations call this instead of the constructor, which checks and copies
+        ``data``.
         """
         self._data = data
         self._requires_grad = requires_grad
@@ -155,7 +157,7 @@ class Operation:
         return f"<{type(self).__name__.lower()} {self.name}>"
 
     def __deepcopy__(self, memo: Any) -> "Operation":
-        """Return the operation itself, because copied graphs share operations."""
+        """Return the operation itself: code compares operations by identity."""
         return self
 
     # For type checkers and editors.
@@ -169,10 +171,10 @@ class Operation:
     def __call__(self, *inputs: Any, **params: Any) -> "Tensor": ...
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        """Compute with arrays; if an input is a node, make and record a node."""
+        """Compute with arrays. If an input is a node, make a node, maybe recorded."""
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
-        node_type: Any = None  # that of the inputs: Tensor, which imports this file
+        node_type: Any = None  # in practice Tensor, which this file cannot import
         needs_grad = False  # an input requires a gradient and has a pullback
         has_history = False  # an input requires a gradient or was recorded
         has_raw_data = False  # an input is a list or an array
@@ -200,7 +202,7 @@ class Operation:
         data = self._output(data)
         y = node_type.__new__(node_type)
         if not (has_history and this_thread.is_recording):
-            # Even if nothing is recorded, fused_batch_norm reads the saved statistics.
+            # From ``saved``, fused_batch_norm takes the statistics of the batch.
             return y._fill(data, saved=saved)
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.
@@ -227,8 +229,9 @@ class Operation:
             data = np.asarray(data)
         # The result may be a view of another array, its base. A writable base may
         # belong to a leaf, which can change later. A read-only one is the output of
-        # another operation.
-        if data.base is not None and data.base.flags.writeable:
+        # another operation. What else NumPy uses as a base is not known to be either.
+        base = data.base
+        if base is not None and (type(base) is not np.ndarray or base.flags.writeable):
             data = data.copy()
         if data.dtype.kind not in "fbiu":  # float, bool, int, unsigned
             raise errors.result_is_not_real(self, data.dtype)
@@ -248,8 +251,8 @@ class Operation:
     ) -> Iterable[tuple[Node, Any]]:
         """Carry the cotangent ``g`` of the output ``y`` back to its inputs.
 
-        ``needs`` says which inputs need a gradient. Returns pairs of an input and its
-        gradient, which is an array or a node, as ``g`` is.
+        ``needs`` says which inputs need a gradient. Returns pairs of an input and a
+        contribution to its gradient, which is an array or a node, as ``g`` is.
         """
         raise NotImplementedError(f"{type(self).__name__}.apply_pullbacks is missing.")
 
@@ -314,9 +317,10 @@ def tape(
 ) -> list[Node]:
     """``y`` and the recorded nodes that it was computed from, newest first.
 
-    Each has ``.op``, ``.inputs`` and ``.params``. Leaves, and nodes that require no
-    gradient, are left out. The search stops at the ``boundary``. With ``through_cuts``,
-    which drawings use, it goes on where ``stop_gradient`` stops the gradient.
+    Each has ``.op``, ``.inputs`` and ``.params``; leaves are left out. The search
+    follows the inputs that require a gradient, and does not enter the ``boundary``.
+    With ``through_cuts``, for drawings, it follows also those that require none, such
+    as the output of ``stop_gradient``.
 
     Raises: ``TypeError`` for a ``y`` that is not a tensor.
     """
