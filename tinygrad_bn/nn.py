@@ -95,7 +95,8 @@ class BatchNorm(Module):
     are NumPy arrays (C,). Whatever is left out is None.
 
     Raises: ``ValueError`` for the wrong number of features, one value per channel in
-    training, momentum outside [0, 1], eps < 0, or a dtype that is not a float type.
+    training, momentum outside [0, 1], an eps that is negative or not finite, unknown
+    ``constants``, or a dtype that is not a float type.
 
     Source: Ioffe & Szegedy, arXiv 1502.03167v3, Algorithms 1 and 2.
     """

@@ -1,4 +1,4 @@
-"""Where nan and infinity come from: the first operation that produces one.
+"""Where NaN and infinity come from: the first operation that produces one.
 
 A fused operation may hide them. If the variance of batch norm overflows, x_hat is 0 and
 so is its gradient: everything is finite, and nothing learns. So the search looks into
@@ -28,7 +28,7 @@ LONGEST_ROUTE = 8
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NonFinite:
-    """The first operation that produces nan or infinity; false if there is none.
+    """The first operation that produces NaN or infinity; false if there is none.
 
     ``direction`` is ``"forward"`` if its output is not finite, ``"backward"`` if the
     gradient of one of its inputs is not. If it is fused, ``part`` is the operation of
@@ -81,14 +81,15 @@ class _Found(NamedTuple):
 
 @np.errstate(all="ignore")
 def find_nonfinite(loss: Tensor, gradient: Any = None) -> NonFinite:
-    """Find the first operation that produces nan or infinity.
+    """Find the first operation that produces NaN or infinity.
 
     The search goes through the forward pass, then through the backward pass.
     ``gradient`` is the initial cotangent, shaped like ``loss``; it is optional if
     ``loss`` has one element. The result is false if everything is finite.
 
     Raises: ``ValueError`` for a ``loss`` without history and for a missing or misshapen
-    ``gradient``; ``RuntimeError`` if a leaf has changed since it was used.
+    ``gradient``; ``TypeError`` for a ``loss`` that is not a tensor; ``RuntimeError`` if
+    a leaf has changed since it was used.
     """
     refuse_unrecorded("find_nonfinite", loss)
     g = initial_cotangent(loss, gradient)

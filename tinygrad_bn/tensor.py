@@ -36,6 +36,10 @@ class Tensor(Node):
     chooses the ``dtype`` unless it is given. ``requires_grad`` asks for a gradient;
     ``name`` appears in pictures and errors.
 
+    ``shape``, ``ndim``, ``size`` and ``dtype`` are those of the array. ``op`` is the
+    recorded operation that made this tensor, None for a leaf; ``inputs`` and ``params``
+    are what it received.
+
     Raises: ``TypeError`` for data that are not real numbers, for tensors inside
     ``data``, and for an integer or boolean tensor that should require a gradient.
     """
@@ -364,7 +368,7 @@ class Tensor(Node):
     def var(
         self, axis: Any = None, keepdims: bool = False, ddof: float = 0
     ) -> "Tensor":
-        """The variance over ``axis``; it divides by the number of values - ``ddof``."""
+        """The variance over ``axis``; the divisor is the count minus ``ddof``."""
         return compositions.var(self, axis, keepdims, ddof)
 
     def std(

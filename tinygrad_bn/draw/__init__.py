@@ -151,7 +151,7 @@ def draw(
     rest is folded until there are about ``max_nodes`` boxes (14; without a leaf, 40).
     With ``max_nodes=1``, the leaf is drawn alone, or ``y`` if no leaf is given. If the
     number is larger, but too small for the leaf, ``y``, a box for the rest and the data
-    that enters it, these are drawn all the same.
+    that enters it, these are drawn anyway.
 
     ``depth`` folds modules: 1 shows those at the top level, 2 also those inside them.
     ``open`` names the modules, composites and fused operations whose insides are drawn.
@@ -165,7 +165,8 @@ def draw(
 
     Raises: ``ValueError`` for a ``y`` without history, unknown gates, names or themes,
     a misshapen ``gradient``, or a ``depth`` or ``max_nodes`` that is not a whole number
-    or too small; ``RuntimeError`` if a leaf has changed since it was used.
+    or too small; ``TypeError`` for a ``y`` or ``leaf`` that is not a tensor;
+    ``RuntimeError`` if a leaf has changed since it was used.
     """
     refuse_unrecorded("draw", y)
     if leaf is not None:
