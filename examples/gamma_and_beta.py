@@ -6,7 +6,7 @@
 Because normalization alone can limit what a layer represents, and gamma and beta remove
 the limit: with gamma = sqrt(var + eps) and beta = mean, batch norm is the identity. The
 sigmoid of values with mean 0 and variance 1 is nearly a straight line. If the values
-are normal, 95 % of them lie in [-2, 2], and a linear fit explains 98 % of the variance
+are normal, 95% of them lie in [-2, 2], and a linear fit explains 98% of the variance
 of the sigmoid (the script computes the exact share).
 
 Here is a case in which this hurts, and by how much. Take one input, 8 sigmoid units

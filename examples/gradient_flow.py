@@ -35,7 +35,7 @@ norm, sigmoid networks of depth 5 stay at chance level with sigma = 1, but with 
 they train as well as with it. At depth 20, ReLU networks with batch norm are ahead at
 lr 0.1 and behind at lr 0.01; at the best rate of each, they are ahead by a few points.
 
-"Does not depend on the scale" is a statement about the factor between two layers, if
+"The scale of the weights cancels" is a statement about the factor between two layers if
 all layers have the same sigma, the output layer included. If the output layer is fixed,
 |dL/dh|^2 of the hidden layers scales as 1 / sigma^2. And the gradient of a layer's own
 weights, |dL/dW|, scales as 1 / |W|, with batch norm before it or not. Nor would

@@ -63,7 +63,7 @@ def trained(data, steps, bn, lr, scale, seed):
     sizes = (data.train_x.shape[1], *[WIDTH] * DEPTH, data.num_classes)
     model = network(sizes, bn, scale, rng)
     sgd = optim.SGD(model.parameters(), lr)
-    # Some of these networks overflow, which is a result, and no reason for a warning.
+    # Some of these networks overflow, which is a result, not a reason for a warning.
     with np.errstate(over="ignore", invalid="ignore"):
         losses = train(model, sgd, data, BATCH, steps, rng)
         return accuracy(model, data), np.array(losses)

@@ -39,7 +39,7 @@ INSTALL = (
     "In a copy of the repository, <code>python -m pip install -e .</code> installs "
     "what these lines import."
 )
-# What else is to be said about the lines of Python of a chapter.
+# Remarks on the lines of Python of a chapter.
 NOTES = {
     "cases": "Their output lists one more route, through Var[x] and then E[x], which "
     "always brings 0."

@@ -9,7 +9,7 @@ variance of the mini-batch itself, inside the graph. The running statistics (the
 Training with them means treating the statistics as constants, as ``bias_blow_up.py``
 does: biases move although they cannot change the loss. What this costs depends on the
 learning rate. At lr 1, statistics that follow quickly make the loss grow. At lr 0.5 the
-network learns, less well than with its own statistics. At lr 0.1, statistics that
+network learns, but less well than with those of the batch. At lr 0.1, statistics that
 follow quickly are better than slow ones, which are out of date.
 
 Let p be the weight of the new batch: ``momentum`` here and in PyTorch; in Keras,
@@ -30,7 +30,8 @@ leading order, since inputs of deep layers are not centered in evaluation mode, 
 The script compares these formulas with measurements, and trains the same network with
 both kinds of statistics.
 
-Not shown: that training with running statistics always fails. It does not, as said.
+Not shown: that training with running statistics always fails. At low learning rates, it
+works.
 
 Source: Ioffe & Szegedy, arXiv 1502.03167v3, section 3.1 and Algorithm 2; on training
 with running statistics: Ioffe, Batch Renormalization, arXiv 1702.03275, section 2.

@@ -2,7 +2,7 @@
 
     python examples/scale_invariance.py
 
-It does not change the output, it sets the effective learning rate, and it only grows.
+It does not change the output; it sets the effective learning rate, and it only grows.
 For a > 0 and eps = 0, BN((aW)u) = BN(Wu), hence
 
     dL/d(aW) = (1/a) dL/dW              larger weights get smaller gradients,

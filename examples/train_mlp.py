@@ -8,7 +8,7 @@ checkpoint that is already there is renamed.
 
 if __name__ == "__main__":
     # The imports below take a second, in which Ctrl-C needs no traceback.
-    from support.interrupts import end_with
+    from parts.train_mlp.interrupts import end_with
 
     end_with("Stopped before training began.")
 

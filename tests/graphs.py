@@ -26,7 +26,7 @@ def loss(y, c=C):
 
 
 def centered(treat=lambda mean: mean):
-    """``x - E[x]``, where the mean may be treated in some way, such as cut."""
+    """``x - E[x]``, where ``treat`` may, for example, cut the gradient of the mean."""
     x, b = biased_data()
     mean = x.mean(axis=0, keepdims=True).named("E[x]")
     return loss((x - treat(mean)).named("x_hat")), b

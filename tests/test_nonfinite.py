@@ -1,4 +1,4 @@
-"""``find_nonfinite``: the first operation that makes nan or infinity."""
+"""``find_nonfinite``: the first operation that makes NaN or infinity."""
 
 import numpy as np
 import pytest

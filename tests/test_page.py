@@ -273,7 +273,7 @@ def attribute(page, selector, name):
 def wait_until(page, condition):
     """Wait for a condition in Python, or in JavaScript.
 
-    The page's policy forbids playwright's own way.
+    The page's policy forbids playwright's own method.
     """
     for _ in range(1000):
         if condition() if callable(condition) else page.evaluate(condition):
@@ -441,7 +441,7 @@ def test_training_is_measured_from_where_it_began(open_page, b, moved):
     assert f"b has moved by {moved};" in page.inner_text("#bias-said")
     (trail,) = attribute(page, "#bias-trail", "x1")
     assert trail == pytest.approx(bias.ORIGIN + bias.SCALE * (b + bias.U.mean()))
-    # Whoever drags b afterwards sees its way from where the page began.
+    # If b is dragged afterwards, its path starts where the page began.
     page.locator("#bias input[type=range]").fill("3")
     assert page.inner_text("#bias-said").startswith(constant)
     page.get_by_role("switch").click()

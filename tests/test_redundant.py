@@ -148,7 +148,7 @@ def test_input_that_is_not_finite_is_refused(bad):
     with pytest.raises(ValueError) as error, np.errstate(invalid="ignore"):
         tg.check_redundant(model, np.where(X > 1, bad, X))
     assert str(error.value) == (
-        "check_redundant(model, x): x must be finite, but it contains nan or infinity. "
+        "check_redundant(model, x): x must be finite, but it contains NaN or infinity. "
         "tg.find_nonfinite(loss) finds the source."
     )
     model[0].weight.data = model[0].weight.data * np.float32(np.nan)
@@ -176,7 +176,7 @@ def test_a_gradient_that_is_not_finite_is_a_finding():
         (finding,) = tg.check_redundant(model, X)
     assert (
         finding.reason
-        == "receives nan or infinity: tg.find_nonfinite(loss) finds the source"
+        == "receives NaN or infinity: tg.find_nonfinite(loss) finds the source"
     )
 
 

@@ -135,9 +135,9 @@ class OptimizerHistory(RuleBasedStateMachine):
         pairs = zip(self.gradients, self.values, strict=True)
         gradients = [np.zeros(v.shape) if g is None else g for g, v in pairs]
         state = [a for a in vars(self.plain).values() if isinstance(a, list)]
-        kept = [(a, i, a[i]) for a in [self.values, *state] for i in self.frozen]
+        copies = [(a, i, a[i]) for a in [self.values, *state] for i in self.frozen]
         self.plain.step(self.values, gradients)
-        for a, i, value in kept:
+        for a, i, value in copies:
             a[i] = value
         self.refuse_the_graph()
 

@@ -755,7 +755,7 @@ def test_integers_and_booleans_cannot_require_a_gradient(values):
     dtype = np.array(values).dtype
     message = (
         "only floating-point tensors can require a gradient, but 'labels'(2,) is "
-        f"{dtype}. Pass dtype=float, or leave requires_grad off."
+        f"{dtype}. Pass dtype=float, or leave out requires_grad."
     )
     with pytest.raises(TypeError) as error:
         Tensor(values, requires_grad=True, name="labels")

@@ -61,5 +61,5 @@ def private_copy(value: Any) -> Any:
     if isinstance(value, set):
         return frozenset(value)
     refuse_masked(value, "an index or param")
-    # An array, a tensor, or what else NumPy's own functions can take.
+    # An array, a tensor, or anything else that NumPy's functions accept.
     return np.array(value) if hasattr(type(value), "__array_ufunc__") else value

@@ -47,7 +47,7 @@ def check_gradients(
 
     Outputs are projected on random cotangents, gradients on random directions. A loss
     like ``sum(y)`` would prove nothing: for batch norm it does not depend on x, so that
-    the right d_x is 0, and many a wrong backward pass computes 0 as well.
+    the right d_x is 0, and many wrong backward passes also compute 0.
 
     ``order`` counts differentiations: with 2, the gradient is checked as a function of
     the inputs and of its cotangent. ``step`` has the unit of the inputs; it should be
@@ -72,7 +72,7 @@ def check_gradients(
             f"and directions={directions!r} were received."
         )
     leaves = _leaves(f, name, inputs)
-    # A seed that nobody draws data with: for a cotangent g = x, batch norm's d_x is 0.
+    # A seed that hardly made the data: for a cotangent g = x, batch norm's d_x is 0.
     rng = np.random.default_rng(SEED)
     for _ in range(directions):
         _check_once(f, name, leaves, order, step, tolerance, rng)

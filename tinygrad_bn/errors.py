@@ -115,7 +115,7 @@ def gradient_of_an_output(x: Any) -> TypeError:
 def gradient_of_integers(x: Any) -> TypeError:
     return TypeError(
         f"only floating-point tensors can require a gradient, but {describe(x)} is "
-        f"{x.dtype}. Pass dtype=float, or leave requires_grad off."
+        f"{x.dtype}. Pass dtype=float, or leave out requires_grad."
     )
 
 

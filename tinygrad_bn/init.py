@@ -30,7 +30,7 @@ def kaiming_normal(
 def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
     """``rng`` itself if it is a generator, or a new generator for a seed or None.
 
-    What else ``numpy.random.default_rng`` accepts, such as several seeds, is accepted.
+    Whatever else ``numpy.random.default_rng`` accepts, such as several seeds, works.
 
     Raises: ``TypeError`` or ``ValueError`` for anything else.
     """

@@ -117,11 +117,11 @@ class Optimizer:
                 p.timestamp = now
             else:
                 frozen.append(i)
-        kept = self._copies(frozen) if frozen else []
+        copies = self._copies(frozen) if frozen else []
         try:
             self._update(g)
         finally:
-            for part, values in kept:
+            for part, values in copies:
                 part[...] = values
 
     def _copies(self, indices: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -94,7 +94,7 @@ def check_redundant(model: Module, x: Any) -> Findings:
         if not np.isfinite(t.data).all():
             raise ValueError(
                 f"check_redundant(model, x): {what} must be finite, but it contains "
-                "nan or infinity. tg.find_nonfinite(loss) finds the source."
+                "NaN or infinity. tg.find_nonfinite(loss) finds the source."
             )
     parameters = list(model.named_parameters())
     reasons = _reasons(y, parameters)
@@ -117,7 +117,7 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
             reasons[name] = "is not connected: the output does not depend on it"
         elif not np.isfinite(exact[twin]).all():
             reasons[name] = (
-                "receives nan or infinity: tg.find_nonfinite(loss) finds the source"
+                "receives NaN or infinity: tg.find_nonfinite(loss) finds the source"
             )
         else:
             rough = largest_finite(coarse[coarse_twins[parameter]])

@@ -17,7 +17,7 @@ class RunningStatistics:
     """Averages of the batch mean and variance, exponential by default, for evaluation.
 
     ``momentum`` is the weight of the *new* batch, as in PyTorch (in Keras, of the *old*
-    average): ``running = (1 - momentum) * running + momentum * batch``. With None, all
+    value): ``running = (1 - momentum) * running + momentum * batch``. With None, all
     batches have the same weight. A batch is normalized by its own variance, which
     divides by m; the running variance averages the unbiased estimate, which is
     m / (m - 1) times as large.

@@ -7,7 +7,6 @@
     mean_field         the theory of wide random networks
     ghost_batch_norm   batch norm over groups of a batch
     parallel           runs for several seeds and settings at the same time
-    interrupts         what Ctrl-C does while a script imports its libraries
     measures, tables   how deviations are measured, and how numbers are printed
     json_file          measured numbers for other programs
     claims             what an experiment must show

@@ -8,7 +8,7 @@ const parts = [...svg.querySelectorAll("[data-rule]")];
 const lines = parts.filter((part) => part.dataset.arrow);
 const boxes = parts.filter((part) => part.dataset.box);
 
-// What a route passes from `start` on, towards the loss (to = "head") or away from it
+// What a route passes from `start` on, toward the loss (to = "head") or away from it
 // ("tail"). It stays in its group, except where all routes still share an arrow. Data
 // has no group, and stays among data.
 function follow(start, to) {

@@ -43,7 +43,7 @@ def mistakes(name, g, x_hat, gamma, inv_std) -> dict[str, float | np.ndarray]:
 
 
 def assess(d_x, parts, *arrays) -> dict[str, str]:
-    """A finding for each of the ``parts`` of d_x, and for a rest that is in none.
+    """A finding for each of the ``parts`` of d_x, and for a remainder in none.
 
     ``arrays`` are g, x_hat, gamma and inv_std, as the reader's d_x receives them.
 
@@ -72,6 +72,6 @@ def _finding(factor, mistakes, pure):
         if np.allclose(factor, expected, rtol=ROUNDING, atol=ROUNDING):
             return f"wrong: {mistake}"
     if not pure:
-        return "wrong, or hidden by the rest of d_x"
+        return "wrong, or hidden by the remainder of d_x"
     times = ", ".join(f"{f:.3g}" for f in factor)
     return f"wrong: by channel, it is {times} times the right part"

@@ -59,7 +59,7 @@ def plot(found, theme):
     gradients.set_ylabel("std of dL/d(activation)")
     updates.set(title="How far a step of SGD moves weights", yscale="log")
     updates.set_ylim(top=1)
-    updates.set_ylabel("|update| / |weight|, 10 to 90 % of steps")
+    updates.set_ylabel("|update| / |weight|, 10 to 90% of steps")
     dead.set(title="Units die after a bad start without it", ylim=(-2, 100))
     dead.set(xlabel="step of SGD", ylabel="dead units (%), all layers")
     for axes in (values, gradients, updates):

@@ -81,7 +81,7 @@ function centered({ u, c }, b, flow) {
   }
 
   chapter("bias", {
-    // The way of b is measured from where it started, or from where its training began.
+    // The path of b is measured from where it started, or from where its training began.
     defaults: { b: start, from: start, flow: true, trained: false },
     clean: (s) => ({ ...s, b: place(s.b), from: place(s.from) }),
     show,

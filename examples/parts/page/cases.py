@@ -71,7 +71,7 @@ CASES = {
     "var-constant": Case(
         "Var[x] as a constant",
         lambda x: tg.batch_norm(x, constants=("var",)),
-        "For b nothing changes: what Var[x] sends to the samples sums to 0 anyway.",
+        "For b nothing changes: what Var[x] sends to the samples always sums to 0.",
         cut=("var",),
     ),
     "both-constant": Case(

@@ -184,8 +184,8 @@ const inPlane = (v) => [dot(v, acrossPlane), dot(v, upPlane)];
     const unit = direction.map((v) => v / length(direction));
     const along = dot(point, unit);
     const onLine = unit.map((v) => v * along);
-    const off = length(plus(point, onLine.map((v) => -v)));
-    return off < close ? onLine : point;
+    const distance = length(plus(point, onLine.map((v) => -v)));
+    return distance < close ? onLine : point;
   }
 
   function drag(name) {

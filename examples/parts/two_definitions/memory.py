@@ -31,7 +31,7 @@ class Held(NamedTuple):
 def held(y: Tensor) -> list[Held]:
     """The arrays on the tape of ``y`` that operations made, oldest first.
 
-    The inputs are left out, since they belong to the caller anyway.
+    The inputs are left out, because they belong to the caller.
     """
     nodes = list(reversed(tape(y)))
     readers: dict[int, list[str]] = {}
