@@ -345,9 +345,9 @@ LOST = (
         pytest.param(
             lambda: Tensor([1.0], name="x").clip(leaf(0.0, name="low")),
             TypeError,
-            "clip: low and high must be numbers, or one of them None, but 'low'() and "
-            "None were received for 'x'(1,). For other bounds, use tg.maximum "
-            "and tg.minimum, which also differentiate them.",
+            "clip: low and high must be numbers, or one of them None, but 'low' "
+            "(scalar) and None were received for 'x'(1,). For other bounds, use "
+            "tg.maximum and tg.minimum, which also differentiate them.",
             id="a tensor as bound",
         ),
         pytest.param(

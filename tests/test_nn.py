@@ -1208,8 +1208,8 @@ MODEL = nn.Sequential(
         pytest.param(
             lambda: nn.Linear(2, 3)(Tensor(1.0)),
             ValueError,
-            "Linear: the last axis must have 2 features, but tensor() was received. "
-            "Check the layer before it.",
+            "Linear: the last axis must have 2 features, but tensor (scalar) was "
+            "received. Check the layer before it.",
             id="a scalar for a linear layer",
         ),
         pytest.param(

@@ -861,13 +861,16 @@ BOTH = "'u'(2, 3), 'w'(4, 3)."
         (lambda: tg.no_grad()(lambda: U + W)(), "add" + BROADCASTABLE + BOTH),
         (lambda: U.data + W, "add" + BROADCASTABLE + "array(2, 3), 'w'(4, 3)."),
         (lambda: U @ W, MULTIPLIABLE + BOTH),
-        (lambda: U @ 2.0, MULTIPLIABLE + "'u'(2, 3), array()."),
+        (lambda: U @ 2.0, MULTIPLIABLE + "'u'(2, 3), array (scalar)."),
         (
             lambda: randn(2, 5, 3) @ Tensor(randn(4, 3, 2)),
             MULTIPLIABLE + "array(2, 5, 3), tensor(4, 3, 2).",
         ),
         (lambda: tg.concatenate([U, W], axis=1), JOINABLE + BOTH),
-        (lambda: tg.concatenate([U, Tensor(0.0)]), JOINABLE + "'u'(2, 3), tensor()."),
+        (
+            lambda: tg.concatenate([U, Tensor(0.0)]),
+            JOINABLE + "'u'(2, 3), tensor (scalar).",
+        ),
         (
             lambda: tg.concatenate([]),
             "concatenate: at least one tensor must be given, but none was received.",

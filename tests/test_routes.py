@@ -253,8 +253,9 @@ def test_an_unknown_gate_is_refused_with_the_names_that_are_there():
     with pytest.raises(ValueError) as error:
         tg.explain(*centered(), gates=("E[y]", "E[x]"))
     assert str(error.value) == (
-        "gates must be names of tensors between 'L'() and 'b'(3,), but 'E[y]' is not "
-        "among them. The names are 'E[x]', 'x', 'x_hat'; x.named() names another."
+        "gates must be names of tensors between 'L' (scalar) and 'b'(3,), but 'E[y]' "
+        "is not among them. The names are 'E[x]', 'x', 'x_hat'; x.named() names "
+        "another."
     )
 
 
@@ -263,9 +264,9 @@ def test_the_error_about_unknown_gates_names_the_parameter_by_its_path():
     with pytest.raises(ValueError) as error:
         explained(model, model[0].bias, gates=["E[x]", "x"])
     assert str(error.value) == (
-        "gates must be names of tensors between tensor() and '0.bias'(8,), but 'E[x]' "
-        "and 'x' are not among them. The names are '1.E[x]', '1.Var[x]', '1.x_hat'; "
-        "x.named() names another."
+        "gates must be names of tensors between tensor (scalar) and '0.bias'(8,), but "
+        "'E[x]' and 'x' are not among them. The names are '1.E[x]', '1.Var[x]', "
+        "'1.x_hat'; x.named() names another."
     )
 
 
@@ -274,8 +275,8 @@ def test_the_error_about_unknown_gates_says_if_there_are_no_names():
     with pytest.raises(ValueError) as error:
         tg.explain((b * 2).sum().named("L"), b, gates="h")
     assert str(error.value) == (
-        "gates must be names of tensors between 'L'() and 'b'(2,), but 'h' is not "
-        "among them. No tensor there has a name; x.named() names one."
+        "gates must be names of tensors between 'L' (scalar) and 'b'(2,), but 'h' is "
+        "not among them. No tensor there has a name; x.named() names one."
     )
 
 
@@ -409,7 +410,7 @@ def test_without_a_route_the_total_is_zero_and_the_table_says_so():
     assert str(explanation) == (
         "route   contribution to dL/do\n"
         "total   0  0\n"
-        "no route: 'L'() does not depend on 'o'(2,)"
+        "no route: 'L' (scalar) does not depend on 'o'(2,)"
     )
 
 
@@ -887,8 +888,8 @@ def test_a_result_computed_under_no_grad_cannot_be_explained():
         tg.explain(y, a)
     assert str(error.value) == (
         "explain(y): y must be computed from something that requires a gradient, but "
-        "nothing was recorded for 'L'(). Was it computed under no_grad(), detached, or "
-        "made of tensors without requires_grad=True?"
+        "nothing was recorded for 'L' (scalar). Was it computed under no_grad(), "
+        "detached, or made of tensors without requires_grad=True?"
     )
 
 

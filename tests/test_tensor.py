@@ -1223,8 +1223,9 @@ def test_a_tensor_with_a_gradient_cannot_be_written_into_a_leaf():
     with pytest.raises(TypeError) as error:
         out[0] = w[0]
     assert str(error.value) == (
-        "tensor[index] = values: values must be numbers, but tensor() requires a "
-        "gradient, which would be lost. Use tg.stack or tg.concatenate, or values.data."
+        "tensor[index] = values: values must be numbers, but tensor (scalar) requires "
+        "a gradient, which would be lost. Use tg.stack or tg.concatenate, or "
+        "values.data."
     )
 
 

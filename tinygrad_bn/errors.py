@@ -23,11 +23,16 @@ def describe(x: Any, scope: Any = None) -> str:
     ``scope``: the call that uses ``x``, which knows the names of its parameters.
     """
     if isinstance(x, np.ndarray):
-        return f"array{x.shape}"
+        return with_shape("array", x.shape)
     if not hasattr(x, "qualified_name"):
         return f"{x!r:.60}"
     name = x.qualified_name(scope)
-    return f"tensor{x.shape}" if name is None else f"{name!r}{x.shape}"
+    return with_shape("tensor" if name is None else repr(name), x.shape)
+
+
+def with_shape(text: str, shape: tuple) -> str:
+    """``text`` and a shape; of an empty shape, "loss()" would look like a call."""
+    return text + (str(shape) if shape else " (scalar)")
 
 
 def _list(tensors: Iterable, scope: Any = None) -> str:

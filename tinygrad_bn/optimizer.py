@@ -32,7 +32,7 @@ import numpy as np
 
 from .arguments import contains
 from .clock import clock
-from .errors import describe
+from .errors import describe, with_shape
 from .tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
@@ -226,7 +226,7 @@ class Optimizer:
         if self.names is None or not isinstance(p, Tensor):
             return describe(p)
         name = next(n for n, q in zip(self.names, self.parameters) if q is p)
-        return f"{name!r}{p.shape}"
+        return with_shape(repr(name), p.shape)
 
     def _check_parameters(self) -> None:
         if not self.parameters:
