@@ -51,8 +51,8 @@ def with_forward_only() -> Operation:
             lambda: Optimizer([("scale", leaf(1.0))] * 2, lr=1, weight_decay=0),
             ValueError,
             (
-                "Optimizer: each parameter must be given once, but 'scale' (scalar) was "
-                "given 2 times. Pass module.parameters()."
+                "Optimizer: each parameter must be given once, but 'scale' (scalar) "
+                "was given 2 times. Pass module.parameters()."
             ),
         ),
         (

@@ -503,6 +503,19 @@ def test_explanations_and_pictures_use_the_names_of_pytorch(torch, networks):
     assert str(ours).startswith("Sequential(\n  0: Residual(\n    fc1: Linear(3 → 3)\n")
 
 
+def test_a_converted_module_goes_by_the_class_name_that_it_has_in_pytorch(networks):
+    ours = tg.from_torch(networks.Residual(3))
+    for model in (ours, copy.copy(ours), pickle.loads(pickle.dumps(ours))):
+        assert str(model).startswith("Residual(\n")
+        assert model.caption() == "Residual"
+        total = tg.summary(model, np.ones((2, 3), np.float32)).total
+        assert total.cells()[:3] == ["total", "Residual", "(2, 3)"]
+        with pytest.raises(ValueError, match="must be those of this Residual"):
+            model.load_state_dict({})
+    y = ours(np.ones((2, 3), np.float32))
+    assert tg.draw(y, open=["Residual"]).source != tg.draw(y, open=[]).source
+
+
 def test_the_example_names_the_redundant_biases_and_draws_one(torch, tmp_path, capsys):
     importlib.import_module("from_pytorch").main(["--out", str(tmp_path)])
     printed = capsys.readouterr().out

@@ -157,10 +157,10 @@ class Traced(Module):
     """The counterpart of a PyTorch module with a user-written ``forward``.
 
     It has the same members. They can be replaced: the program looks them up by name.
+    ``traced`` makes one, of a subclass called like the class of that module.
     """
 
-    def __init__(self, class_name: str, unsaved: Iterable[str] = ()):
-        self._class_name = class_name
+    def __init__(self, unsaved: Iterable[str] = ()):
         self._unsaved = {*unsaved}  # the names of buffers that are not persistent
         self._program = Program()
 
@@ -168,7 +168,7 @@ class Traced(Module):
         names = self._program.inputs
         if len(inputs) != len(names):
             raise TypeError(
-                f"{self._class_name}: there must be {len(names)} inputs, "
+                f"{type(self).__name__}: there must be {len(names)} inputs, "
                 f"{', '.join(names)}, but {len(inputs)} were received."
             )
         return self._program.run(self, inputs)
@@ -180,12 +180,14 @@ class Traced(Module):
     def _members(self) -> Iterator[tuple[str, Member]]:
         return (pair for pair in super()._members() if pair[0] not in self._unsaved)
 
-    def _text(self, around: tuple) -> str:
-        ours = type(self).__name__
-        return super()._text(around).replace(ours, self._class_name, 1)
+    def __reduce__(self) -> tuple:
+        # A copied or unpickled module needs its subclass, which no file defines.
+        return traced, (type(self).__name__,), vars(self)
 
-    def caption(self) -> str:
-        return self._class_name
+
+def traced(class_name: str, unsaved: Iterable[str] = ()) -> Traced:
+    """A module without members and steps, whose class has the name that users know."""
+    return type(class_name, (Traced,), {})(unsaved)
 
 
 def replaced(x: Any, replacement: Callable) -> Any:

@@ -34,6 +34,7 @@ from .program import (
     member_at,
     overwriting,
     record,
+    traced,
 )
 from .pytorch_layout import PYTORCH_NAMES, array_of
 from .scopes import join
@@ -226,7 +227,7 @@ def _empty(torch: Any, kind: Any, *settings: Any) -> Any:
 # a ValueError that says why.
 FROM_TORCH: dict[str, Callable[[Any], Module]] = {
     # A module without a forward, such as a ModuleDict: its members are used by others.
-    "Module": lambda m: Traced(type(m).__name__, m._non_persistent_buffers_set),
+    "Module": lambda m: traced(type(m).__name__, m._non_persistent_buffers_set),
     "Sequential": lambda m: nn.Sequential(),
     "ModuleList": lambda m: nn.ModuleList(),
     "Linear": lambda m: nn.Linear(m.in_features, m.out_features, rng=0),
@@ -253,7 +254,9 @@ TO_TORCH: dict[type[Module], Callable[[Any, Any], Any]] = {
     nn.Dropout: lambda torch, m: torch.nn.Dropout(m.p),
     nn.Flatten: lambda torch, m: torch.nn.Flatten(m.start_axis, m.end_axis),
     nn.Identity: lambda torch, m: torch.nn.Identity(),
-    Traced: lambda torch, m: torch.fx.GraphModule({}, torch.fx.Graph(), m._class_name),
+    Traced: lambda torch, m: torch.fx.GraphModule(
+        {}, torch.fx.Graph(), type(m).__name__
+    ),
 }
 # The modules that return a new array, unless inplace=True. Others may return their
 # input; a container does if all modules in it do.
