@@ -4,11 +4,15 @@ Most messages are tested next to the behavior that they protect; these have no s
 place.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from conftest import leaf
 
 import tinygrad_bn as tg
+from tinygrad_bn import nn
+from tinygrad_bn.errors import describe
 from tinygrad_bn.optimizer import Optimizer
 from tinygrad_bn.tape import Operation
 
@@ -64,6 +68,35 @@ def with_forward_only() -> Operation:
             ),
         ),
         (
+            lambda: tg.draw(nn.Sequential(nn.ReLU(), nn.ReLU())),
+            TypeError,
+            (
+                "draw: the output must be a tensor, but Sequential was received. Pass "
+                "what it returns."
+            ),
+        ),
+        (
+            lambda: tg.grad(leaf([1.0]), [1.0] * 50),
+            TypeError,
+            "grad(y, wrt): wrt must be tensors, but it contains 1.0.",
+        ),
+        (
+            lambda: tg.grad([1.0] * 50, nn.ReLU()),
+            TypeError,
+            (
+                "grad(y, wrt): y must be a tensor, and wrt a tensor or a sequence of "
+                "them, but list and ReLU() were received."
+            ),
+        ),
+        (
+            lambda: tg.Tensor(nn.Sequential(nn.ReLU())),
+            TypeError,
+            (
+                "Tensor(data): data must be real numbers, but NumPy reads Sequential "
+                "as dtype object."
+            ),
+        ),
+        (
             lambda: ROUTES["LR"].save("y.png", scale=0),
             ValueError,
             (
@@ -87,3 +120,21 @@ def test_an_error_says_what_must_hold_what_was_received_and_what_to_do(
     with pytest.raises(kind) as error:
         call()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (np.ones((2, 3)), "array(2, 3)"),
+        (np.float32(1.5), repr(np.float32(1.5))),
+        ("short", "'short'"),
+        ("long" * 20, "str"),
+        (nn.Linear(2, 3), "Linear(2 → 3)"),
+        (nn.Sequential(nn.Linear(2, 3)), "Sequential"),
+        (Fraction(1, 3), "Fraction(1, 3)"),
+        (Fraction(1, 3**200), "fractions.Fraction"),
+        (memoryview(b"abc"), "memoryview(3,)"),
+    ],
+)
+def test_what_is_no_tensor_is_described_by_a_short_repr_or_by_its_type(x, text):
+    assert describe(x) == text

@@ -803,6 +803,21 @@ def test_two_members_with_one_name_in_pytorch_are_refused(torch):
     ]
 
 
+def test_errors_describe_a_tensor_of_pytorch_by_its_type_and_shape(torch):
+    layer = torch.nn.Linear(2, 3)
+    with pytest.raises(TypeError) as error:
+        optim.SGD(layer.parameters(), lr=0.1)
+    assert str(error.value) == (
+        "SGD: parameters must be leaves that require a gradient, but "
+        "torch.nn.parameter.Parameter(3, 2) is not. Pass module.parameters()."
+    )
+    with pytest.raises(TypeError) as error:
+        tg.draw(layer(torch.ones(4, 2)).sum())
+    assert str(error.value) == (
+        "draw: the output must be a tensor, but torch.Tensor (scalar) was received."
+    )
+
+
 def test_anything_but_a_module_is_refused(torch):
     with pytest.raises(TypeError, match=r"a torch\.nn\.Module must be given, but"):
         tg.from_torch(nn.Linear(2, 2))

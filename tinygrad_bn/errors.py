@@ -20,14 +20,23 @@ import numpy as np
 def describe(x: Any, scope: Any = None) -> str:
     """The text for an input in an error: its name, if it has one, and its shape.
 
+    Of what is no tensor or array, it is the ``repr`` if that is short, or the type.
     ``scope``: the call that uses ``x``, which knows the names of its parameters.
     """
+    if hasattr(x, "qualified_name"):
+        name = x.qualified_name(scope)
+        return with_shape("tensor" if name is None else repr(name), x.shape)
     if isinstance(x, np.ndarray):
         return with_shape("array", x.shape)
-    if not hasattr(x, "qualified_name"):
-        return f"{x!r:.60}"
-    name = x.qualified_name(scope)
-    return with_shape("tensor" if name is None else repr(name), x.shape)
+    text, shape = repr(x), getattr(x, "shape", None)
+    # The repr of a PyTorch tensor would pass for the text of a tensor of this engine.
+    has_shape = isinstance(shape, tuple) and not isinstance(x, np.generic)
+    if "\n" not in text and len(text) <= 60 and not has_shape:
+        return text
+    kind, library = type(x).__name__, type(x).__module__
+    if library.partition(".")[0] not in ("builtins", __package__):
+        kind = f"{library}.{kind}"
+    return with_shape(kind, tuple(shape)) if has_shape else kind
 
 
 def with_shape(text: str, shape: tuple) -> str:
@@ -65,8 +74,8 @@ def data_are_masked(function: str) -> TypeError:
 
 def data_are_not_real(function: str, data: Any, dtype: Any) -> TypeError:
     return TypeError(
-        f"{function}: data must be real numbers, but NumPy reads {data!r:.60} as "
-        f"dtype {dtype}."
+        f"{function}: data must be real numbers, but NumPy reads {describe(data)} "
+        f"as dtype {dtype}."
     )
 
 
@@ -340,12 +349,14 @@ def tape_of_no_tensor(y: Any) -> TypeError:
 def grad_of_no_tensor(y: Any, wrt: Any) -> TypeError:
     return TypeError(
         "grad(y, wrt): y must be a tensor, and wrt a tensor or a sequence of them, but "
-        f"{describe(y):.60} and {describe(wrt):.60} were received."
+        f"{describe(y)} and {describe(wrt)} were received."
     )
 
 
 def wrt_is_no_tensor(x: Any) -> TypeError:
-    return TypeError(f"grad(y, wrt): wrt must be tensors, but it contains {x!r:.60}.")
+    return TypeError(
+        f"grad(y, wrt): wrt must be tensors, but it contains {describe(x)}."
+    )
 
 
 def wrt_requires_no_gradient(x: Any) -> ValueError:

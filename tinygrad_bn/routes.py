@@ -40,6 +40,7 @@ from .graph import (
     scale_of,
     without_rounding,
 )
+from .module import Module
 from .ops import broadcast_to, sum_to
 from .tensor import Tensor
 
@@ -176,9 +177,10 @@ def refuse_unexplainable(function: str, leaf: Any) -> None:
 def refuse_unrecorded(function: str, y: Any) -> None:
     """Raise if there is no graph behind ``y``, and suggest why."""
     if not isinstance(y, Tensor):
+        remedy = " Pass what it returns." if isinstance(y, Module) else ""
         raise TypeError(
-            f"{function}: the output must be a tensor, but {describe(y):.60} was "
-            "received."
+            f"{function}: the output must be a tensor, but {describe(y)} was "
+            f"received.{remedy}"
         )
     if y.op is None and y.requires_grad:
         raise ValueError(
