@@ -816,6 +816,13 @@ def test_errors_describe_a_tensor_of_pytorch_by_its_type_and_shape(torch):
     assert str(error.value) == (
         "draw: the output must be a tensor, but torch.Tensor (scalar) was received."
     )
+    with pytest.raises(ValueError) as error:
+        tg.explain(Tensor(1.0, requires_grad=True) * 2, layer.bias)
+    assert str(error.value) == (
+        "explain(y, leaf): the leaf must be a tensor that requires a gradient, but "
+        "torch.nn.parameter.Parameter(3,) was received. Pass a parameter of the model "
+        "itself, such as model[0].weight."
+    )
 
 
 def test_anything_but_a_module_is_refused(torch):

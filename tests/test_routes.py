@@ -879,6 +879,9 @@ def test_an_empty_batch_contributes_zero():
 
 # --- Errors ---------------------------------------------------------------------------
 
+MAKE_IT_ONE = "Make it one, with requires_grad=True, before computing y."
+PASS_A_PARAMETER = "Pass a parameter of the model itself, such as model[0].weight."
+
 
 def test_a_result_computed_under_no_grad_cannot_be_explained():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
@@ -896,12 +899,33 @@ def test_a_result_computed_under_no_grad_cannot_be_explained():
 @pytest.mark.parametrize(
     ("leaf", "received", "remedy"),
     [
-        (Tensor([1.0], name="u"), "'u'(1,)", "Make it with requires_grad=True."),
-        (3, "3", "Make it with requires_grad=True."),
-        ("0.bias", "'0.bias'", "Pass the tensor itself, such as model[0].bias."),
+        (Tensor([1.0], name="u"), "'u'(1,)", MAKE_IT_ONE),
+        (np.ones(3), "array(3,)", MAKE_IT_ONE),
+        (3, "3", PASS_A_PARAMETER),
+        ("0.bias", "'0.bias'", PASS_A_PARAMETER),
+        (
+            nn.Linear(2, 3),
+            "Linear(2 → 3)",
+            "Pass one of its parameters, such as weight.",
+        ),
+        (
+            nn.Sequential(nn.ReLU(), nn.Linear(2, 3)),
+            "Sequential",
+            "Pass one of its parameters, such as 1.weight.",
+        ),
+        (
+            nn.ReLU(),
+            "ReLU()",
+            "It has no parameters; pass one of another module.",
+        ),
+        (
+            nn.Linear(2, 3, bias=False).bias,
+            "None",
+            "The layer has no such parameter; pass another one.",
+        ),
     ],
 )
-def test_a_leaf_without_gradient_cannot_be_explained(leaf, received, remedy):
+def test_what_is_no_leaf_with_a_gradient_cannot_be_explained(leaf, received, remedy):
     a = Tensor([1.0], requires_grad=True)
     with pytest.raises(ValueError) as error:
         tg.explain((a * a).sum(), leaf)

@@ -165,13 +165,24 @@ def _sum(gradients: Iterable, leaf: Tensor) -> np.ndarray:
 def refuse_unexplainable(function: str, leaf: Any) -> None:
     """Raise if there is no gradient of ``leaf`` to explain."""
     if not isinstance(leaf, Tensor) or not leaf.requires_grad:
-        remedy = "Make it with requires_grad=True."
-        if isinstance(leaf, str):
-            remedy = "Pass the tensor itself, such as model[0].bias."
         raise ValueError(
             f"{function}(y, leaf): the leaf must be a tensor that requires a gradient, "
-            f"but {describe(leaf)} was received. {remedy}"
+            f"but {describe(leaf)} was received. {_leaf_to_pass(leaf)}"
         )
+
+
+def _leaf_to_pass(received: Any) -> str:
+    """What to pass as the leaf, for somebody who passed something else."""
+    if isinstance(received, Tensor | np.ndarray):
+        return "Make it one, with requires_grad=True, before computing y."
+    if isinstance(received, Module):
+        names = [name for name, _ in received.named_parameters()]
+        if not names:
+            return "It has no parameters; pass one of another module."
+        return f"Pass one of its parameters, such as {names[0]}."
+    if received is None:
+        return "The layer has no such parameter; pass another one."
+    return "Pass a parameter of the model itself, such as model[0].weight."
 
 
 def refuse_unrecorded(function: str, y: Any) -> None:
