@@ -20,7 +20,8 @@ import numpy as np
 def describe(x: Any, scope: Any = None) -> str:
     """The text for an input in an error: its name, if it has one, and its shape.
 
-    Of what is no tensor or array, it is the ``repr`` if that is short, or the type.
+    For anything but a tensor or an array, it is the ``repr`` if that is short, or else
+    the type.
     ``scope``: the call that uses ``x``, which knows the names of its parameters.
     """
     if hasattr(x, "qualified_name"):
@@ -28,15 +29,14 @@ def describe(x: Any, scope: Any = None) -> str:
         return with_shape("tensor" if name is None else repr(name), x.shape)
     if isinstance(x, np.ndarray):
         return with_shape("array", x.shape)
-    text, shape = repr(x), getattr(x, "shape", None)
-    # The repr of a PyTorch tensor would pass for the text of a tensor of this engine.
-    has_shape = isinstance(shape, tuple) and not isinstance(x, np.generic)
-    if "\n" not in text and len(text) <= 60 and not has_shape:
-        return text
     kind, library = type(x).__name__, type(x).__module__
     if library.partition(".")[0] not in ("builtins", __package__):
         kind = f"{library}.{kind}"
-    return with_shape(kind, tuple(shape)) if has_shape else kind
+    text, shape = repr(x), getattr(x, "shape", None)
+    if isinstance(shape, tuple) and not isinstance(x, np.generic):
+        # The repr of a PyTorch tensor would pass for that of a tensor of this engine.
+        return with_shape(kind, tuple(shape))
+    return text if len(text) <= 60 and "\n" not in text else kind
 
 
 def with_shape(text: str, shape: tuple) -> str:
