@@ -63,6 +63,7 @@ SHARING = {"flatten", "reshape", "view", "getitem"}
 # Python's in-place operators, and other names for the same functions.
 IN_PLACE = {"iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div"}
 SPELLINGS = {"truediv": "div", "true_divide": "div", **IN_PLACE}
+NO_COUNTERPART = " has no counterpart"
 LIBRARIES = ("builtins", "operator", "torch", "torch.nn.functional")
 
 # --- Programs -------------------------------------------------------------------------
@@ -223,6 +224,8 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
     training and in evaluation mode. The module does not change. ``refuse`` is called
     with each reason why the program cannot run here.
     """
+    import torch
+
     reasons: list[str] = []
     if "forward" in vars(theirs):
         reasons.append("it belongs to the object, but must belong to its class")
@@ -230,11 +233,16 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
         try:
             graph, other = _trace(theirs, True), _trace(theirs, False)
         except Exception as error:  # noqa: BLE001 (a forward may do anything)
-            text = str(error) or type(error).__name__
-            reasons.append(f"cannot be traced: {text.splitlines()[0]}")
+            text = (str(error) or type(error).__name__).splitlines()[0]
+            if isinstance(error, torch.fx.proxy.TraceError):
+                text += "; write it so that nothing depends on values or shapes"
+            reasons.append(f"cannot be traced: {text}")
         else:
             if str(graph) != str(other):
-                reasons.append("differs between training and evaluation")
+                reasons.append(
+                    "differs between training and evaluation; let modules such as "
+                    "nn.Dropout do that"
+                )
             program = _read(graph, theirs, reasons.append)
     for reason in dict.fromkeys(reasons):
         refuse(reason)
@@ -297,7 +305,8 @@ def _read(graph: Any, theirs: Any, refuse: Callable[[str], None]) -> Program:
         if node.op == "placeholder":
             inputs.append(node.name)
             if args or node.target.startswith("*"):
-                refuse(f"the input {node.target!r} is optional")
+                name = f"the input {node.target!r}"
+                refuse(f"{name} is optional; remove it or its default")
         elif node.op == "output":
             (output,) = args
         else:
@@ -338,14 +347,23 @@ def _refusals(step: Step, theirs: Any) -> Iterator[str]:
     if step.op == "get_attr":
         values = {**theirs._parameters, **theirs._buffers}.get(step.target)
         if values is None:
-            yield f"uses self.{step.target}, which is no parameter or buffer of its own"
+            made = step.target.startswith("_tensor_constant")
+            used = "a tensor made in it" if made else f"self.{step.target}"
+            yield (
+                f"uses {used}, which is no parameter or buffer of its own; register it "
+                "as one"
+            )
         elif not values.is_floating_point() and str(values.dtype) != "torch.bool":
             yield f"computes with self.{step.target}, which is {values.dtype}"
     elif step.op == "call_module":
         if step.params:
-            yield f"calls self.{step.target} with keywords: {', '.join(step.params)}"
+            yield (
+                f"calls self.{step.target} with keywords: {', '.join(step.params)}; "
+                "pass inputs by position"
+            )
     elif step.function not in FUNCTIONS:
-        yield f".{step.target}()" if step.op == "call_method" else step.target
+        called = f".{step.target}()" if step.op == "call_method" else step.target
+        yield called + NO_COUNTERPART
     else:
         try:
             _bound(step)

@@ -27,6 +27,7 @@ from . import nn
 from .module import Member, Module
 from .program import (
     FUNCTIONS,
+    NO_COUNTERPART,
     Program,
     Step,
     Traced,
@@ -66,13 +67,17 @@ def from_torch(module: Any) -> Module:
     ours = conversion.module(module, "")
     _compare_names(conversion, ours, module)
     if conversion.problems:
-        kinds = ", ".join(name for name in FROM_TORCH if name != "Module")
+        remedy = ""
+        if any(problem.endswith(NO_COUNTERPART) for problem in conversion.problems):
+            kinds = ", ".join(name for name in FROM_TORCH if name != "Module")
+            remedy = (
+                f"\nIt can convert {kinds}, and modules whose forward calls only these "
+                f"and {', '.join(FUNCTIONS)}. Replace modules and functions that are "
+                "not among these, for example GELU by ReLU."
+            )
         raise TypeError(
-            "from_torch: every part must have a counterpart in this engine, but these "
-            f"have none:\n{_listed(conversion.problems)}\nIt can convert {kinds}, and "
-            f"modules whose forward calls only these and {', '.join(FUNCTIONS)}. "
-            "Replace modules and functions that are not among these, for example GELU "
-            "by ReLU."
+            "from_torch: every part must be convertible, but these are not:\n"
+            f"{_listed(conversion.problems)}{remedy}"
         )
     return ours
 
@@ -261,6 +266,13 @@ TO_TORCH: dict[type[Module], Callable[[Any, Any], Any]] = {
 # The modules that return a new array, unless inplace=True. Others may return their
 # input; a container does if all modules in it do.
 FRESH = {"Linear", "LayerNorm", "ReLU", "Sigmoid", "Tanh", *BATCH_NORMS.values()}
+# The modules that run another one, by the attribute that holds it. torch.compile makes
+# the first.
+WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
 HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
 
 
@@ -281,11 +293,19 @@ def _check_module(theirs: Any, kind: str | None) -> None:
     if any(map(torch.nn.parameter.is_lazy, own)):
         raise ValueError(f"{name} without sizes; call it once")
     if any(getattr(theirs, f"_{hooks}") for hooks in HOOKS):
-        raise ValueError(f"{name} with hooks")
+        raise ValueError(f"{name} with hooks; remove them")
+    if torch.nn.utils.parametrize.is_parametrized(theirs):
+        raise ValueError(
+            f"{name} with parametrizations; make it plain with "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
     of_pytorch = type(theirs).__module__.startswith("torch.")
     if kind is None and of_pytorch and not isinstance(theirs, torch.fx.GraphModule):
-        changed = "forward" in vars(theirs)
-        raise ValueError(f"{name} with another forward" if changed else name)
+        if name in WRAPPERS:
+            raise ValueError(f"{name}; convert the module inside, .{WRAPPERS[name]}")
+        if "forward" in vars(theirs):
+            raise ValueError(f"{name} with another forward; convert the original")
+        raise ValueError(name + NO_COUNTERPART)
 
 
 def _kind_of(module: Any, kinds: Iterable[type]) -> Any:
@@ -387,7 +407,7 @@ class _FromTorch(_Conversion):
                     continue
                 setattr(ours.running, RUNNING[name], self.buffer(member, place))
             elif hasattr(ours, name) and name not in expected:
-                self.refuse(place, "a name with another meaning here")
+                self.refuse(place, "a name with another meaning here; rename it")
             elif name in expected and theirs._buffers.get(name) is not None:
                 self.refuse(place, "a buffer, but this engine has a parameter there")
             else:
@@ -407,8 +427,10 @@ class _FromTorch(_Conversion):
     def copied(self, theirs: Any, path: str) -> np.ndarray:
         array = array_of(theirs)
         if array is None:
-            reason = "real numbers on the CPU are needed"
-            self.refuse(path, f"{theirs.dtype} on {theirs.device}; {reason}")
+            reason = f"{theirs.dtype} on {theirs.device}, which this engine cannot hold"
+            if theirs.is_floating_point() and not theirs.is_meta:
+                reason += "; call .float() first"
+            self.refuse(path, reason)
             return np.zeros(tuple(theirs.shape))
         return array.copy()
 
