@@ -179,7 +179,8 @@ class Module:
         Plain arrays are in the layout of this engine, as ``state_dict`` returns them:
         ``Linear.weight`` is (in_features, out_features). PyTorch's tensors, and what
         ``tg.load`` reads from a ``.safetensors`` file, have PyTorch's names and layout,
-        and are converted.
+        and are converted. So pass PyTorch's tensors themselves: as NumPy arrays, the
+        weights of a square layer would load without an error, but transposed.
 
         Raises: ``ValueError`` for entries that are missing, unexpected, or of another
         shape or dtype, for different values of a tensor or array with two names, and
