@@ -784,13 +784,24 @@ def test_of_a_module_that_wraps_another_the_error_says_where_the_other_is(torch)
         assert_same_state(tg.from_torch(wrapped), net)
 
 
-def test_a_forward_that_depends_on_values_is_refused_with_a_remedy(networks):
-    net = networks.Forward(lambda self, x: x if x.sum() > 0 else -x)
-    (problem,) = problems(tg.from_torch, net)
-    assert problem.startswith(
-        "forward: cannot be traced: symbolically traced variables"
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (
+            lambda self, x: x if x.sum() > 0 else -x,
+            "symbolically traced variables cannot be used as inputs to control flow",
+        ),
+        (lambda self, x: sum(x), "Proxy object cannot be iterated"),
+    ],
+)
+def test_a_forward_that_depends_on_a_tensor_in_python_is_refused_with_a_remedy(
+    networks, forward, reason
+):
+    (problem,) = problems(tg.from_torch, networks.Forward(forward))
+    assert problem == (
+        f"forward: cannot be traced: {reason}; no if, loop or unpacking may depend on "
+        "a tensor"
     )
-    assert problem.endswith("; write it so that nothing depends on values or shapes")
 
 
 def test_members_that_exist_on_one_side_only_are_refused(torch):

@@ -233,10 +233,10 @@ def record(theirs: Any, refuse: Callable[[str], None]) -> Program | None:
         try:
             graph, other = _trace(theirs, True), _trace(theirs, False)
         except Exception as error:  # noqa: BLE001 (a forward may do anything)
-            text = (str(error) or type(error).__name__).splitlines()[0]
+            text = str(error).partition("\n")[0].partition(". ")[0]
             if isinstance(error, torch.fx.proxy.TraceError):
-                text += "; write it so that nothing depends on values or shapes"
-            reasons.append(f"cannot be traced: {text}")
+                text += "; no if, loop or unpacking may depend on a tensor"
+            reasons.append(f"cannot be traced: {text or type(error).__name__}")
         else:
             if str(graph) != str(other):
                 reasons.append(
