@@ -890,10 +890,35 @@ def test_errors_describe_a_tensor_of_pytorch_by_its_type_and_shape(torch):
 
 
 def test_anything_but_a_module_is_refused(torch):
-    with pytest.raises(TypeError, match=r"a torch\.nn\.Module must be given, but"):
-        tg.from_torch(nn.Linear(2, 2))
-    with pytest.raises(TypeError, match="a module of this engine must be given"):
-        tg.to_torch(torch.nn.Linear(2, 2))
+    ours, theirs = nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    called = "torch.nn.modules.linear.Linear"
+    calls = [
+        (
+            lambda: tg.from_torch(ours),
+            "from_torch(module): a torch.nn.Module must be given, but Linear was "
+            "received. It belongs to this engine and needs no conversion.",
+        ),
+        (
+            lambda: tg.from_torch(torch.nn.ReLU),
+            "from_torch(module): a torch.nn.Module must be given, but type was "
+            "received.",
+        ),
+        (
+            lambda: tg.to_torch(theirs),
+            "to_torch(model): a module of this engine must be given, but "
+            f"{called} was received.",
+        ),
+        (
+            lambda: tg.check_redundant(theirs, torch.ones(3, 2)),
+            "check_redundant(model, x): a module and one batch of inputs must be "
+            f"given, but {called} and torch.Tensor were received. tg.from_torch "
+            "converts modules of PyTorch.",
+        ),
+    ]
+    for call, message in calls:
+        with pytest.raises(TypeError) as error:
+            call()
+        assert str(error.value) == message
 
 
 def test_one_error_lists_everything_that_cannot_go_to_pytorch(torch):

@@ -112,5 +112,6 @@ def test_anything_but_a_module_is_refused():
         tg.summary(X, X)
     assert str(error.value) == (
         "summary(model, x): a module and one batch of inputs must be given, but "
-        "ndarray and ndarray were received."
+        "numpy.ndarray and numpy.ndarray were received. tg.from_torch converts modules "
+        "of PyTorch."
     )

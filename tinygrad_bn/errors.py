@@ -29,14 +29,18 @@ def describe(x: Any, scope: Any = None) -> str:
         return with_shape("tensor" if name is None else repr(name), x.shape)
     if isinstance(x, np.ndarray):
         return with_shape("array", x.shape)
-    kind, library = type(x).__name__, type(x).__module__
-    if library.partition(".")[0] not in ("builtins", __package__):
-        kind = f"{library}.{kind}"
     text, shape = repr(x), getattr(x, "shape", None)
     if isinstance(shape, tuple) and not isinstance(x, np.generic):
         # The repr of a PyTorch tensor would pass for that of a tensor of this engine.
-        return with_shape(kind, tuple(shape))
-    return text if len(text) <= 60 and "\n" not in text else kind
+        return with_shape(type_name(x), tuple(shape))
+    return text if len(text) <= 60 and "\n" not in text else type_name(x)
+
+
+def type_name(x: Any) -> str:
+    """The name of the type of ``x``, with its module if another library defines it."""
+    kind, module = type(x).__name__, type(x).__module__
+    known = module.partition(".")[0] in ("builtins", __package__)
+    return kind if known else f"{module}.{kind}"
 
 
 def with_shape(text: str, shape: tuple) -> str:

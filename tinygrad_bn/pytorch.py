@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from . import nn
+from .errors import type_name
 from .module import Member, Module
 from .program import (
     FUNCTIONS,
@@ -59,9 +60,12 @@ def from_torch(module: Any) -> Module:
     import torch
 
     if not isinstance(module, torch.nn.Module):
+        remedy = ""
+        if isinstance(module, Module):
+            remedy = " It belongs to this engine and needs no conversion."
         raise TypeError(
             "from_torch(module): a torch.nn.Module must be given, but "
-            f"{type(module).__name__} was received."
+            f"{type_name(module)} was received.{remedy}"
         )
     conversion = _FromTorch()
     ours = conversion.module(module, "")
@@ -96,7 +100,7 @@ def to_torch(model: Module) -> Any:
     if not isinstance(model, Module):
         raise TypeError(
             "to_torch(model): a module of this engine must be given, but "
-            f"{type(model).__name__} was received."
+            f"{type_name(model)} was received."
         )
     if find_spec("torch") is None:
         raise ModuleNotFoundError(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .backward import backward_pass
-from .errors import describe
+from .errors import describe, type_name
 from .explanation import Row
 from .gates import STATISTICS, batch_norm_around, choose_gates
 from .graph import NEGLIGIBLE, Subgraph, Unfolded, largest_finite, replay
@@ -78,7 +78,8 @@ def check_redundant(model: Module, x: Any) -> Findings:
     if not isinstance(model, Module):
         raise TypeError(
             "check_redundant(model, x): a module and one batch of inputs must be "
-            f"given, but {type(model).__name__} and {type(x).__name__} were received."
+            f"given, but {type_name(model)} and {type_name(x)} were received. "
+            "tg.from_torch converts modules of PyTorch."
         )
     if not model.training:
         raise ValueError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import type_name
 from .nn import Module
 from .scopes import no_grad
 from .tensor import Tensor
@@ -88,7 +89,8 @@ def summary(model: Module, x: Any) -> Summary:
     if not isinstance(model, Module):
         raise TypeError(
             "summary(model, x): a module and one batch of inputs must be given, but "
-            f"{type(model).__name__} and {type(x).__name__} were received."
+            f"{type_name(model)} and {type_name(x)} were received. tg.from_torch "
+            "converts modules of PyTorch."
         )
     twin = trial_copy(model)
     outputs: dict[str, list[str]] = defaultdict(list)
