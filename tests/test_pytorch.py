@@ -155,8 +155,13 @@ def test_a_forward_may_have_several_inputs_and_return_any_structure(torch, netwo
     product, (total,) = ours(Tensor(x), y)
     np.testing.assert_array_equal(product.data, x * y)
     np.testing.assert_array_equal(total.data, x + y)
-    with pytest.raises(TypeError, match="TwoInputs: there must be 2 inputs, x, y"):
+    with pytest.raises(TypeError) as error:
         ours(x)
+    assert str(error.value) == (
+        "TwoInputs: the inputs must be x, y, all by position. Received: 1 by position."
+    )
+    with pytest.raises(TypeError, match="Received: 1 by position, and y by name"):
+        ours(x, y=y)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -165,12 +165,13 @@ class Traced(Module):
         self._unsaved = {*unsaved}  # the names of buffers that are not persistent
         self._program = Program()
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **params: Any) -> Any:
         names = self._program.inputs
-        if len(inputs) != len(names):
+        if len(inputs) != len(names) or params:
+            by_name = f", and {', '.join(params)} by name" if params else ""
             raise TypeError(
-                f"{type(self).__name__}: there must be {len(names)} inputs, "
-                f"{', '.join(names)}, but {len(inputs)} were received."
+                f"{type(self).__name__}: the inputs must be {', '.join(names)}, all by "
+                f"position. Received: {len(inputs)} by position{by_name}."
             )
         return self._program.run(self, inputs)
 
