@@ -170,7 +170,11 @@ class Module:
         return state
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all tensors and arrays of this module, by qualified name."""
+        """Copies of all tensors and arrays of this module, by qualified name.
+
+        They are in the layout of this engine. For PyTorch, save a ``.safetensors`` file
+        or use ``tg.to_torch``, which transpose the weights of linear layers.
+        """
         return {name: np.array(value) for name, value in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
