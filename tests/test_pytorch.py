@@ -900,24 +900,32 @@ def test_anything_but_a_module_is_refused(torch):
     calls = [
         (
             lambda: tg.from_torch(ours),
-            "from_torch(module): a torch.nn.Module must be given, but Linear was "
-            "received. It belongs to this engine and needs no conversion.",
+            (
+                "from_torch(module): a torch.nn.Module must be given, but Linear was "
+                "received. It belongs to this engine and needs no conversion."
+            ),
         ),
         (
             lambda: tg.from_torch(torch.nn.ReLU),
-            "from_torch(module): a torch.nn.Module must be given, but type was "
-            "received.",
+            (
+                "from_torch(module): a torch.nn.Module must be given, but type was "
+                "received."
+            ),
         ),
         (
             lambda: tg.to_torch(theirs),
-            "to_torch(model): a module of this engine must be given, but "
-            f"{called} was received.",
+            (
+                "to_torch(model): a module of this engine must be given, but "
+                f"{called} was received."
+            ),
         ),
         (
             lambda: tg.check_redundant(theirs, torch.ones(3, 2)),
-            "check_redundant(model, x): a module and one batch of inputs must be "
-            f"given, but {called} and torch.Tensor were received. tg.from_torch "
-            "converts modules of PyTorch.",
+            (
+                "check_redundant(model, x): a module and one batch of inputs must be "
+                f"given, but {called} and torch.Tensor were received. tg.from_torch "
+                "converts modules of PyTorch."
+            ),
         ),
     ]
     for call, message in calls:
