@@ -781,9 +781,12 @@ def test_hooks_parametrizations_and_lost_members_are_refused(torch):
 def test_of_a_module_that_wraps_another_the_error_says_where_the_other_is(torch):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     compiled, parallel = torch.compile(net), torch.nn.DataParallel(net)
-    assert problems(tg.from_torch, torch.nn.Sequential(compiled, parallel)) == [
+    averaged = torch.optim.swa_utils.AveragedModel(net)
+    wrappers = torch.nn.Sequential(compiled, parallel, averaged)
+    assert problems(tg.from_torch, wrappers) == [
         "0: OptimizedModule; convert the module inside, ._orig_mod",
         "1: DataParallel; convert the module inside, .module",
+        "2: AveragedModel; convert the module inside, .module",
     ]
     for wrapped in (compiled._orig_mod, parallel.module):
         assert_same_state(tg.from_torch(wrapped), net)

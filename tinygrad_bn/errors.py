@@ -64,8 +64,8 @@ def data_is_a_tensor(data: Any) -> TypeError:
 
 def name_is_no_string(name: Any) -> TypeError:
     return TypeError(
-        "a name must be a string or None, but "
-        f"{name!r:.60} was received. Convert it with str(name)."
+        f"a name must be a string or None, but {describe(name)} was received. Convert "
+        "it with str(name)."
     )
 
 

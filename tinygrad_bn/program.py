@@ -158,7 +158,7 @@ class Traced(Module):
     """The counterpart of a PyTorch module with a user-written ``forward``.
 
     It has the same members. They can be replaced: the program looks them up by name.
-    ``traced`` makes one, of a subclass called like the class of that module.
+    ``traced`` makes one, of a subclass named after the class of that module.
     """
 
     def __init__(self, unsaved: Iterable[str] = ()):
@@ -188,7 +188,7 @@ class Traced(Module):
 
 
 def traced(class_name: str, unsaved: Iterable[str] = ()) -> Traced:
-    """A module without members and steps, whose class has the name that users know."""
+    """An empty ``Traced`` whose class has this name, for tables, pictures and errors."""
     return type(class_name, (Traced,), {})(unsaved)
 
 

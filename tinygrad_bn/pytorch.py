@@ -270,13 +270,9 @@ TO_TORCH: dict[type[Module], Callable[[Any, Any], Any]] = {
 # The modules that return a new array, unless inplace=True. Others may return their
 # input; a container does if all modules in it do.
 FRESH = {"Linear", "LayerNorm", "ReLU", "Sigmoid", "Tanh", *BATCH_NORMS.values()}
-# The modules that run another one, by the attribute that holds it. torch.compile makes
-# the first.
-WRAPPERS = {
-    "OptimizedModule": "_orig_mod",
-    "DataParallel": "module",
-    "DistributedDataParallel": "module",
-}
+# Where the results of torch.compile, and those of DataParallel and the like, hold the
+# module that they run.
+WRAPPED = ("_orig_mod", "module")
 HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
 
 
@@ -305,8 +301,8 @@ def _check_module(theirs: Any, kind: str | None) -> None:
         )
     of_pytorch = type(theirs).__module__.startswith("torch.")
     if kind is None and of_pytorch and not isinstance(theirs, torch.fx.GraphModule):
-        if name in WRAPPERS:
-            raise ValueError(f"{name}; convert the module inside, .{WRAPPERS[name]}")
+        if inside := [member for member in WRAPPED if member in theirs._modules]:
+            raise ValueError(f"{name}; convert the module inside, .{inside[0]}")
         if "forward" in vars(theirs):
             raise ValueError(f"{name} with another forward; convert the original")
         raise ValueError(name + NO_COUNTERPART)
