@@ -1047,7 +1047,5 @@ def test_a_masked_array_is_refused_in_assignments_too(name, use):
 
 
 def test_a_number_too_large_for_its_dtype_is_a_clear_error():
-    with pytest.raises(
-        OverflowError, match=r"mul: int too large .* tensor\(1,\), 1000"
-    ):
+    with pytest.raises(OverflowError, match=r"mul: int too large .* tensor\(1,\), int"):
         Tensor([1.0]) * 10**400

@@ -188,7 +188,7 @@ class Traced(Module):
 
 
 def traced(class_name: str, unsaved: Iterable[str] = ()) -> Traced:
-    """An empty ``Traced`` whose class has this name, for tables, pictures and errors."""
+    """An empty ``Traced`` whose class has this name, which tables and errors show."""
     return type(class_name, (Traced,), {})(unsaved)
 
 
