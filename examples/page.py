@@ -36,8 +36,8 @@ CHAPTERS = {
 }  # fmt: skip
 
 INSTALL = (
-    "In a copy of the repository, <code>python -m pip install -e .</code> installs "
-    "what these lines import."
+    'In a copy of the repository, <code>python -m pip install -e ".[draw]"</code> '
+    "installs what these lines need."
 )
 # Remarks on the lines of Python of a chapter.
 NOTES = {
