@@ -68,13 +68,18 @@ def network(data, bn, gain, rng):
 
 
 def watch(data, bn, gain, lr, seed, steps):
-    """Train, and observe every step; return the ReLU layers of the first step, too."""
+    """Train until the loss overflows, and observe every step.
+
+    Return the ReLU layers of the first step, too, and whether the loss overflowed.
+    """
     rng = np.random.default_rng(seed)
     model = network(data, bn, gain, rng)
     sgd = optim.SGD(model.parameters(), lr)
     first, seen = None, []
     for step, (x, labels) in enumerate(batches(data, 128, steps, rng, f"BN: {bn}")):
         loss = nn.cross_entropy(model(x), labels)
+        if not np.isfinite(loss.item()):
+            break
         sgd.zero_grad()
         loss.backward()
         # This must precede the step, which changes weights that the tape needs.
@@ -84,7 +89,7 @@ def watch(data, bn, gain, lr, seed, steps):
         ratios = [r for k, r in update_ratios(before, model).items() if "weight" in k]
         seen.append((step, loss.item(), [layer.dead for layer in relus], ratios))
     series = zip(("step", "loss", "dead", "ratios"), map(np.array, zip(*seen)))
-    return {"layers": first, **dict(series)}
+    return {"layers": first, "overflow": len(seen) < steps, **dict(series)}
 
 
 def measure(data, seed, steps, gain=0.5, lr=0.5):
@@ -96,6 +101,8 @@ def measure(data, seed, steps, gain=0.5, lr=0.5):
     }
 
 
+# At high rates some networks overflow, which is a result, not a reason for a warning.
+@np.errstate(over="ignore", invalid="ignore")
 def main(arguments=None):
     parser = experiment_options(__doc__, steps=200, quick_steps=60)
     add_image_options(parser)
@@ -103,12 +110,12 @@ def main(arguments=None):
         "--gain",
         type=number(0.001, 1000),
         default=0.5,
-        help="scale of the weights (0.5)",
+        help="scale of the weights (default 0.5)",
     )
-    parser.add_argument("--lr", type=rate, help="of SGD (0.5; --quick: 1)")
+    parser.add_argument("--lr", type=rate, help="of SGD (default 0.5; --quick: 0.6)")
     options = parse(parser, arguments)
     if options.lr is None:
-        options.lr = 1.0 if options.quick else 0.5
+        options.lr = 0.6 if options.quick else 0.5
     data = images(options)
     found = measure(data, options.seed, options.steps, options.gain, options.lr)
     save(lambda theme: plot(found, theme), options, "diagnostics")

@@ -36,8 +36,8 @@ CHAPTERS = {
 }  # fmt: skip
 
 INSTALL = (
-    "In a copy of the repository, <code>python -m pip install -e .</code> installs "
-    "what these lines import."
+    'In a copy of the repository, <code>python -m pip install -e ".[draw]"</code> '
+    "installs what these lines need."
 )
 # Remarks on the lines of Python of a chapter.
 NOTES = {
@@ -94,9 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--out", type=folder, default=str(HERE / "page"), help="folder for index.html"
-    )
+    here = str(HERE / "page")
+    text = "folder for index.html (default: the folder page beside this script)"
+    parser.add_argument("--out", type=folder, default=here, help=text)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "index.html"

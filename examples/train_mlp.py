@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import tinygrad_bn as tg
 from parts.train_mlp.plots import draw_training
-from support.command_line import whole_number
+from support.command_line import add_image_options, data_name, whole_number
 from support.data import NAMES, load, minibatches
 from support.networks import batch_norm_and, perceptron, predict
 from tinygrad_bn import Tensor, nn, optim
@@ -140,23 +140,28 @@ def layer_sizes(text):
 
 def parse(arguments):
     """The options, and as ``decisive`` those on which the weights depend."""
-    defaults = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=defaults)
-    add = parser.add_argument
-    add("--data", choices=NAMES, default="digits", help="what to learn")
-    add("--layers", type=layer_sizes, default="100,100,100", help="hidden layer sizes")
-    add("--activation", choices=ACTIVATIONS, default="relu", help="of hidden layers")
-    add("--bn", choices=["graph", "fused", "none"], default="fused", help="batch norm")
-    add("--optimizer", choices=OPTIMIZERS, default="adam", help="update rule")
-    add("--lr", type=float, help="learning rate; default 0.003 (adam) or 0.1 (sgd)")
-    add("--batch-size", type=whole_number(2), default=60, help="rows per step")
-    add("--epochs", type=whole_number(1), default=20, help="passes over the data")
-    add("--seed", type=whole_number(0), default=0, help="of weights and shuffling")
-    add("--dtype", choices=["float32", "float64"], default="float32", help="precision")
-    add("--out", type=Path, default="out/train_mlp", help="folder for the results")
-    add("--resume", action="store_true", help="continue from the checkpoint in --out")
-    add("--mnist-dir", type=Path, help="folder of MNIST's files; default $MNIST_DIR")
+    parser = argparse.ArgumentParser(description=__doc__)
+
+    def add(name, default, text, **rest):
+        text = f"{text} (default {default})"
+        parser.add_argument(name, default=default, help=text, **rest)
+
+    add_image_options(parser, NAMES)
+    add("--layers", "100,100,100", "hidden layer sizes", type=layer_sizes)
+    add("--activation", "relu", "of hidden layers", choices=ACTIVATIONS)
+    add("--bn", "fused", "batch norm", choices=["graph", "fused", "none"])
+    add("--optimizer", "adam", "update rule", choices=OPTIMIZERS)
+    rates = ", ".join(f"{lr:g} for {name}" for name, (_, lr) in OPTIMIZERS.items())
+    parser.add_argument("--lr", type=float, help=f"learning rate (default {rates})")
+    add("--batch-size", 60, "rows per step", type=whole_number(2))
+    add("--epochs", 20, "passes over the data", type=whole_number(1))
+    add("--seed", 0, "of weights and shuffling", type=whole_number(0))
+    add("--dtype", "float32", "precision", choices=["float32", "float64"])
+    add("--out", "out/train_mlp", "folder for the results", type=Path)
+    resume = "continue from the checkpoint in --out"
+    parser.add_argument("--resume", action="store_true", help=resume)
     options = parser.parse_args(arguments)
+    options.data = data_name(options)
     options.lr = OPTIMIZERS[options.optimizer][1] if options.lr is None else options.lr
     free = ["epochs", "out", "resume", "mnist_dir"]
     options.decisive = {k: str(v) for k, v in vars(options).items() if k not in free}

@@ -123,7 +123,8 @@ def main(arguments=None) -> None:
     parser = drawing_options(__doc__)
     add = parser.add_argument
     add("--shape", type=batch_shape, help="list the arrays in memory, then stop")
-    add("--dtype", choices=("float32", "float64"), default="float32")
+    dtypes = {"choices": ("float32", "float64"), "default": "float32"}
+    add("--dtype", **dtypes, help="of these arrays (default %(default)s)")
     options = parse(parser, arguments)
     definitions = {"graph": tg.batch_norm, "fused": tg.fused_batch_norm}
     if options.shape:

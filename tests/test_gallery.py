@@ -276,3 +276,18 @@ def test_scripts_do_not_import_scripts():
         text = path.read_text(encoding="utf-8")
         imported = re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE)
         assert scripts.isdisjoint(imported), path
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_the_help_of_a_script_describes_each_option_and_names_its_defaults(
+    name, capsys
+):
+    with pytest.raises(SystemExit):
+        importlib.import_module(name).main(["--help"])
+    _, shown = capsys.readouterr().out.split("\noptions:\n")
+    for option in re.findall(r"^  -.*(?:\n {10,}.*)*", shown, re.MULTILINE):
+        described = re.sub(r"\s+", " ", re.split(r"\S {2,}|\n", option, maxsplit=1)[-1])
+        assert described.strip() != option.strip(), option
+        assert "None" not in described
+        if "{" in option or option.startswith("  --out"):
+            assert "default" in described, option

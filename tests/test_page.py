@@ -449,6 +449,17 @@ def test_training_is_measured_from_where_it_began(open_page, b, moved):
 
 
 @slow
+def test_training_at_the_end_of_the_scale_says_what_stops_b(open_page):
+    page = open_page(fragment=f"#bias&bias.b={-bias.LIMIT}&bias.flow=false")
+    page.get_by_role("button", name="Train 30 steps").click()
+    wait_until(page, "chapters.bias.state.trained")
+    assert page.inner_text("#bias-total") == "+1.50"
+    assert page.inner_text("#bias-said") == (
+        "b is at the end of the scale. ∂L/∂b is +1.50: only the scale stops b."
+    )
+
+
+@slow
 @pytest.mark.parametrize("b", [-bias.LIMIT, bias.LIMIT])
 def test_the_name_of_the_mean_stays_inside_the_figure(open_page, b):
     page = open_page(fragment=f"#bias&bias.b={b}&bias.flow=false")

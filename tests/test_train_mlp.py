@@ -28,9 +28,10 @@ SMALL = ["--data", "moons", "--layers", "8,4"]
 
 
 @pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
+def without_pictures_and_mnist(monkeypatch):
     """Pictures take half a second, and only two tests look at them."""
     monkeypatch.setattr(train_mlp, "draw_training", lambda *_: None)
+    monkeypatch.delenv("MNIST_DIR", raising=False)
 
 
 def run(folder, *options):
@@ -444,9 +445,10 @@ def test_a_nonsensical_learning_rate_is_refused(tmp_path, lr):
     )
 
 
-def test_a_missing_mnist_is_named(tmp_path):
+@pytest.mark.parametrize("data", [["--data", "mnist"], []])
+def test_a_folder_requests_mnist_and_is_named_if_mnist_is_missing(tmp_path, data):
     with pytest.raises(SystemExit) as caught:
-        train_mlp.main(["--data", "mnist", "--mnist-dir", str(tmp_path)])
+        train_mlp.main([*data, "--mnist-dir", str(tmp_path)])
     expected = f"train_mlp.py: error: MNIST: {tmp_path} must contain train-images-idx3"
     assert caught.value.code.startswith(expected)
 
@@ -472,7 +474,8 @@ def test_the_help_explains_every_option(capsys):
     shown = capsys.readouterr().out
     options = re.findall(r"^  (--[a-z-]+)(?: \S+)?\s+(\S+)", shown, re.MULTILINE)
     assert [name for name, _ in options] == [
-        "--data", "--layers", "--activation", "--bn", "--optimizer", "--lr",
-        "--batch-size", "--epochs", "--seed", "--dtype", "--out", "--resume",
-        "--mnist-dir",
+        "--data", "--mnist-dir", "--layers", "--activation", "--bn", "--optimizer",
+        "--lr", "--batch-size", "--epochs", "--seed", "--dtype", "--out", "--resume",
     ]  # fmt: skip
+    assert "None" not in shown
+    assert "learning rate (default 0.003 for adam, 0.1 for sgd)" in shown

@@ -29,10 +29,9 @@ def run():
     """The notebook after a reader has run all cells and filled in nothing."""
     notebook = nbformat.read(PATH, as_version=4)
     here = {"metadata": {"path": str(EXAMPLES)}}
-    client = nbclient.NotebookClient(
-        notebook, timeout=120, resources=here, record_timing=False
-    )
-    client.execute()
+    # A kernel may send a text in several pieces.
+    settings = {"record_timing": False, "coalesce_streams": True}
+    nbclient.NotebookClient(notebook, timeout=120, resources=here, **settings).execute()
     notebook.metadata.language_info = {"name": "python"}
     for cell in code_cells(notebook):
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
@@ -58,6 +57,26 @@ def shown(notebook, start):
             texts += [o.get("text") or o["data"]["text/plain"] for o in cell.outputs]
     assert texts, start
     return "".join(texts)
+
+
+# They show what training arrived at, which depends on the processor.
+TRAINED = ("def accuracy(", "|b|, layer 1", "tg.draw(loss,")
+
+
+def stable_words(cell):
+    """The texts of a cell's outputs, as far as they are the same on every machine."""
+    if any(start in cell.source for start in TRAINED):
+        return [output.output_type for output in cell.outputs]
+    words = []
+    for output in cell.outputs:
+        data = output.get("data", {"text/plain": output.get("text")})
+        text = re.sub(r"-(0\.\W)", r"\1", data["text/plain"])
+        # Rounding errors are zeros.
+        words.append(re.sub(r"\d\.\d+e-1[5-9]", "0.0", text))
+        # The words of a drawing, but not where Graphviz puts them.
+        svg = data.get("image/svg+xml", "")
+        words += sorted(re.findall("<text[^>]*>([^<]*)", svg))
+    return words
 
 
 # --- It runs --------------------------------------------------------------------------
@@ -87,9 +106,10 @@ def test_the_committed_notebook_reveals_nothing_about_the_machine_that_ran_it():
 
 
 @pytest.mark.slow
-def test_the_committed_tables_are_up_to_date(executed):
-    for start in ("tg.explain(", "show_tape(", "operations after x", "# Exercise 8"):
-        assert shown(COMMITTED, start) == shown(executed, start), "run it again"
+def test_the_committed_outputs_are_what_the_cells_show_now(executed):
+    pairs = zip(code_cells(COMMITTED), code_cells(executed), strict=True)
+    for cell, now in pairs:
+        assert stable_words(cell) == stable_words(now), "python tests/test_tutorial.py"
 
 
 def test_the_committed_notebook_contains_its_pictures():

@@ -54,7 +54,7 @@ def backward_pass(
     cotangents = {y: initial}
     for node in nodes:
         if node not in cotangents:
-            continue  # Nothing arrived: not relevant, or behind a missing pullback.
+            continue  # Nothing arrived: not relevant, or a pullback is missing.
         g = cotangents[node]
         refuse_changed_leaves(node)
         needs = [
@@ -95,7 +95,7 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
             raise errors.cotangent_missing(y)
         return np.ones(y.shape, y.dtype)
     refuse_masked(gradient, "gradient")
-    # A copy: ``gradient`` may be the .grad of a leaf, which the backward pass changes.
+    # A copy: ``gradient`` may be the .grad of a leaf, which ``backward`` changes.
     g = np.asarray(gradient).astype(y.dtype, casting="same_kind")
     if g.shape != y.shape:
         raise errors.cotangent_misshapen(y, g.shape)
@@ -103,7 +103,7 @@ def initial_cotangent(y: Node, gradient: Any) -> np.ndarray:
 
 
 def backward(y: Node, gradient: Any = None) -> None:
-    """Add the gradient of ``y`` to ``.grad`` of each leaf behind it that needs one."""
+    """Add the gradient of ``y`` to ``.grad`` of every leaf that requires one."""
     if not y._requires_grad:
         raise errors.nothing_recorded(y)
     for leaf, g in backward_pass(y, initial_cotangent(y, gradient)).items():
@@ -112,8 +112,6 @@ def backward(y: Node, gradient: Any = None) -> None:
         elif leaf._grad_buffer is None:
             leaf._grad = np.array(g, dtype=leaf.dtype)
         else:
-            # An optimizer keeps the gradients of all its parameters in one flat array;
-            # the gradient buffer is this leaf's slice of it.
             leaf._grad_buffer[...] = g
             leaf._grad = leaf._grad_buffer
 
@@ -132,8 +130,8 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
     Returns a tensor for a tensor and a list for a sequence, with zeros for what ``y``
     does not depend on. No ``.grad`` is changed. ``gradient`` is the cotangent to start
     from, shaped like ``y``; a ``y`` of one element does not need it. With
-    ``create_graph``, the computation of the gradient is recorded, so that it can be
-    differentiated, explained and drawn.
+    ``create_graph``, the computation of the gradient is recorded, even inside
+    ``no_grad``, so that it can be differentiated, explained and drawn.
 
     Raises: ``ValueError`` for a missing or misshapen ``gradient`` and for a ``wrt``
     that does not require a gradient, ``TypeError`` for a ``y`` or ``wrt`` that is not a
@@ -149,7 +147,6 @@ def grad(y: Any, wrt: Any, gradient: Any = None, create_graph: bool = False) -> 
         if not x._requires_grad:
             raise errors.wrt_requires_no_gradient(x)
     g: Any = initial_cotangent(y, gradient)
-    # create_graph records even inside no_grad.
     context = recording() if create_graph else contextlib.nullcontext()
     with context:
         if create_graph:
@@ -203,8 +200,8 @@ class Fused(Operation):
             # The saved arrays have no history. So the definition computes y again from
             # the same inputs, and an inner backward pass goes through this new graph.
             # The inner pass must stop at the inputs, because the outer loop continues
-            # from there. Otherwise, if input b was computed from input a, the inner
-            # pass would carry b's gradient on to a, and the outer loop would, again.
+            # from there. Otherwise, if input b was computed from input a, both the
+            # inner pass and the outer loop would carry b's gradient on to a.
             wanted = set(itertools.compress(y.inputs, needs))
             boundary = {x for x in y.inputs if isinstance(x, Node)}
             cotangents = backward_pass(self.unfold(y), g, wanted, boundary)

@@ -58,23 +58,26 @@ is 1/m:
     d_x       = d_x_c + d_mean / m
               = d_x_c - mean(d_x_c)
 
-Finally, d_x_hat = gamma * g, and gamma is constant within a channel. In mean(d_x_c),
-the term with x_hat is zero, because sum(x_hat) = 0. So mean(d_x_c) is
-gamma * inv_std * mean(g), and
+Finally, gamma is constant within a channel, so with d_x_hat = gamma * g,
+
+    d_x_c     = gamma * inv_std * (g - x_hat * mean(g * x_hat))
+
+Its mean is gamma * inv_std * mean(g), because sum(x_hat) = 0. Hence
 
     d_x       = gamma * inv_std * (g - mean(g) - x_hat * mean(g * x_hat))
 
 In this line, ``g`` comes directly from y, ``- mean(g)`` comes through E[x], and the
 last term through Var[x]. The last two are the components described above: mean(g), as a
-vector, is the component of g along the ones, and x_hat * mean(g * x_hat) is the one
+vector, is the component of g along the ones, and x_hat * mean(g * x_hat) is that
 along x_hat, since for eps = 0 the squared length of x_hat is m. (The ones and x_hat are
 orthogonal, so both can be subtracted at once.)
 
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``. It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()`` and
 ``x * y`` to be what they are in NumPy. ``as_rows(x, axes)`` in ``axes.py`` is x as a
-matrix (m, C), and ``from_rows`` undoes it. ``channels.py`` checks the arguments, and
-``running.py`` holds the running statistics.
+matrix (m, C), and ``from_rows`` undoes it. ``mean_of_rows`` in ``kernels.py`` is the
+mean over the rows, one number per channel. ``channels.py`` checks the arguments
+(``broadcastable`` also reshapes them), and ``running.py`` has the running statistics.
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
@@ -128,8 +131,9 @@ def batch_norm(
     is given.
 
     Shapes: x (N, C), or any shape if ``axes`` names the axes averaged over (None: all
-    but axis 1); gamma, beta, mean and var (C,), or the shape of x with 1 for the axes
-    averaged over; the result has the shape of x. eps >= 0 is added to the variance.
+    but axis 1); gamma, beta, mean and var have the shape of x without these axes, such
+    as (C,), or with 1 for them; the result has the shape of x. eps >= 0 is added to the
+    variance.
 
     Raises: ``ValueError`` for axes that x does not have, an eps that is negative or not
     finite, an unknown constant, statistics of fewer than two values per channel, and a
@@ -235,7 +239,7 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
     x_c, inv_std, scale, _, _ = saved
     g = as_rows(g, axes)
     m = len(g)
-    d_beta = sum_of_rows(g)
+    d_beta = sum_of_rows(g)  # needed for d_x, too
     d_gamma = sum_of_rows(g * x_c) * inv_std
     d_x = None
     if needs[0]:

@@ -1,10 +1,10 @@
 """The primitives: each operation with its pullbacks.
 
 Read a pullback as ``(g, y, *inputs, **params) -> gradient of one input``. It is written
-with operators and with the functions of this file (that of ``relu`` also uses one of
-NumPy). So it runs on arrays and on tensors alike, and derivatives of every order are
-made of primitives again. A pullback may use primitives that are defined further down,
-because it looks them up when it runs.
+with operators and with the functions of this file (those of ``relu`` and ``transpose``
+also use one of NumPy). So it runs on arrays and on tensors alike, and derivatives of
+every order are made of primitives again. A pullback may use primitives that are defined
+further down, because it looks them up when it runs.
 
     adjoint pair   two linear operations, each of which is the pullback of the other:
                    ``broadcast_to`` and ``sum_to``, ``getitem`` and ``scatter_add``.
@@ -22,7 +22,7 @@ among ties.
 
 This file comes after ``backward.py`` in the reading order; ``batchnorm.py`` is next.
 
-``compositions.py`` defines one more primitive, ``concatenate``.
+``compositions.py`` defines one more operation, ``concatenate``.
 
 Left out on purpose: convolutions, sorting, linear algebra beyond ``matmul``, and views
 that a user could write through.
@@ -66,7 +66,7 @@ reshape = Primitive(
 transpose = Primitive(
     "transpose",
     lambda x, axes: x.transpose(axes),
-    # argsort inverts a permutation without negative axes; Tensor.transpose makes it so.
+    # argsort inverts a permutation of axes >= 0; Tensor.transpose ensures that.
     lambda g, y, x, axes: transpose(g, axes=tuple(np.argsort(axes).tolist())),
 )
 
@@ -107,7 +107,7 @@ scatter_add = Primitive(
 # --- Elementwise ----------------------------------------------------------------------
 
 
-# Not ``demands``, which would also be quoted where the shapes are not at fault.
+# Not passed as ``demands``: the errors of integer powers would quote it, too.
 _BROADCASTABLE = (
     "the shapes, aligned at their last axes, must agree or be 1 on each axis; reshape "
     "or transpose one of them."
@@ -174,7 +174,7 @@ div = Elementwise(
     "div",
     np.true_divide,
     lambda g, y, a, b: g / b,
-    lambda g, y, a, b: g * -y / b,  # The derivative in b is -a / b^2 = -y / b.
+    lambda g, y, a, b: g * -y / b,  # dy/db = -a / b^2 = -y / b
 )
 
 
@@ -223,7 +223,7 @@ where = Elementwise(
 clip = Primitive(
     "clip",
     lambda x, low, high: np.clip(x, low, high),
-    # The slope is 1 where clip leaves x unchanged, and so also at the bounds.
+    # The slope is 1 where clip leaves x unchanged.
     lambda g, y, x, low, high: g * equal(x, y),
 )
 absolute = Primitive(

@@ -18,7 +18,8 @@
 
 An operation on arrays returns an array. If at least one input is a node, it returns a
 node. If an input requires a gradient or was itself recorded, the new node is recorded:
-it keeps its operation and inputs (unless ``no_grad`` is active, see ``scopes.py``).
+it keeps its operation and inputs, for gradients and for pictures (unless ``no_grad`` is
+active, see ``scopes.py``).
 
 Because operations accept both arrays and nodes, a pullback is written only once: it
 runs on arrays in an ordinary backward pass, and on nodes when the gradient itself is to
@@ -58,14 +59,14 @@ class Node:
 
     ``saved`` is what a fused operation keeps for its backward pass (see
     ``backward.py``). ``scope`` is the call, of a layer or a function, in which the node
-    was made; errors, explanations and pictures name nodes by it. ``_grad_buffer``, of a
-    parameter, is its slice of the array in which an optimizer keeps all gradients.
+    was made; errors, explanations and pictures name nodes by it. ``_grad_buffer`` is a
+    parameter's slice of the array in which an optimizer keeps all gradients.
 
     Nodes are hashed by identity: sets and dictionaries distinguish two nodes even if
     their values agree.
     """
 
-    # One line each for the value, how it was made, and its gradient.
+    # Grouped by meaning, not sorted.
     __slots__ = (  # noqa: RUF023
         "_data", "_requires_grad", "name", "timestamp",
         "op", "inputs", "params", "saved", "scope",
@@ -76,8 +77,8 @@ class Node:
     _requires_grad: bool
     name: str | None
     timestamp: int
-    # None for a leaf. With Any, type checkers do not demand a test for None wherever a
-    # node is known to be recorded.
+    # None for a leaf. With Any, type checkers demand no test for None where a node is
+    # known to be recorded.
     op: "Operation | Any"
     inputs: tuple
     params: Any
@@ -175,7 +176,7 @@ class Operation:
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None  # in practice Tensor, which this file cannot import
-        needs_grad = False  # an input requires a gradient and has a pullback
+        needs_grad = False  # so will the result: an input does, and has a pullback
         has_history = False  # an input requires a gradient or was recorded
         has_raw_data = False  # an input is a list or an array
         for i, x in enumerate(inputs):
@@ -202,7 +203,7 @@ class Operation:
         data = self._output(data)
         y = node_type.__new__(node_type)
         if not (has_history and this_thread.is_recording):
-            # From ``saved``, fused_batch_norm takes the statistics of the batch.
+            # ``saved`` even so: fused_batch_norm reads the batch's statistics there.
             return y._fill(data, saved=saved)
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.
@@ -228,8 +229,8 @@ class Operation:
         if type(data) is not np.ndarray:
             data = np.asarray(data)
         # The result may be a view of another array, its base. A writable base may
-        # belong to a leaf, which can change later. A read-only one is the output of
-        # another operation. What else NumPy uses as a base is not known to be either.
+        # belong to a leaf, which can change later, so copy. A read-only one is the
+        # output of another operation. Bases of other types are copied, to be safe.
         base = data.base
         if base is not None and (type(base) is not np.ndarray or base.flags.writeable):
             data = data.copy()
@@ -295,10 +296,10 @@ class Primitive(Operation):
         self, g: Any, y: Node, needs: Sequence[bool]
     ) -> Iterable[tuple[Node, Any]]:
         on_nodes = isinstance(g, Node)
-        value = y if on_nodes else y._data
+        output = y if on_nodes else y._data
         inputs = y.inputs if on_nodes else values_of(y.inputs)
         return [
-            (x, pullback(g, value, *inputs, **y.params))
+            (x, pullback(g, output, *inputs, **y.params))
             for x, need, pullback in zip(y.inputs, needs, self.pullbacks)
             if need and pullback is not None
         ]
@@ -318,9 +319,9 @@ def tape(
     """``y`` and the recorded nodes that it was computed from, newest first.
 
     Each has ``.op``, ``.inputs`` and ``.params``; leaves are left out. The search
-    follows the inputs that require a gradient, and does not enter the ``boundary``.
-    With ``through_cuts``, for drawings, it follows also those that require none, such
-    as the output of ``stop_gradient``.
+    follows the inputs that require a gradient and stops at the ``boundary``, as at
+    leaves. With ``through_cuts``, for drawings, it also follows those that require
+    none, such as the output of ``stop_gradient``.
 
     Raises: ``TypeError`` for a ``y`` that is not a tensor.
     """

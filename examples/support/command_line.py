@@ -57,25 +57,35 @@ def _parser(question, extension, extensions) -> argparse.ArgumentParser:
         description=question, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--out", type=folder, default="out", help="folder for the pictures")
-    add("--theme", choices=(*THEMES, "both"), default="light")
-    add("--format", choices=extensions, default=extension)
+    default = "(default %(default)s)"
+    add("--out", type=folder, default="out", help=f"folder for the pictures {default}")
+    theme = {"choices": (*THEMES, "both"), "default": "light"}
+    add("--theme", **theme, help=f"colors of the pictures {default}")
+    file_format = {"choices": extensions, "default": extension}
+    add("--format", **file_format, help=f"of the pictures {default}")
     return parser
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """The options of experiments on images: --data and --mnist-dir."""
+def add_image_options(
+    parser: argparse.ArgumentParser, names: Sequence[str] = ("digits", "mnist")
+) -> None:
+    """The options --data, which names one of ``names``, and --mnist-dir."""
     parser.add_argument(
         "--data",
-        choices=("digits", "mnist"),
-        help="default: mnist if its folder is given, otherwise digits",
+        choices=names,
+        help="what to learn (default: mnist if its folder is given, otherwise digits)",
     )
     parser.add_argument(
         "--mnist-dir",
         type=Path,
-        default=os.environ.get("MNIST_DIR"),
+        default=os.environ.get("MNIST_DIR") or None,
         help="folder of the four IDX files (default $MNIST_DIR)",
     )
+
+
+def data_name(options: argparse.Namespace) -> str:
+    """The requested data set."""
+    return options.data or ("mnist" if options.mnist_dir else "digits")
 
 
 def parse(
@@ -183,9 +193,8 @@ def seeds(first: int, quick: bool = False) -> range:
 
 def images(options: argparse.Namespace, dtype=np.float32) -> DataSet:
     """The requested images, standardized. Only --data mnist may download anything."""
-    name = options.data or ("mnist" if options.mnist_dir else "digits")
     try:
-        return load(name, dtype, options.mnist_dir)
+        return load(data_name(options), dtype, options.mnist_dir)
     except (OSError, ValueError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
 

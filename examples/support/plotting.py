@@ -10,6 +10,12 @@ from matplotlib.rcsetup import cycler
 from support.command_line import picture_name, themes
 from tinygrad_bn.draw.theme import THEMES
 
+# Whether a network has batch norm looks the same in every picture that compares both.
+NORM_STYLES = {
+    True: {"color": "C0", "linestyle": "-", "marker": "o"},
+    False: {"color": "C1", "linestyle": "--", "marker": "s"},
+}
+
 
 def use_theme(theme: str) -> None:
     """Give the style of a theme to all plots that are made from now on."""

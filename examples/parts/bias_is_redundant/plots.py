@@ -91,7 +91,8 @@ def plot(measured, theme):
         axes.set_yscale("log", nonpositive="mask")
     for axes in (a, b, c):
         axes.set_xlabel("step")
-        axes.legend(fontsize=8, ncols=2 if axes is b else 1)
+        columns = {"ncols": 2, "columnspacing": 1, "handlelength": 1.7}
+        axes.legend(fontsize=8, **(columns if axes is b else {}))
     plot_gradient_left(d, measured["gradient left"][0])
     return fig
 

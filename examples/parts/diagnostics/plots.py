@@ -3,7 +3,7 @@
 import numpy as np
 
 from support.measures import final_loss
-from support.plotting import figure
+from support.plotting import NORM_STYLES, figure
 from support.tables import table
 
 
@@ -13,13 +13,19 @@ def growth(seen, field):
     return float(arrays[-1].std() / arrays[0].std())
 
 
+def ending(seen):
+    """The dead units and the loss at the end, as the table shows them."""
+    if seen["overflow"]:
+        return "overflow", "overflow"
+    return f"{seen['dead'][-1].mean():.1%}", final_loss(seen["loss"])
+
+
 def report(found):
     """The closing table: the picture as numbers."""
     rows = [
         (
             LABELS[name], growth(seen, "values"), 1 / growth(seen, "gradient"),
-            float(np.median(seen["ratios"])), f"{seen['dead'][-1].mean():.1%}",
-            final_loss(seen["loss"]),
+            float(np.median(seen["ratios"])), *ending(seen),
         )
         for name, seen in found.items()
     ]  # fmt: skip
@@ -37,12 +43,17 @@ LABELS = {
     "He, lr 0.1": "without, but He's weights, lr 0.1",
 }  # fmt: skip
 
+STYLES = {
+    "without": NORM_STYLES[False], "batch norm": NORM_STYLES[True],
+    "He, lr 0.1": {"color": "C2", "linestyle": "-.", "marker": "D"},
+}  # fmt: skip
+
 
 def plot(found, theme):
     """Signals and gradients by layer, the updates of weights, and dead units."""
     fig, ((values, gradients), (updates, dead)) = figure(theme, 2, 2)
-    for (name, seen), marker, shift in zip(found.items(), "soD", (-0.1, 0, 0.1)):
-        style = {"marker": marker, "label": LABELS[name]}
+    for (name, seen), shift in zip(found.items(), (-0.1, 0, 0.1)):
+        style = {"label": LABELS[name], **STYLES[name]}
         layers = np.arange(1, 1 + len(seen["layers"]))
         for axes, field in ((values, "values"), (gradients, "gradient")):
             sizes = [getattr(layer, field).std() for layer in seen["layers"]]
@@ -52,7 +63,11 @@ def plot(found, theme):
         low, middle, high = np.percentile(ratios, (10, 50, 90), axis=0)
         bars = (middle - low, high - middle)
         updates.errorbar(layers + shift, middle, bars, capsize=3, **style)
-        dead.plot(seen["step"], 100 * seen["dead"].mean(axis=1), label=LABELS[name])
+        # A curve ends in a cross where the loss overflows.
+        style |= {"marker": "X" if seen["overflow"] else "", "markersize": 9}
+        style["label"] += ": overflow" if seen["overflow"] else ""
+        percent = 100 * seen["dead"].mean(axis=1)
+        dead.plot(seen["step"], percent, markevery=[-1], **style)
     values.set(title="First step: small weights, faint signals", yscale="log")
     values.set_ylabel("std of activations")
     gradients.set(title="First step: and faint gradients", yscale="log")

@@ -79,7 +79,7 @@ def plot_floor(axes, floor, losses):
     names = list(floor)
     style = {"s": 500, "marker": "_", "color": "C4"}
     axes.scatter(names, list(floor.values()), label="floor", **style)
-    for affine, label, style in ((False, "without", "C1o"), (True, "with them", "C2s")):
+    for affine, label, style in ((False, "without", "C1o"), (True, "with them", "C0s")):
         values = [losses[name, affine] for name in names]
         points = axes.plot(names, values, style, linestyle="none", fillstyle="none")
         points[0].set_label(label)
@@ -93,8 +93,10 @@ def plot_fits(axes, name, measured):
     x, target = measured["x"], measured["targets"][name]
     even = np.allclose(target, target[::-1])
     axes.set_title(f"{name}: without, {'a constant' if even else 'one sigmoid'}")
-    axes.plot(x, measured["fits"][name, True][0], label="with gamma and beta")
-    axes.plot(x, measured["fits"][name, False][0], label="without")
-    axes.plot(x, target, label="target")
+    # The target is wide and pale, so that it also shows behind a perfect fit.
+    pale = {"color": "C2", "linestyle": "-", "linewidth": 6, "alpha": 0.4}
+    axes.plot(x, target, label="target", **pale)
+    axes.plot(x, measured["fits"][name, True][0], "C0-", label="with gamma and beta")
+    axes.plot(x, measured["fits"][name, False][0], "C1--", label="without")
     circles(axes, x, measured["best"][name], "best without")
     axes.set(xlabel="input x", ylabel="output of the network")

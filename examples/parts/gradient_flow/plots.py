@@ -3,7 +3,7 @@
 import numpy as np
 
 from support.networks import HE
-from support.plotting import figure
+from support.plotting import NORM_STYLES, figure
 from support.tables import table
 
 SHOWN_STEPS = (0, 1, 2, 5, 15)  # of SGD, in the table
@@ -182,7 +182,7 @@ def plot_accuracies(axes, accuracies, activation, depth=None, sigma=None, lr=Non
     """The test accuracy by depth, sigma or lr: by the one that is not given."""
     given = (depth, sigma, lr)
     varied = given.index(None)
-    for bn, marker in ((True, "o"), (False, "s")):
+    for bn, style in NORM_STYLES.items():
         points = {
             case[varied]: 100 * value
             for (name, norm, *case), value in accuracies.items()
@@ -192,6 +192,6 @@ def plot_accuracies(axes, accuracies, activation, depth=None, sigma=None, lr=Non
         x = sorted(points)
         label = "with batch norm" if bn else "without batch norm"
         y = [points[value] for value in x]
-        axes.plot([f"{value:g}" for value in x], y, marker=marker, label=label)
+        axes.plot([f"{value:g}" for value in x], y, label=label, **style)
     axes.set(ylim=(0, 105), ylabel="test accuracy (%)")
     axes.legend()

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
-from support.plotting import figure
+from support.plotting import NORM_STYLES, figure
 from support.tables import table
 from tinygrad_bn.draw.theme import THEMES
 
@@ -87,13 +87,13 @@ def plot_map(axes, measured, bn, colors):
 def plot_section(axes, along, measured, fixed):
     """The accuracy along one axis of the map."""
     values = measured[along]
-    for bn, marker in ((True, "o"), (False, "s")):
+    for bn, style in NORM_STYLES.items():
         cases = [
             (bn, fixed.get("rate", value), fixed.get("scale", value))
             for value in values
         ]
         found = [100 * measured["accuracy"].get(case, np.nan) for case in cases]
-        axes.plot(values, found, marker=marker, label=NAMES[bn])
+        axes.plot(values, found, label=NAMES[bn], **style)
     axes.set(xscale="log", ylim=(0, 105), ylabel="test accuracy (%)")
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.minorticks_off()

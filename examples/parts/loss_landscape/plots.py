@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from support.plotting import figure
+from support.plotting import NORM_STYLES, figure
 from support.tables import span, table
 
 SHOWN = (
@@ -37,12 +37,11 @@ def report(runs):
 def plot(runs, theme):
     """The three measures during the first run, and the effect of noise in all runs."""
     fig, ((loss, change), (smooth, noise)) = figure(theme, 2, 2)
-    for kind, hatch, marker in (("without", "", "o"), ("batch norm", "///", "s")):
+    for kind, hatch in (("without", ""), ("batch norm", "///")):
         deep, fast = (runs[0]["seen"][depth, kind] for depth in (8, 3))
-        style = {"marker": marker, "markersize": 4, "label": kind}
-        loss.fill_between(
-            deep["step"], deep["low"], deep["high"], alpha=0.6, hatch=hatch, label=kind
-        )
+        style = {"markersize": 4, "label": kind, **NORM_STYLES[kind == "batch norm"]}
+        area = {"facecolor": style["color"], "alpha": 0.6, "hatch": hatch}
+        loss.fill_between(deep["step"], deep["low"], deep["high"], label=kind, **area)
         change.plot(deep["step"], deep["gradient predictiveness"], **style)
         smooth.plot(fast["step"], fast["effective smoothness"], **style)
     loss.set(title="Batch norm: smaller loss variation", ylim=0)
@@ -61,10 +60,10 @@ def plot(runs, theme):
 
 
 def plot_noise(axes, runs):
-    for kind, marker in zip(runs[0], "osD"):
+    for kind, look in zip(runs[0], ("C1s", "C0o", "C2D")):
         x = [run[kind]["moved"].mean() for run in runs]
         y = [100 * run[kind]["accuracy"] for run in runs]
-        axes.plot(x, y, marker)
+        axes.plot(x, y, look)
         style = {"textcoords": "offset points", "ha": "center"}
         axes.annotate(kind, (x[0], min(y)), (0, -16), **style)
     axes.set(title="Moving inputs do no harm", ylabel="test accuracy (%)")

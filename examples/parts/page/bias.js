@@ -47,6 +47,9 @@ function centered({ u, c }, b, flow) {
   function said({ b, from, flow, trained }, total) {
     if (step) return `Step ${step} of ${steps}: ∂L/∂b is ${signed(total)}.`;
     if (trained && flow) return `${steps} steps, and b stays where it was: each brought 0.`;
+    if (trained && b === from) {
+      return `b is at the end of the scale. ∂L/∂b is ${signed(total)}: only the scale stops b.`;
+    }
     const moved = `b has moved by ${signed(b - from)}; x̂ and the loss have not.`;
     if (trained) {
       const end = Math.abs(b) === limit

@@ -254,12 +254,14 @@ def elements(case: Case) -> Iterator[str]:
     """All that the drawing of one case shows."""
     yield from _forward(case)
     yield from _backward(case)
+    # "E[x]" of the batch itself, but "mean" where it is another one.
+    mean, var = (name.split()[-1] for name in (case.mean, case.var))
+    x_hat = f"x̂ = (x − {mean}) / √({var} + ε)"
     for x, y, width, text, class_ in (
         (4, 4, 204, "b", "leaf"), (220, 4, 124, "u", ""), (4, 82, 280, case.x, ""),
-        (4, 148, 104, case.mean, "of-mean"), (146, 148, 84, "x − mean", ""),
+        (4, 148, 104, case.mean, "of-mean"), (146, 148, 84, f"x − {mean}", ""),
         (262, 148, 84, case.var, "of-var"),
-        (72, 214, 232, "x̂ = (x − mean) / √(var + ε)", ""),
-        (92, 278, 192, case.loss, ""),
+        (72, 214, 232, x_hat, ""), (92, 278, 192, case.loss, ""),
     ):  # fmt: skip
         color = {"leaf": "bias", "of-mean": "mean", "of-var": "var"}.get(class_, "")
         text = words(text, x + width / 2, y + 19, f"middle bold {color}")
