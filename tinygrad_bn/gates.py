@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .batchnorm import batch_norm
-from .errors import describe
+from .errors import describe, with_shape
 from .graph import Subgraph
 from .scopes import Scope, enclosing
 from .tensor import Tensor
@@ -97,7 +97,7 @@ def _unknown_gates(
 ) -> ValueError:
     (leaf,) = subgraph.targets
     name = subgraph.graph.name(leaf)
-    arrives_at = describe(leaf) if name is None else f"{name!r}{leaf.shape}"
+    arrives_at = describe(leaf) if name is None else with_shape(repr(name), leaf.shape)
     unknown = " and ".join(map(repr, missing))
     verb = "is" if len(missing) == 1 else "are"
     names = f"The names are {', '.join(map(repr, known))}; x.named() names another."
