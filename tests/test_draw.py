@@ -883,14 +883,27 @@ def places_of(drawing, names):
     return {name: where[name] for name in names}
 
 
-@pytest.mark.parametrize("direction", ["TB", "LR"])
-def test_panels_are_in_the_given_order_row_by_row(direction):
+@pytest.mark.parametrize("title", [None, "a title"])
+@pytest.mark.parametrize("direction", ["TB", "LR", "RL", "BT"])
+def test_panels_are_in_the_given_order_row_by_row(direction, title):
     names = ["zebra", "apple", "mango"]
     drawings = [tg.draw(*centered(), title=n, direction=direction) for n in names]
     for order in ([0, 1, 2], [2, 0, 1]):
-        both = tg.side_by_side(*(drawings[i] for i in order))
+        both = tg.side_by_side(*(drawings[i] for i in order), title=title)
         where = places_of(both, names)
         assert sorted(where, key=where.get) == [names[i] for i in order]
+
+
+@pytest.mark.parametrize("title", [None, "a title"])
+def test_panels_one_below_the_other_are_as_wide_as_the_widest(title):
+    panels = []
+    for constants in ((), ("mean",)):
+        L, model = network(constants=constants)
+        panels.append(tg.draw(L, model[0].bias))
+    widest = max(map(width_of, panels))
+    assert widest > PAGE / 2
+    both = tg.side_by_side(*panels, title=title)
+    assert widest < width_of(both) < widest + 30
 
 
 @pytest.mark.parametrize("max_nodes", [1, 40])
