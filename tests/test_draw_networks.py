@@ -294,6 +294,13 @@ def test_the_setting_depth_folds_blocks():
     assert titles(tg.draw(loss)) == titles(tg.draw(loss, depth=2))
 
 
+def test_the_parameters_of_a_folded_block_are_named_as_seen_from_the_block():
+    boxes = boxes_of(tg.draw(loss_of(residual()), depth=1))
+    inside = ["lin.weight", "lin.bias", "bn.γ", "bn.β"]
+    assert [bar.name for bar in boxes["2"].bars] == inside
+    assert [bar.name for bar in boxes["0"].bars] == ["weight", "bias"]
+
+
 def test_open_works_on_containers_and_on_what_is_inside_them():
     loss = loss_of(residual())
     opened = titles(tg.draw(loss, depth=1, open="2"))
