@@ -861,6 +861,12 @@ def test_every_text_of_the_legend_belongs_to_something_that_is_drawn():
     assert legend(tg.draw(*centered(), gates=())) == ["trainable"]
 
 
+def test_the_arrows_of_the_legend_point_as_in_the_picture():
+    assert {"◄▬", "▬►"}.intersection(texts_of(tg.draw(*centered()).svg())) == {"◄▬"}
+    texts = texts_of(tg.draw_routes(*centered()).svg())
+    assert {"◄▬", "▬►"}.intersection(texts) == {"▬►"}
+
+
 def test_the_legend_is_below_the_picture_and_the_title_above():
     drawing = tg.draw(*centered(), title="a title")
     y = {t.text: float(t.get("y")) for t in parsed(drawing).iter(f"{SVG}text")}
