@@ -547,6 +547,38 @@ def test_routes_are_drawn_as_chains_with_their_gradients_and_a_total():
     assert titles[3].index("Var[x]") < titles[3].index("E[x]")
 
 
+def test_arrows_out_of_a_folded_module_say_what_multiplies_the_gradient_inside():
+    L, model = network()
+    (box,) = scene_of(tg.draw_routes(L, model[0].bias)).boxes
+    via_mean = {link.title: link.factor for link in box.sheet.chains[1].links}
+    assert via_mean["E[x]"] == "× (−1), sum over batch"
+    assert via_mean["0"] == "× 1/4 to every row"
+    assert via_mean["0.bias"] == "sum over batch"
+    arrows = arrows_of(tg.draw(L, model[0].bias))
+    assert arrows["0.bias", "0"]["direct"].factor == "sum over batch"
+    assert arrows["2", "3"]["common"].factor == "@ weightᵀ"
+    assert arrows["x̂·γ + β", "2"]["common"].factor == "× 1 where > 0"
+
+
+def test_several_paths_inside_a_folded_module_have_no_common_factor():
+    class Twice(nn.Module):
+        def forward(self, x):
+            h = tg.relu(x)
+            return h * 2 + h
+
+    b = Tensor(np.ones(3), requires_grad=True, name="b")
+    loss = (Twice()(b * 3) ** 2).sum().named("loss")
+    (box,) = scene_of(tg.draw_routes(loss, b)).boxes
+    (chain,) = box.sheet.chains
+    assert [link.factor for link in chain.links] == [
+        "", "to every entry, × 2·…", "…", "× 3",
+    ]  # fmt: skip
+    arrows = arrows_of(tg.draw(loss, b))
+    assert [s.factor for streams in arrows.values() for s in streams.values()] == [
+        "× 3", "", "to every entry, × 2·…",
+    ]  # fmt: skip
+
+
 # --- Any tensor can be drawn ----------------------------------------------------------
 
 
