@@ -198,7 +198,9 @@ class _Panel:
             self.frames += 1
             with graph.subgraph(name=f"cluster_{self.prefix}f{self.frames}") as cluster:
                 title = text(inner.title, self.theme.quiet, 13, bold=True)
-                note = self.labels.quiet(f"  {inner.note}") if inner.note else ""
+                # Arrows that leave the frame would cross a long line.
+                note = inner.note.replace(", ", "\n", 1)
+                note = self.labels.quiet(f"  {note}") if note else ""
                 cluster.attr(
                     style="dashed,rounded,filled", color=self.theme.border,
                     fillcolor=self.theme.frame, margin="12", labelloc="b",
