@@ -59,7 +59,7 @@ def _entries(panels: list[Scene], labels: Labels) -> Iterator[tuple[str, str, st
             meaning = last if group in meanings else f"through {typeset(last)}"
             yield "■", theme.of(group), meaning
     if any(s.cancels for s in streams):
-        yield "◄╌╌", theme.ink, "not 0, but sums to 0 over the batch"
+        yield "◄╌╌", theme.ink, "sums to 0 over the batch"
     if any(not any(chain.row.entries or []) for chain in chains):
         yield "▬ ▬►", theme.ink, "contributes 0 or is cut"
     rows = [row for ledger in ledgers for row in ledger.rows]
