@@ -24,7 +24,7 @@ from .scene import Arrow, Frame, Scene, Stream
 from .theme import Theme
 
 FONT = "Helvetica,Arial,Arimo,Liberation Sans,Nimbus Sans,FreeSans,sans-serif"
-NARROWEST = 260
+NARROWEST, MARGINS = 260, 24  # of the legend
 
 
 def to_dot(
@@ -68,7 +68,7 @@ def _width(
     subject = max(widths) if across else max(
         sum(widths[i] + PANEL * (len(panels) > 1) for i in row) for row in rows
     )  # fmt: skip
-    return min(max(subject, width_of_title(title, 18), NARROWEST), PAGE)
+    return min(max(subject, width_of_title(title, 18), NARROWEST), PAGE - MARGINS)
 
 
 def _title(title: str, labels: Labels, size: int) -> str:
