@@ -194,6 +194,7 @@ def test_the_new_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypat
     ("value", "what"),
     [
         (Tensor([1.0]), "a Tensor: Tensor([1.], shape=(1,), dtype=float64)"),
+        (Tensor([1.0, 2.0]), "a Tensor: Tensor([1., 2.], shape=(2,), dtype=float64)"),
         ([1, 2], "a list: [1, 2]"),
         ((1, 2), "a tuple: (1, 2)"),
         (1j, "a complex: 1j"),

@@ -285,6 +285,12 @@ def test_a_product_of_a_tensor_with_itself_has_two_arrows():
     assert box.ledger.total.entries == [2, 4]
 
 
+def test_a_factor_whose_inverse_overflows_can_be_drawn():
+    b = Tensor(1.0, requires_grad=True, name="b")
+    drawing = tg.draw((b * 1e-310).named("y"), b)
+    assert "× 1e−310" in drawing.source
+
+
 FORMULAS = {
     "a @ (b·c)": lambda a, b, c: a @ (b * c),
     "(a @ b)·c": lambda a, b, c: (a @ b) * c,
@@ -300,6 +306,7 @@ FORMULAS = {
     "a − 2": lambda a, b, c: a - 2,
     "1 / a": lambda a, b, c: 1 / a,
     "1 / (a + b)": lambda a, b, c: 1 / (a + b),
+    "a·(1 / b + c)": lambda a, b, c: a * (1 / b + c),
     "a − (b − c)": lambda a, b, c: a - (b - c),
     "a / (b·c)": lambda a, b, c: a / (b * c),
     "a·(−b)": lambda a, b, c: a * -b,

@@ -209,6 +209,11 @@ def test_labels_that_change_after_the_forward_pass_change_no_gradient(rng):
     np.testing.assert_allclose(tg.grad(loss, logits), expected, rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
+def test_mse_loss_of_integers_does_not_wrap_around(dtype):
+    assert nn.mse_loss(np.array([10], dtype), np.array([127], dtype)).item() == 117**2
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_mse_loss_is_the_mean_of_squared_differences(rng, dtype):
     prediction = random_leaf(rng, 4, 3, dtype=dtype)

@@ -958,8 +958,13 @@ def test_a_rule_that_returns_a_wrong_shape_is_an_error_that_names_the_operation(
         tg.grad(careless(U), U)
     assert str(error.value) == (
         "careless: the gradient of an input must have its shape, but the pullback for "
-        "'u'(2, 3) returned (). Correct it."
+        "'u'(2, 3) returned (). Correct it, or, if requires_grad was set after the "
+        "forward pass, set it before."
     )
+    with pytest.raises(ValueError, match="careless: the gradient of an input must"):
+        str(tg.explain(careless(U), U))
+    with pytest.raises(ValueError, match="careless: the gradient of an input must"):
+        tg.find_nonfinite(careless(U))
 
 
 # --- Errors of NumPy ------------------------------------------------------------------

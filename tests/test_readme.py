@@ -77,9 +77,17 @@ def test_the_redundant_bias_of_the_pytorch_network_is_found(run, capsys):
 
 
 def test_links_of_the_readme_lead_to_files():
-    links = re.findall(r"\]\(([^)#]+)\)|(?:src|srcset)=\"([^\"]+)\"", README)
+    links = re.findall(r"\]\(([^)#]+)[)#]|(?:src|srcset)=\"([^\"]+)\"", README)
     for target in (inline or image for inline, image in links):
         assert (ROOT / target).exists(), target
+
+
+def test_links_of_the_readme_into_the_gallery_lead_to_its_sections():
+    gallery = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    sections = re.findall(r'<a id="(\w+)">', gallery)
+    links = re.findall(r"\]\(examples/README\.md#(\w+)\)", README)
+    assert links
+    assert {*links} <= {*sections}
 
 
 # --- The reading order ----------------------------------------------------------------

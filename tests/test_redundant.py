@@ -328,6 +328,21 @@ def test_a_dead_parameter_is_found_even_if_it_is_the_only_one(name):
     assert finding.reason.startswith(expected)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_bias_is_found_even_if_its_float32_gradient_happens_to_be_zero(seed):
+    # With one channel, rounding adds up to exactly 0 for some of these seeds.
+    rng = np.random.default_rng(seed)
+    model = nn.Sequential(nn.Linear(4, 1, rng=rng), nn.BatchNorm(1), nn.ReLU())
+    findings = tg.check_redundant(model, rng.standard_normal((64, 4)))
+    assert [finding.name for finding in findings] == ["0.bias"]
+
+
+def test_a_gradient_that_only_float64_can_represent_is_no_finding():
+    model = nn.Sequential(linear(3, 4), nn.Sigmoid(), linear(4, 1))
+    model[0].bias.data = np.full(4, 30, np.float32)  # In float32, y (1 - y) is 0.
+    assert str(tg.check_redundant(model, X)) == "4 parameters checked, none redundant"
+
+
 def test_a_gradient_that_vanishes_but_is_not_zero_is_no_finding():
     layers = [
         layer for i in range(12) for layer in (linear(3, 3, seed=i), nn.Sigmoid())

@@ -1160,6 +1160,18 @@ def test_an_output_keeps_its_values_when_the_leaf_it_came_from_changes(view):
     np.testing.assert_array_equal(y.data, before)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: Tensor(1.0, name=5), lambda: leaf(1.0).named(5)]
+)
+def test_a_name_is_a_string(make):
+    with pytest.raises(TypeError) as error:
+        make()
+    assert str(error.value) == (
+        "a name must be a string or None, but 5 was received. Convert it with "
+        "str(name)."
+    )
+
+
 def test_a_primitive_may_return_a_window_view_of_its_input():
     # NumPy's base of such a view is not an array.
     windows = tg.Primitive(

@@ -18,8 +18,8 @@ The files in reading order:
 2. ``errors.py``, ``arguments.py``, ``scopes.py``, ``clock.py``, ``axes.py``,
    ``kernels.py``, ``running.py``, ``init.py``, ``pytorch_layout.py``, ``files.py``:
    helpers, to look up when needed.
-3. ``compositions.py``, ``tensor.py``: functions composed of primitives; operators and
-   methods.
+3. ``compositions.py``, ``tensor.py``, ``channels.py``: functions composed of
+   primitives; operators and methods; the arguments of batch norm.
 4. ``functional.py``, ``module.py``, ``nn.py``: losses, modules, layers.
 5. ``optimizer.py``, ``schedules.py``, ``optim.py``: optimizers.
 6. ``graph.py``, ``gates.py``, ``explanation.py``, ``routes.py``: ``explain``.

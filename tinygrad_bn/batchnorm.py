@@ -73,7 +73,8 @@ orthogonal, so both can be subtracted at once.)
 This file comes last in the first reading, after ``tape.py``, ``backward.py`` and
 ``ops.py``. It also imports ``compositions.py`` and ``tensor.py``: take ``x.mean()`` and
 ``x * y`` to be what they are in NumPy. ``as_rows(x, axes)`` in ``axes.py`` is x as a
-matrix (m, C), and ``from_rows`` undoes it. ``running.py`` holds the running statistics.
+matrix (m, C), and ``from_rows`` undoes it. ``channels.py`` checks the arguments, and
+``running.py`` holds the running statistics.
 
 Left out on purpose: synchronization between machines, masks, group and instance norm.
 
@@ -81,18 +82,23 @@ Source: Ioffe & Szegedy, Batch Normalization, arXiv 1502.03167v3, section 3, Alg
 and the backward pass after it, which leaves d_x in terms of d_var and d_mean.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
-from . import errors
-from .arguments import refuse_masked
-from .axes import as_rows, axes_of, count, from_rows, shape_with_ones, shape_without
+from .axes import as_rows, count, from_rows
 from .backward import Fused
+from .channels import (
+    averaged_axes,
+    broadcastable,
+    check_batch,
+    checked_constants,
+    checked_eps,
+    per_channel,
+)
 from .compositions import float16_in_float32
 from .kernels import as_floats, mean_of_rows, sum_of_rows
-from .ops import reshape, stop_gradient
+from .ops import stop_gradient
 from .running import RunningStatistics
 from .scopes import composite
 from .tensor import Tensor, as_tensor
@@ -135,14 +141,14 @@ def batch_norm(
     axes = averaged_axes(x, axes)
     eps = checked_eps("batch_norm", eps)
     constants = checked_constants("batch_norm", constants)
-    gamma = _broadcastable("gamma", gamma, x, axes)
-    beta = _broadcastable("beta", beta, x, axes)
-    mean = _broadcastable("mean", mean, x, axes)
-    var = _broadcastable("var", var, x, axes)
+    gamma = broadcastable("gamma", gamma, x, axes)
+    beta = broadcastable("beta", beta, x, axes)
+    mean = broadcastable("mean", mean, x, axes)
+    var = broadcastable("var", var, x, axes)
     if mean is not None or var is not None:
         running = None  # Running statistics are averages of batch statistics only.
     if mean is None or var is None:
-        _check_batch(x, axes, running)
+        check_batch(x, axes, running)
 
     if mean is None:
         mean = x.mean(axes, keepdims=True).named("E[x]")
@@ -193,9 +199,9 @@ def fused_batch_norm(
         )
     axes = averaged_axes(x, axes)
     eps = checked_eps("batch_norm", eps)
-    gamma = _checked("gamma", gamma, x, axes)
-    beta = _checked("beta", beta, x, axes)
-    _check_batch(x, axes, running)
+    gamma = per_channel("gamma", gamma, x, axes)
+    beta = per_channel("beta", beta, x, axes)
+    check_batch(x, axes, running)
     y = _fused(x, gamma, beta, axes=axes, eps=eps)
     if running is not None:
         # The forward pass has computed the statistics already.
@@ -249,61 +255,3 @@ def _backward(g, saved, needs, x, gamma, beta, *, axes, eps):
 
 # Pictures and errors do not distinguish the two, so both are called batch_norm.
 _fused = Fused("batch_norm", _forward, _backward, definition=batch_norm)
-
-
-def averaged_axes(x: Any, axes: Any) -> tuple[int, ...]:
-    """The axes averaged over, sorted and not negative."""
-    return axes_of(x, [i for i in range(x.ndim) if i != 1] if axes is None else axes)
-
-
-def _checked(name, values, x, axes):
-    """``values`` as a tensor or array. Raises unless it has one value per channel."""
-    if values is None:
-        return None
-    if not isinstance(values, Tensor):
-        refuse_masked(values, name)
-        values = np.asarray(values)
-    channels = shape_without(x, axes)
-    if values.shape != channels and values.shape != shape_with_ones(x, axes):
-        raise errors.not_per_channel(name, values, x, axes, channels)
-    return values
-
-
-def _broadcastable(name, values, x, axes):
-    """``values``, checked, in a shape that broadcasts along ``axes``."""
-    values = _checked(name, values, x, axes)
-    # NumPy aligns last axes, so (C,) broadcasts if the averaged axes all come first.
-    if values is None or values.ndim == x.ndim or axes == tuple(range(len(axes))):
-        return values
-    return reshape(values, shape=shape_with_ones(x, axes))
-
-
-def _check_batch(x, axes, running):
-    """Raise for too few values per channel, or if ``running`` has other channels."""
-    m = count(x, axes)
-    if m < 2:
-        raise errors.one_value_per_channel(x, axes)
-    # x.size / m is the number of channels.
-    if running is not None and running.mean.size * m != x.size:
-        channels = shape_without(x, axes)
-        raise errors.not_per_channel("running", running.mean, x, axes, channels)
-
-
-# What counts as a number. (A check for numbers.Real is several times slower.)
-_REAL = int, float, np.integer, np.floating
-
-
-def checked_eps(function: str, eps: Any) -> float:
-    """``eps`` as a Python float: a float64 of NumPy would turn float32 into float64."""
-    number = float(eps) if isinstance(eps, _REAL) else math.nan
-    if not 0 <= number < math.inf:
-        raise errors.eps_refused(function, eps)
-    return number
-
-
-def checked_constants(function: str, constants: Any) -> tuple[str, ...]:
-    """The names as a tuple; a single string is one name."""
-    names = (constants,) if isinstance(constants, str) else tuple(constants)
-    if unknown := [name for name in names if name not in ("mean", "var")]:
-        raise errors.constants_unknown(function, unknown)
-    return names

@@ -159,7 +159,7 @@ def _can_be_saved(value: object) -> bool:
         # A subclass would lose what it adds, such as the mask of a masked array.
         # NumPy's files cannot hold dtypes that other libraries define; their kind is V.
         return type(value) is np.ndarray and value.dtype.kind in "biufcmMSU"
-    return isinstance(value, int | float | str | None) or value == {}
+    return value is None or isinstance(value, int | float | str | dict)
 
 
 def _nest(places: dict) -> dict:

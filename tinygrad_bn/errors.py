@@ -44,6 +44,13 @@ def data_is_a_tensor(data: Any) -> TypeError:
     )
 
 
+def name_is_no_string(name: Any) -> TypeError:
+    return TypeError(
+        "a name must be a string or None, but "
+        f"{name!r:.60} was received. Convert it with str(name)."
+    )
+
+
 def data_contains_tensors() -> TypeError:
     return TypeError(
         "Tensor(data): data must be numbers, but this sequence contains tensors. Use "
@@ -317,7 +324,8 @@ def pullback_misshapen(node: Any, x: Any, gradient: Any) -> ValueError:
     received = getattr(gradient, "shape", repr(gradient))
     return ValueError(
         f"{node.op.name}: the gradient of an input must have its shape, but the "
-        f"pullback for {describe(x, node.scope)} returned {received}. Correct it."
+        f"pullback for {describe(x, node.scope)} returned {received}. Correct it, or, "
+        "if requires_grad was set after the forward pass, set it before."
     )
 
 

@@ -160,4 +160,7 @@ def mse_loss(prediction: Any, target: Any) -> Tensor:
     """
     if np.shape(prediction) != np.shape(target):
         raise errors.targets_misshapen(prediction, target)
-    return ((as_tensor(prediction) - target) ** 2).mean()
+    prediction = as_tensor(prediction)
+    if prediction.dtype.kind != "f":
+        prediction = prediction.astype(float)  # Integers would wrap around.
+    return ((prediction - target) ** 2).mean()

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from . import errors
 from .backward import Fused, refuse_changed_leaves
 from .ops import stop_gradient
 from .scopes import recording
@@ -138,7 +139,10 @@ class Subgraph:
             yield from ((x, None) for x, cut in steps.items() if cut)
             needed = {x for x, cut in steps.items() if not cut}
             needs = [isinstance(x, Tensor) and x in needed for x in node.inputs]
-            yield from node.op.apply_pullbacks(g, node, needs)
+            for x, d_x in node.op.apply_pullbacks(g, node, needs):
+                if np.shape(d_x) != x.shape:
+                    raise errors.pullback_misshapen(node, x, d_x)
+                yield x, d_x
 
     def on_every_route(self) -> set[Tensor]:
         """The tensors that every route passes."""

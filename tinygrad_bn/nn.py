@@ -14,13 +14,8 @@ import numpy as np
 
 from . import ops
 from .axes import shape_without
-from .batchnorm import (
-    averaged_axes,
-    batch_norm,
-    checked_constants,
-    checked_eps,
-    fused_batch_norm,
-)
+from .batchnorm import batch_norm, fused_batch_norm
+from .channels import averaged_axes, checked_constants, checked_eps
 from .compositions import flatten
 from .errors import describe
 from .functional import cross_entropy, fused_linear, layer_norm, mse_loss

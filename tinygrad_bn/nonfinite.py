@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import errors
 from .backward import Fused, initial_cotangent, refuse_changed_leaves
 from .errors import describe
 from .routes import refuse_unrecorded
@@ -125,6 +126,8 @@ def _search_backward(
         g = cotangents.pop(node)
         needs = [isinstance(x, Tensor) and x.requires_grad for x in node.inputs]
         for x, d_x in node.op.apply_pullbacks(g, node, needs):
+            if np.shape(d_x) != x.shape:
+                raise errors.pullback_misshapen(node, x, d_x)
             cotangents[x] = cotangents[x] + d_x if x in cotangents else d_x
             if not _finite(cotangents[x]):
                 gradients = [

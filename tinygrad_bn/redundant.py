@@ -110,7 +110,7 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
     twins, exact = _gradients(y, g, np.float64)
     coarse_twins, coarse = _gradients(y, g, np.float32)
     _refuse_overflow(coarse_twins[y])
-    reasons, dead = {}, {}
+    reasons, dead, unclear = {}, {}, set[str]()
     for name, parameter in parameters:
         twin = twins.get(parameter)
         if twin is None or twin not in exact:
@@ -120,9 +120,14 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
                 "receives NaN or infinity: tg.find_nonfinite(loss) finds the source"
             )
         else:
+            d = largest_finite(exact[twin])
             rough = largest_finite(coarse[coarse_twins[parameter]])
-            if largest_finite(exact[twin]) <= ROUNDING_SHRINKS * rough:
+            if not rough or d <= ROUNDING_SHRINKS * rough:
                 dead[name] = twin
+            if d and not rough:
+                # Rounding may add up to exactly 0 in float32, or a factor may be 0 only
+                # there, such as the slope of a sigmoid. The routes tell the two apart.
+                unclear.add(name)
     graph = Unfolded(twins[y])
     if constant := _constant_input(graph):
         return reasons | dict.fromkeys(dead, constant)
@@ -130,9 +135,9 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
     arrived = carry(subgraph, choose_gates(subgraph), g)
     for name, twin in dead.items():
         shares = _cancelling(by_row(arrived[twin]), g)
-        reasons[name] = _reason(
-            name, shares or _cancelling_nearby(graph, twin), exact[twin]
-        )
+        shares = shares or _cancelling_nearby(graph, twin)
+        if shares or name not in unclear:
+            reasons[name] = _reason(name, shares, exact[twin])
     return reasons
 
 

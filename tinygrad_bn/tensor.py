@@ -63,7 +63,7 @@ class Tensor(Node):
         array = np.array(data, dtype=dtype)
         if array.dtype.kind not in "biuf":
             raise errors.data_are_not_real("Tensor(data)", data, array.dtype)
-        self._fill(array, name=name)
+        self._fill(array).named(name)
         if requires_grad:
             self.requires_grad = True
 
@@ -128,8 +128,10 @@ class Tensor(Node):
         """The values as nested lists of Python numbers."""
         return self._data.tolist()
 
-    def named(self, name: str) -> "Tensor":
+    def named(self, name: str | None) -> "Tensor":
         """Name this tensor, and return it."""
+        if name is not None and not isinstance(name, str):
+            raise errors.name_is_no_string(name)
         self.name = name
         return self
 

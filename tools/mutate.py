@@ -53,6 +53,7 @@ TESTS = {
     "axes": "ops compositions batchnorm layers",
     "ops": "ops tensor batchnorm nn check",
     "batchnorm": "batchnorm compositions layers nn check",
+    "channels": "batchnorm layers nn check",
     "running": "batchnorm layers nn",
     "module": "nn layers pytorch",
     "optimizer": "optim interrupts checkpoint",

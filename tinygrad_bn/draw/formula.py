@@ -118,7 +118,7 @@ class Formulas:
             return args[0]
         if name == "mul" and _is_number(t.inputs[1], -1):
             return Formula("−" + _wrap(args[0], MATRIX), PREFIX)
-        if name == "mul" and args[1].text.startswith("1 / "):
+        if name == "mul" and _is_reciprocal(args[1]):
             return Formula(_wrap(args[0], PRODUCT) + args[1].text[1:], QUOTIENT)
         if _is_eps(t):
             return Formula(f"{_wrap(args[0], SUM)} + ε", SUM)
@@ -177,7 +177,8 @@ class Formulas:
         value = float(other.data.item()) if isinstance(other, Tensor) else float(other)
         if inverse and value:
             value = 1 / value
-        if value and abs(value) < 1 and abs(1 / value - round(1 / value)) < 1e-9:
+        # 1 / value overflows if value is tiny.
+        if 1e-9 < abs(value) < 1 and abs(1 / value - round(1 / value)) < 1e-9:
             sign = "−" if value < 0 else ""
             return f"× {sign}1/{abs(round(1 / value))}"
         text = number(value, 3)
@@ -189,6 +190,10 @@ def together(factors: list[str]) -> str:
     joined = ", ".join(f for f in factors if f and f != "× 1")
     joined = joined.replace(", to every", " to every")
     return "" if joined.count(", ") >= MOST_FACTORS else joined or "× 1"
+
+
+def _is_reciprocal(formula: Formula) -> bool:
+    return formula.level == QUOTIENT and formula.text.startswith("1 / ")
 
 
 def operation_text(t: Tensor) -> str:
