@@ -240,7 +240,7 @@ def test_a_gradient_whose_rows_sum_to_zero_is_dashed():
     assert streams["Var[x]"].cancels and not streams["direct"].cancels
     assert "style=dashed" in drawing.source
     legend = "".join(texts_of(drawing.svg())).replace("\xa0", " ")
-    assert "not 0, but sums to 0 over the batch" in legend
+    assert "sums to 0 over the batch" in legend
     alive = tg.draw(*centered())
     assert not any(s.cancels for a in scene_of(alive).arrows for s in a.streams)
     assert "style=dashed" not in alive.source
@@ -344,6 +344,18 @@ def test_unnamed_constants_of_different_values_have_different_names():
     ]  # fmt: skip
 
 
+def test_batch_norm_written_by_hand_has_the_same_formulas():
+    x = Tensor(GRID, requires_grad=True, name="x")
+    x_c = x - x.mean(axis=0, keepdims=True).named("E[x]")
+    var = (x_c**2).mean(axis=0, keepdims=True).named("Var[x]")
+    y = ((x_c * (var + 1e-5) ** -0.5).named("x_hat") ** 3).sum()
+    boxes = boxes_of(tg.draw(y, x))
+    assert boxes["x̂"].formula == "(x − E[x]) / √(Var[x] + ε)"
+    assert boxes["x̂"].formula == boxes_of(tg.draw(*normalized()))["x̂"].formula
+    (box,) = scene_of(tg.draw(x + 1e-5, x, gradient=GRID)).boxes[1:]
+    assert box.title == "x + 1e−5"
+
+
 def test_a_number_before_an_operation_is_drawn_before_it():
     a = Tensor([1.0, 2.0], requires_grad=True, name="a")
     operations = {
@@ -422,6 +434,16 @@ def test_an_opened_module_is_drawn_from_the_inside_in_its_place():
     assert set(arrows["0", "E[x]"]) == {"1.E[x]"}
     assert set(arrows["E[x]", "x − E[x]"]) == {"1.E[x]"}
     assert set(arrows["0", "x − E[x]"]) == {"direct", "1.Var[x]"}
+
+
+def test_a_long_caption_of_a_frame_has_two_lines():
+    class Renamed(nn.BatchNorm):
+        def caption(self):
+            return "BatchNorm 4, weight = γ, bias = β"
+
+    norm = nn.Sequential(Renamed(2, dtype=float))
+    texts = texts_of(tg.draw((norm(GRID) ** 3).sum(), open="0").svg())
+    assert {"\xa0\xa0BatchNorm 4", "weight = γ, bias = β"} <= set(texts)
 
 
 def test_open_accepts_a_single_name_and_refuses_an_unknown_one():
@@ -552,6 +574,38 @@ def test_routes_are_drawn_as_chains_with_their_gradients_and_a_total():
     assert all(t[0] == "L" and t[-1] == "b" for t in titles)
     assert "E[x]" in titles[1] and "Var[x]" not in titles[1]
     assert titles[3].index("Var[x]") < titles[3].index("E[x]")
+
+
+def test_arrows_out_of_a_folded_module_say_what_multiplies_the_gradient_inside():
+    L, model = network()
+    (box,) = scene_of(tg.draw_routes(L, model[0].bias)).boxes
+    via_mean = {link.title: link.factor for link in box.sheet.chains[1].links}
+    assert via_mean["E[x]"] == "× (−1), sum over batch"
+    assert via_mean["0"] == "× 1/4 to every row"
+    assert via_mean["0.bias"] == "sum over batch"
+    arrows = arrows_of(tg.draw(L, model[0].bias))
+    assert arrows["0.bias", "0"]["direct"].factor == "sum over batch"
+    assert arrows["2", "3"]["common"].factor == "@ weightᵀ"
+    assert arrows["x̂·γ + β", "2"]["common"].factor == "× 1 where > 0"
+
+
+def test_several_paths_inside_a_folded_module_have_no_common_factor():
+    class Twice(nn.Module):
+        def forward(self, x):
+            h = tg.relu(x)
+            return h * 2 + h
+
+    b = Tensor(np.ones(3), requires_grad=True, name="b")
+    loss = (Twice()(b * 3) ** 2).sum().named("loss")
+    (box,) = scene_of(tg.draw_routes(loss, b)).boxes
+    (chain,) = box.sheet.chains
+    assert [link.factor for link in chain.links] == [
+        "", "to every entry, × 2·…", "…", "× 3",
+    ]  # fmt: skip
+    arrows = arrows_of(tg.draw(loss, b))
+    assert [s.factor for streams in arrows.values() for s in streams.values()] == [
+        "× 3", "", "to every entry, × 2·…",
+    ]  # fmt: skip
 
 
 # --- Any tensor can be drawn ----------------------------------------------------------
@@ -868,6 +922,12 @@ def test_every_text_of_the_legend_belongs_to_something_that_is_drawn():
     assert legend(tg.draw(*centered(), gates=())) == ["trainable"]
 
 
+def test_the_arrows_of_the_legend_point_as_in_the_picture():
+    assert {"◄▬", "▬►"}.intersection(texts_of(tg.draw(*centered()).svg())) == {"◄▬"}
+    texts = texts_of(tg.draw_routes(*centered()).svg())
+    assert {"◄▬", "▬►"}.intersection(texts) == {"▬►"}
+
+
 def test_the_legend_is_below_the_picture_and_the_title_above():
     drawing = tg.draw(*centered(), title="a title")
     y = {t.text: float(t.get("y")) for t in parsed(drawing).iter(f"{SVG}text")}
@@ -890,14 +950,26 @@ def places_of(drawing, names):
     return {name: where[name] for name in names}
 
 
-@pytest.mark.parametrize("direction", ["TB", "LR"])
-def test_panels_are_in_the_given_order_row_by_row(direction):
+@pytest.mark.parametrize("title", [None, "a title"])
+@pytest.mark.parametrize("direction", ["TB", "LR", "RL", "BT"])
+def test_panels_are_in_the_given_order_row_by_row(direction, title):
     names = ["zebra", "apple", "mango"]
     drawings = [tg.draw(*centered(), title=n, direction=direction) for n in names]
     for order in ([0, 1, 2], [2, 0, 1]):
-        both = tg.side_by_side(*(drawings[i] for i in order))
+        both = tg.side_by_side(*(drawings[i] for i in order), title=title)
         where = places_of(both, names)
         assert sorted(where, key=where.get) == [names[i] for i in order]
+
+
+@pytest.mark.parametrize("title", [None, "a title"])
+def test_panels_one_below_the_other_fit_a_page_if_each_does(title):
+    panels = []
+    for constants in ((), ("mean",)):
+        L, model = network(constants=constants)
+        panels.append(tg.draw(L, model[0].bias))
+    both = tg.side_by_side(*panels, title=title)
+    assert all(PAGE / 2 < width_of(drawing) <= PAGE for drawing in panels)
+    assert width_of(both) <= 1.04 * PAGE
 
 
 @pytest.mark.parametrize("max_nodes", [1, 40])

@@ -12,6 +12,7 @@ import tinygrad_bn as tg
 from tinygrad_bn import Tensor, nn
 from tinygrad_bn.draw import FEW_BOXES
 from tinygrad_bn.draw.layout import PAGE
+from tinygrad_bn.draw.scene import values_text
 from tinygrad_bn.tape import Primitive
 
 STATISTICS = {"E[x]", "Var[x]"}
@@ -235,6 +236,32 @@ def test_with_a_skip_connection_no_arrow_of_batch_norm_carries_all_routes():
     assert rows == ["direct", "E[x]", "Var[x]", "around"]
 
 
+def test_what_leads_to_other_leaves_than_the_one_explained_carries_all_routes():
+    model = perceptron(norms=2)
+    hidden = model[2](model[1](model[0](np.eye(8, 3))))
+    layer, norm = model[3], model[4]
+    loss = (norm(layer(hidden)) ** 3).mean().named("loss")
+    arrows = arrows_of(tg.draw(loss, layer.bias))
+    (stream,) = arrows["ReLU", "Linear 8 → 8"].values()
+    whole = values_text(tg.grad(loss, hidden).data)
+    assert (stream.group, stream.tooltip) == ("common", f"common: {whole}")
+    assert set(arrows["Linear 8 → 8", "x − E[x]"]) == {"direct", "Var[x]"}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_opened_batch_norm_separates_the_routes_at_x_hat(fused):
+    rng = np.random.default_rng(0)
+    model = nn.Sequential(
+        linear(rng, 3, 4), nn.BatchNorm(4, fused=fused, dtype=float), linear(rng, 4, 4)
+    )
+    arrows = arrows_of(tg.draw(loss_of(model), open="1"))
+    y = "x̂·γ + β"
+    for ends in (("x̂", y), ("γ", y), ("β", y), (y, "2"), ("2", "loss")):
+        assert set(arrows[ends]) == {"common"}
+    assert set(arrows["x − E[x]", "x̂"]) == {"direct"}
+    assert set(arrows["Var[x]", "x̂"]) == {"1.Var[x]"}
+
+
 def test_bars_of_one_picture_share_a_scale():
     source = tg.draw(loss_of(perceptron(2))).source
     bars = [
@@ -265,6 +292,13 @@ def test_the_setting_depth_folds_blocks():
     assert titles(tg.draw(loss, depth=1)) == top
     assert "2.bn" in titles(tg.draw(loss, depth=2))
     assert titles(tg.draw(loss)) == titles(tg.draw(loss, depth=2))
+
+
+def test_the_parameters_of_a_folded_block_are_named_as_seen_from_the_block():
+    boxes = boxes_of(tg.draw(loss_of(residual()), depth=1))
+    inside = ["lin.weight", "lin.bias", "bn.γ", "bn.β"]
+    assert [bar.name for bar in boxes["2"].bars] == inside
+    assert [bar.name for bar in boxes["0"].bars] == ["weight", "bias"]
 
 
 def test_open_works_on_containers_and_on_what_is_inside_them():

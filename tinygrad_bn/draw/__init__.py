@@ -211,8 +211,8 @@ def side_by_side(
 ) -> Drawing:
     """Combine drawings into one picture, each as a panel under its own title.
 
-    The panels are in the order given, in as many rows as the page requires. All have
-    the same ``theme``, by default that of the first drawing.
+    The panels are in the order given, in as many rows as a page of 830 points requires.
+    They all have the same ``theme``, by default that of the first drawing.
 
     Raises: ``ValueError`` for no drawings, for drawings of different directions, and
     for an unknown theme; ``TypeError`` for anything but drawings.

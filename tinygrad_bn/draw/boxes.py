@@ -233,15 +233,18 @@ class Boxes:
         return Row(group, label, entries, norm(shown) if many else None)
 
     def _bars(self, place: Place) -> list[Bar]:
-        members = [x for x in self.members[place] if x.op is None]
-        leaves = [x for x in members if x in self.flow.arrived]
+        """A bar for each parameter; those of a module are named as seen from there."""
+        names: dict[Tensor, str] = {}
         if isinstance(place, Scope):
-            order = {x: i for i, x in enumerate(place.owner.parameters())}
-            leaves.sort(key=lambda x: order.get(x, len(order)))
-        return [self._bar(x, self._last_name(x)) for x in leaves]
-
-    def _last_name(self, x: Tensor) -> str:
-        return typeset((self.graph.name(x) or "leaf").rpartition(".")[2])
+            names = {x: name for name, x in place.owner.named_parameters()}
+        here = self.members[place]
+        for x in here:
+            names.setdefault(x, (self.graph.name(x) or "leaf").rpartition(".")[2])
+        return [
+            self._bar(x, typeset(name))
+            for x, name in names.items()
+            if x in here and x.op is None and x in self.flow.arrived
+        ]
 
     def _bar(self, x: Tensor, name: str) -> Bar:
         total = self.flow.arrived[x]

@@ -7,7 +7,6 @@ Left out on purpose: the values of the tensors on a route, which ``draw`` shows.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,25 +101,26 @@ def _links(
     places: Places, gates: dict[Tensor, str], passed: list[Tensor]
 ) -> list[Link]:
     """A link for each box that every path of a route passes."""
-    found: dict[Place, None] = {}
+    # The tensor of each box that is nearest to the loss.
+    first: dict[Place, Tensor] = {}
     for t in passed:
         place = places.of[t]
         if place is t or not isinstance(place, Tensor):
-            found[place] = None
-    order = [*found]
-    factors = ["", *(_factor(places, above, below) for above, below in pairwise(order))]
+            first.setdefault(place, t)
+    order = [*first]
+    steps = zip(order, [*first.values()][1:])
+    factors = ["", *(_factor(places, above, x) for above, x in steps)]
     return [
         Link(factor, _title(places, place), _kind(places, gates, place))
         for factor, place in zip(factors, order)
     ]
 
 
-def _factor(places: Places, above: Place, below: Place) -> str:
-    """What the gradient is multiplied by between two boxes, if that is one factor."""
-    if not (isinstance(above, Tensor) and isinstance(below, Tensor)):
-        return ""
-    uses = [use for use in places.users[below] if places.of[use[0]] is above]
-    return places.factor(*uses[0]) if len(uses) == 1 else "…"
+def _factor(places: Places, above: Place, x: Tensor) -> str:
+    """What multiplies the gradient on its way through a box to ``x``, or dots."""
+    uses = [use for use in places.users[x] if places.of[use[0]] is above]
+    factor = places.factor(*uses[0]) if len(uses) == 1 else ""
+    return factor or "…"
 
 
 def _title(places: Places, place: Place) -> str:

@@ -22,7 +22,7 @@ from ..tensor import Tensor
 from .boxes import Boxes, frame_title
 from .flow import Flow, Shares, add_to
 from .places import Options, Place, Places, Rest, call_name, is_container, scopes
-from .scene import COMMON, Arrow, Frame, Scene, Stream, values_text
+from .scene import Arrow, Frame, Scene, Stream, values_text
 
 MANY_STREAMS = 4
 
@@ -141,12 +141,11 @@ class _Composer:
         self.boxes = Boxes(places, flow, tiles)
         self.keys = self._numbered()
         # The arrows in an open batch norm show its routes even without a leaf.
-        self.gates_in: dict[Scope | None, set[str]] = defaultdict(set)
+        self.opened: set[Scope] = set()
         if self.leaf is None:
             shown = [t for t in flow.calls if places.shows(t) and places.as_formula(t)]
             flow.gates = {t: str(t.qualified_name()) for t in shown}
-            for t, name in flow.gates.items():
-                self.gates_in[flow.calls[t]].add(name)
+            self.opened = {flow.calls[t] for t in shown}
 
     def _numbered(self) -> dict[Place, int]:
         """The number of each place; arrows lead from lower to higher numbers."""
@@ -219,10 +218,7 @@ class _Composer:
         return _merged(several) if len(several) > 1 else several[0]
 
     def _streams_to(self, x: Tensor, uses: list[tuple[Tensor, int]]) -> list[Stream]:
-        calls = {batch_norm_around(node) for node, _ in uses} & self.gates_in.keys()
-        separated = set().union(*(self.gates_in[call] for call in calls))
-        shares = _joined(self.flow.shares(uses, separated))
-        whole = bool(self.gates_in) and not calls
+        shares = _joined(self.flow.shares(uses, self.opened))
         labeled = self._is_labeled(x, uses, len(shares))
         factor = self.places.factor(*uses[0]) if labeled and len(uses) == 1 else ""
         streams = []
@@ -232,7 +228,7 @@ class _Composer:
                 continue
             g = self.flow.shown(d, shares.values())
             if g.any() or x is self.leaf:
-                stream = Stream(COMMON if whole else group, self.flow.relative_norm(g))
+                stream = Stream(group, self.flow.relative_norm(g))
                 stream.cancels = self.flow.sums_to_zero(d)
                 stream.tooltip = f"{group}: {values_text(g)}"
                 stream.amount = self.flow.in_words(g) if labeled else ""

@@ -24,7 +24,7 @@ from .scene import Arrow, Frame, Scene, Stream
 from .theme import Theme
 
 FONT = "Helvetica,Arial,Arimo,Liberation Sans,Nimbus Sans,FreeSans,sans-serif"
-NARROWEST = 260
+NARROWEST, MARGINS = 260, 24  # of the legend
 
 
 def to_dot(
@@ -43,15 +43,13 @@ def to_dot(
         graph.attr(label=label(below))
     graph.attr("node", shape="plain", fontname=FONT)
     graph.attr("edge", fontname=FONT, fontsize="11")
-    if not title:
-        _add_panels(graph, panels, rows, labels)
-        return graph
-    with graph.subgraph(name="cluster_all") as titled:
-        titled.attr(
-            label=label(_title(title, labels, 18)), labelloc="t", labeljust="l",
-            color=theme.background, margin="4", tooltip=" ",
+    # Panels outside a cluster would not be lined up with each other.
+    with graph.subgraph(name="cluster_all") as everything:
+        everything.attr(
+            label=label(_title(title, labels, 18)) if title else "", labelloc="t",
+            labeljust="l", color=theme.background, margin="4", tooltip=" ",
         )  # fmt: skip
-        _add_panels(titled, panels, rows, labels)
+        _add_panels(everything, panels, rows, labels, direction)
     return graph
 
 
@@ -70,7 +68,7 @@ def _width(
     subject = max(widths) if across else max(
         sum(widths[i] + PANEL * (len(panels) > 1) for i in row) for row in rows
     )  # fmt: skip
-    return min(max(subject, width_of_title(title, 18), NARROWEST), PAGE)
+    return min(max(subject, width_of_title(title, 18), NARROWEST), PAGE - MARGINS)
 
 
 def _title(title: str, labels: Labels, size: int) -> str:
@@ -84,7 +82,11 @@ def _title(title: str, labels: Labels, size: int) -> str:
 
 
 def _add_panels(
-    graph: graphviz.Digraph, panels: list[Scene], rows: list[list[int]], labels: Labels
+    graph: graphviz.Digraph,
+    panels: list[Scene],
+    rows: list[list[int]],
+    labels: Labels,
+    direction: str,
 ) -> None:
     several = len(panels) > 1
     if several and all(len(scene.boxes) == 1 for scene in panels):
@@ -94,7 +96,7 @@ def _add_panels(
     for i, scene in enumerate(panels):
         _Panel(scene, labels, f"{i}_" if several else "").add_to(graph)
     if several:
-        _keep_order(graph, panels, rows)
+        _keep_order(graph, panels, _as_ranked(rows, direction))
 
 
 def _grid_row(scenes: dict[int, Scene], labels: Labels) -> str:
@@ -112,6 +114,13 @@ def _grid_row(scenes: dict[int, Scene], labels: Labels) -> str:
         panel = rounded(cells, theme.border, theme.background, spacing=6, padding=2)
         panels.append(cell(panel, LEFT))
     return "".join(panels)
+
+
+def _as_ranked(rows: list[list[int]], direction: str) -> list[list[int]]:
+    """The rows in the order of Graphviz, which may begin at the bottom."""
+    if direction in ("LR", "RL"):
+        return [row[::-1] for row in rows]
+    return rows[::-1] if direction == "BT" else rows
 
 
 def _keep_order(
@@ -189,7 +198,9 @@ class _Panel:
             self.frames += 1
             with graph.subgraph(name=f"cluster_{self.prefix}f{self.frames}") as cluster:
                 title = text(inner.title, self.theme.quiet, 13, bold=True)
-                note = self.labels.quiet(f"  {inner.note}") if inner.note else ""
+                # Arrows that leave the frame would cross a long line.
+                note = inner.note.replace(", ", "\n", 1)
+                note = self.labels.quiet(f"  {note}") if note else ""
                 cluster.attr(
                     style="dashed,rounded,filled", color=self.theme.border,
                     fillcolor=self.theme.frame, margin="12", labelloc="b",

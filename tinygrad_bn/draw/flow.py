@@ -66,6 +66,7 @@ class Flow:
     ``arrived`` has the whole gradient of each tensor, ``everywhere`` the shares of each
     step, ``toward_leaf`` those of the steps on the routes to the leaf, and ``gates``
     the names that separate these routes. ``undivided`` steps carry all of them.
+    ``normalizing`` maps the tensors that batch norm normalizes with to its calls.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Flow:
         self.toward_leaf: dict[Step, Shares] = {}
         self.gates: dict[Tensor, str] = {}
         self.undivided: set[Step] = set()
+        self.normalizing: dict[Tensor, Scope] = {}
         self.calls = {
             t: call
             for t in self.graph.order
@@ -163,6 +165,7 @@ class Flow:
         if not leaves:
             return
         gates = choose_gates(Subgraph(self.graph, *leaves))
+        self.normalizing = gates.calls
         for step, shares in self._carry(leaves, gates).items():
             self.everywhere[step] = _by_group(shares, avoids=False)
             for d in shares.values():
@@ -209,24 +212,25 @@ class Flow:
         return list(found)
 
     def shares(
-        self, uses: Iterable[tuple[Tensor, int]], separated: Collection[str] = ()
+        self, uses: Iterable[tuple[Tensor, int]], opened: Collection[Scope] = ()
     ) -> Shares:
         """What each group contributes by these uses, ``(tensor, slot of its input)``.
 
-        On steps that do not lead to the leaf, only the ``separated`` groups stay
-        separate.
+        Steps that do not lead to the leaf carry all routes, except for those with which
+        the ``opened`` calls of batch norm separate them.
         """
+        everything = COMMON if self.gates else DIRECT
         total: Shares = {}
         for node, slot in uses:
             step = self.step(node, slot)
             shares = self.toward_leaf.get(step)
             if shares is None:
-                shares = _summed(self.everywhere.get(step, {}), separated)
-            elif step in self.undivided:
-                (d,) = shares.values()
-                shares = {COMMON: d}
+                shares = self.everywhere.get(step, {})
+                whole = self.normalizing.get(node) not in opened
+            else:
+                whole = step in self.undivided
             for group, d in shares.items():
-                add_to(total, group, d)
+                add_to(total, everything if whole else group, d)
         return total
 
     def step(self, node: Tensor, slot: int) -> Step:
@@ -337,14 +341,6 @@ def _by_group(shares: dict[Key, Gradient | None], avoids: bool) -> Shares:
         direct = AROUND if avoids and not key.normalized else DIRECT
         group = key.gates[0] if key.gates else direct
         add_to(total, group, d)
-    return total
-
-
-def _summed(shares: Shares, separated: Collection[str]) -> Shares:
-    """The shares, with those of all groups not in ``separated`` added up."""
-    total: Shares = {}
-    for group, d in shares.items():
-        add_to(total, group if group in separated else DIRECT, d)
     return total
 
 

@@ -263,8 +263,9 @@ def _is_number(x: Any, value: float) -> bool:
 def _is_eps(t: Tensor) -> bool:
     """Whether ``t`` is batch norm's variance plus its small constant."""
     assert t.op is not None
-    inside = t.op.name == "add" and batch_norm_around(t) is not None
-    return inside and isinstance(t.inputs[1], float | int)
+    if t.op.name != "add" or not isinstance(t.inputs[1], float | int):
+        return False
+    return t.inputs[0].name == "Var[x]" or batch_norm_around(t) is not None
 
 
 def _power(base: Formula, exponent: Any, exponent_text: Formula) -> Formula:

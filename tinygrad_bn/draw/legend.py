@@ -46,9 +46,10 @@ def _entries(panels: list[Scene], labels: Labels) -> Iterator[tuple[str, str, st
         DIRECT: "gradient, direct" if routed else "gradient",
         AROUND: "gradient around batch norm",
     }
+    sign = "◄▬" if streams else "▬►"  # A sheet reads from the loss to the leaf.
     for group in sorted(drawn, key=lambda g: (g != COMMON, g != DIRECT, g)):
         last = typeset(group.rpartition(".")[2])
-        yield "◄▬", theme.of(group), meanings.get(group, f"gradient through {last}")
+        yield sign, theme.of(group), meanings.get(group, f"gradient through {last}")
     listed = {row.group for ledger in ledgers for row in ledger.rows}
     listed |= {group for bar in bars for group, _ in bar.parts}
     last_names = {group.rpartition(".")[2] for group in drawn}
@@ -58,7 +59,7 @@ def _entries(panels: list[Scene], labels: Labels) -> Iterator[tuple[str, str, st
             meaning = last if group in meanings else f"through {typeset(last)}"
             yield "■", theme.of(group), meaning
     if any(s.cancels for s in streams):
-        yield "◄╌╌", theme.ink, "not 0, but sums to 0 over the batch"
+        yield "◄╌╌", theme.ink, "sums to 0 over the batch"
     if any(not any(chain.row.entries or []) for chain in chains):
         yield "▬ ▬►", theme.ink, "contributes 0 or is cut"
     rows = [row for ledger in ledgers for row in ledger.rows]

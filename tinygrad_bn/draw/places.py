@@ -187,10 +187,12 @@ class Places:
         return self.of[t] is t
 
     def factor(self, node: Tensor, slot: int) -> str:
-        """The local factor of a gradient that leaves a box with a formula."""
+        """What multiplies a gradient in the box that it leaves by this step, or ""."""
         box, factors = self.of[node], [self.formulas.factor(node, slot)]
-        while node is not box:
-            if not isinstance(box, Tensor) or len(self.users[node]) > 1:
+        if isinstance(box, Rest):
+            return ""
+        while any(self.of[user] is box for user, _ in self.users[node]):
+            if len(self.users[node]) > 1:
                 return ""
             ((node, slot),) = self.users[node]
             factors.insert(0, self.formulas.factor(node, slot))
