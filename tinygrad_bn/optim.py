@@ -13,7 +13,13 @@ import math
 import numpy as np
 
 from .errors import describe
-from .optimizer import Optimizer, Parameters, at_least_zero, names_and_tensors
+from .optimizer import (
+    Optimizer,
+    Parameters,
+    aligned_zeros,
+    at_least_zero,
+    names_and_tensors,
+)
 from .schedules import cosine_lr, step_lr
 from .tensor import Tensor
 
@@ -49,7 +55,7 @@ class SGD(Optimizer):
             )
         super().__init__(parameters, lr, weight_decay)
         self.momentum, self.nesterov = float(momentum), nesterov
-        self.velocity = np.zeros_like(self.data)
+        self.velocity = aligned_zeros(self.data.size, self.data.dtype)
 
     def _update(self, g: np.ndarray) -> None:
         step = g
@@ -100,7 +106,9 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, weight_decay)
         # In float16, the square of 256 would overflow, and eps would be 0.
         dtype = np.promote_types(self.data.dtype, np.float32)
-        self.sum_g, self.sum_gg = np.zeros((2, self.data.size), dtype)
+        self.sum_g, self.sum_gg = (
+            aligned_zeros(self.data.size, dtype) for _ in range(2)
+        )
         self.steps = np.zeros((), int)
 
     def _update(self, g: np.ndarray) -> None:
