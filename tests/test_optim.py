@@ -742,6 +742,14 @@ def test_the_norm_of_float16_gradients_does_not_overflow():
     np.testing.assert_array_equal(p.grad, np.full(100, 10.0, np.float16))
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_the_norm_of_extreme_gradients_neither_underflows_nor_overflows(size):
+    w, b = leaf(np.zeros(8)), leaf(np.zeros(8))
+    w.grad = b.grad = np.full(8, size)
+    assert optim.clip_grad_norm([w, b], size) == 4 * size
+    np.testing.assert_allclose(b.grad, size / 4, rtol=1e-15)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_gradients_that_are_not_finite_are_not_clipped(value):
     w, b = make_parameters()

@@ -91,6 +91,13 @@ def test_only_a_route_that_is_zero_is_explained_by_rows_that_sum_to_zero():
     assert [route.gradient.tolist() for route in something] == [[1, 1]]
 
 
+@pytest.mark.parametrize("size", [1e-170, 1.0, 1e200, np.inf])
+def test_a_norm_neither_underflows_nor_overflows(size):
+    b = leaf(np.ones(16))
+    table = str(tg.explain((b * np.full(16, size)).sum(), b))
+    assert table.splitlines()[-1].split()[-1] == f"{4 * size:.4g}"
+
+
 def test_batch_norm_prints_the_table_of_the_design():
     explanation = tg.explain(*normalized())
     assert str(explanation) == (

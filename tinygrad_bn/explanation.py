@@ -21,6 +21,7 @@ import numpy as np
 
 from .errors import describe
 from .graph import largest_finite
+from .kernels import norm
 from .tensor import Tensor
 
 MANY, LARGEST = 6, 4
@@ -193,7 +194,7 @@ def largest_entries(
 def _cells(gradient: np.ndarray, columns: list[tuple[int, ...]]) -> list[str]:
     cells = [_entry(float(gradient[index])) for index in columns]
     if gradient.size > MANY:
-        cells.append(f"{np.linalg.norm(gradient.astype(float)):.4g}")
+        cells.append(f"{norm(gradient):.4g}")
     return cells
 
 

@@ -10,6 +10,7 @@ input.
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -33,6 +34,15 @@ def _ones(n: int, dtype: np.dtype) -> np.ndarray:
 def _shares(n: int, dtype: np.dtype) -> np.ndarray:
     # In float16, 1 / n would be rounded to three digits.
     return np.full(n, 1 / n, np.promote_types(dtype, np.float32))
+
+
+def norm(x: np.ndarray) -> float:
+    """The Euclidean norm in float64, also where squares would overflow or underflow."""
+    x = x.astype(np.float64)
+    largest = float(np.abs(x).max(initial=0))
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * float(np.linalg.norm(x / largest))
 
 
 def as_floats(x: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from .errors import describe
+from .kernels import norm
 from .optimizer import (
     Optimizer,
     Parameters,
@@ -178,16 +179,16 @@ def clip_grad_norm(parameters: Parameters, max_norm: float) -> float:
                 "received. Pass module.parameters()."
             )
     gradients = [p.grad for p in dict.fromkeys(tensors) if p.grad is not None]
-    norm = math.sqrt(sum(float(np.square(g, dtype=float).sum()) for g in gradients))
-    if not math.isfinite(norm):
+    total = norm(np.array([norm(g) for g in gradients]))
+    if not math.isfinite(total):
         raise ValueError(
-            f"clip_grad_norm: the gradients must be finite, but their norm is {norm}. "
+            f"clip_grad_norm: the gradients must be finite, but their norm is {total}. "
             "tg.find_nonfinite(loss) finds the source."
         )
-    if norm > max_norm:
+    if total > max_norm:
         for g in gradients:
-            g *= max_norm / norm
-    return norm
+            g *= max_norm / total
+    return total
 
 
 __all__ = [

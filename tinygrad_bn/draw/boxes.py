@@ -12,9 +12,10 @@ from collections import defaultdict
 import numpy as np
 
 from ..explanation import MANY, largest_entries
+from ..kernels import norm
 from ..scopes import Scope
 from ..tensor import Tensor
-from .flow import Flow, Gradient, Shares, add_to, norm
+from .flow import Flow, Gradient, Shares, add_to
 from .formula import operation_text
 from .places import Place, Places, Rest, call_name
 from .scene import (

@@ -15,12 +15,13 @@ from ..backward import initial_cotangent
 from ..explanation import Explanation, Route
 from ..gates import Gates, Key, choose_gates
 from ..graph import Subgraph
+from ..kernels import norm
 from ..routes import explain
 from ..scopes import Scope
 from ..tensor import Tensor
 from .boxes import column_heads, frame_title, route_text
 from .compose import fitting_places
-from .flow import Flow, norm
+from .flow import Flow
 from .places import Options, Place, Places, Rest
 from .scene import AROUND, DIRECT, Box, Chain, Frame, Link, Row, Scene, Sheet, typeset
 

@@ -29,6 +29,7 @@ from ..graph import (
     scale_of,
     without_rounding,
 )
+from ..kernels import norm
 from ..ops import stop_gradient
 from ..routes import carry
 from ..scopes import Scope
@@ -315,11 +316,6 @@ def add_to(total: dict, key: Any, d: Any) -> None:
     """
     before = total.get(key)
     total[key] = d if before is None else before if d is None else before + d
-
-
-def norm(g: np.ndarray) -> float:
-    with np.errstate(all="ignore"):
-        return float(np.linalg.norm(g.astype(np.float64)))
 
 
 def _before_batch_norm(subgraph: Subgraph, gates: Gates) -> set[Tensor]:
