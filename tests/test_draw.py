@@ -291,6 +291,24 @@ def test_a_factor_whose_inverse_overflows_can_be_drawn():
     assert "× 1e−310" in drawing.source
 
 
+def test_an_arrow_out_of_an_earlier_batch_norm_carries_the_whole_gradient():
+    # Two routes, through E[x] of the later batch norm and around it, meet there.
+    rng = np.random.default_rng(0)
+    b = Tensor(np.zeros(1), requires_grad=True, name="b")
+    h = Tensor(rng.standard_normal((3, 1))) + b
+    earlier = tg.batch_norm(h)
+    loss = (tg.batch_norm(h * h + earlier) * rng.standard_normal((3, 1))).sum()
+    gradient = np.array2string(tg.grad(loss, earlier).data, precision=4, separator=",")
+    assert "direct: " + gradient.replace("\n", "&#10;") in tg.draw(loss, b).source
+
+
+def test_only_a_small_number_added_to_a_variance_is_called_epsilon():
+    x = Tensor(np.arange(4.0).reshape(2, 2), requires_grad=True, name="x")
+    variance = (x**2).mean(0, keepdims=True).named("Var[x]")
+    assert "Var[x] + ε" in tg.draw((variance + 1e-5).sum(), x).source
+    assert "Var[x] + 1" in tg.draw((variance + 1.0).sum(), x).source
+
+
 FORMULAS = {
     "a @ (b·c)": lambda a, b, c: a @ (b * c),
     "(a @ b)·c": lambda a, b, c: (a @ b) * c,

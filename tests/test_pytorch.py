@@ -444,6 +444,7 @@ def test_what_was_converted_can_be_copied_pickled_and_changed(torch, networks):
     y = ours(x).data
     for twin in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
         np.testing.assert_array_equal(twin(x).data, y)
+        assert type(twin) is type(ours)
     ours.bn2 = nn.Identity()
     assert "bn2: Identity()" in str(ours)
     assert (ours(x).data != y).any()

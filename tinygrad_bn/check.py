@@ -72,7 +72,7 @@ def check_gradients(
             f"and directions={directions!r} were received."
         )
     leaves = _leaves(f, name, inputs)
-    # A seed that hardly made the data: for a cotangent g = x, batch norm's d_x is 0.
+    # A seed that is unlikely to have made the data: for g = x, batch norm's d_x is 0.
     rng = np.random.default_rng(SEED)
     for _ in range(directions):
         _check_once(f, name, leaves, order, step, tolerance, rng)

@@ -20,19 +20,22 @@ import numpy as np
 def describe(x: Any, scope: Any = None) -> str:
     """The text for an input in an error: its name, if it has one, and its shape.
 
-    For anything but a tensor or an array, it is the ``repr`` if that is short, or else
-    the type.
+    For anything else, it is the type and shape if there is a shape, and the ``repr`` if
+    that is short, or else the type.
+
     ``scope``: the call that uses ``x``, which knows the names of its parameters.
     """
-    if hasattr(x, "qualified_name"):
+    if hasattr(type(x), "qualified_name"):
         name = x.qualified_name(scope)
         return with_shape("tensor" if name is None else repr(name), x.shape)
     if isinstance(x, np.ndarray):
         return with_shape("array", x.shape)
-    text, shape = repr(x), getattr(x, "shape", None)
-    if isinstance(shape, tuple) and not isinstance(x, np.generic):
-        # The repr of a PyTorch tensor would pass for that of a tensor of this engine.
-        return with_shape(type_name(x), tuple(shape))
+    if not isinstance(x, type | np.dtype | np.generic):
+        shape = getattr(x, "shape", None)
+        if isinstance(shape, tuple):
+            # The repr of a PyTorch tensor would pass for that of one of this engine.
+            return with_shape(type_name(x), tuple(shape))
+    text = repr(x)
     return text if len(text) <= 60 and "\n" not in text else type_name(x)
 
 

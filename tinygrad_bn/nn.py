@@ -59,15 +59,12 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Tensor:
         x = as_tensor(x)
-        try:
-            return fused_linear(x, self.weight, self.bias)
-        except ValueError:
-            if x.shape[-1:] == self.weight.shape[:1]:
-                raise
+        if x.shape[-1:] != self.weight.shape[:1]:
             raise ValueError(
                 f"{describe_module(self)}: the last axis must have {len(self.weight)} "
                 f"features, but {describe(x)} was received. Check the layer before it."
-            ) from None
+            )
+        return fused_linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         fan_in, fan_out = self.weight.shape

@@ -266,7 +266,7 @@ def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:
 
     A cache line has 64 bytes, and an array that starts elsewhere takes longer to read
     and write: with NumPy's own arrays, which start at multiples of 16 bytes, a step on
-    the MNIST network of ``benchmarks`` takes 1.05 times as long.
+    the MNIST network of ``benchmarks`` takes 1.02 to 1.05 times as long.
     """
     size *= dtype.itemsize
     buffer = np.zeros(size + 64, np.uint8)

@@ -18,6 +18,7 @@ are not in ``FUNCTIONS``.
 """
 
 import copy
+import functools
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
@@ -183,13 +184,18 @@ class Traced(Module):
         return (pair for pair in super()._members() if pair[0] not in self._unsaved)
 
     def __reduce__(self) -> tuple:
-        # A copied or unpickled module needs its subclass, which no file defines.
+        # A copied or unpickled module needs its subclass, which cannot be imported.
         return traced, (type(self).__name__,), vars(self)
 
 
 def traced(class_name: str, unsaved: Iterable[str] = ()) -> Traced:
     """An empty ``Traced`` whose class has this name, which tables and errors show."""
-    return type(class_name, (Traced,), {})(unsaved)
+    return _traced_class(class_name)(unsaved)
+
+
+@functools.cache
+def _traced_class(name: str) -> type[Traced]:
+    return type(name, (Traced,), {})
 
 
 def replaced(x: Any, replacement: Callable) -> Any:

@@ -123,9 +123,10 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
         else:
             d = largest_finite(exact[twin])
             rough = largest_finite(coarse[coarse_twins[parameter]])
-            if not rough or d <= ROUNDING_SHRINKS * rough:
+            if d <= ROUNDING_SHRINKS * rough:
                 dead[name] = twin
-            if d and not rough:
+            elif not rough:
+                dead[name] = twin
                 # Rounding may add up to exactly 0 in float32, or a factor may be 0 only
                 # there, such as the slope of a sigmoid. The routes tell the two apart.
                 unclear.add(name)

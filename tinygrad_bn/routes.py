@@ -135,10 +135,12 @@ def _replayed(
     subgraph = Subgraph(Unfolded(replayed[y]), leaf)
     vanished: set[tuple[str, ...]] = set()
 
-    def note_sums(node: Tensor, x: Tensor, key: Key, d_y: Any, d_x: Any) -> None:
+    def note_sums(
+        node: Tensor, x: Tensor, key: Key, onward: Key, d_y: Any, d_x: Any
+    ) -> None:
         sums = node.op is broadcast_to and d_x is not None
         if sums and largest_finite(d_x) <= NEGLIGIBLE * largest_finite(d_y) > 0:
-            vanished.add(key.gates)
+            vanished.add(onward.gates)
 
     chosen = choose_gates(subgraph, gates)
     arrived = carry(subgraph, chosen, g.astype(float), note_sums, exact=True)[leaf]
@@ -220,10 +222,11 @@ def carry(
     """Run a backward pass with one cotangent per key, which is None for cut routes.
 
     The pass starts with ``g`` at ``start``, by default the output. It returns the
-    gradients that arrive at each target, by key. ``observe(node, x, key, d_y, d_x)``,
-    if given, is called for every step from ``node`` to ``x``; ``key`` is that of
-    ``d_x``. In an ``exact`` pass, which requires float64, a sum over broadcast axes
-    that is only rounding compared with its terms is carried on as 0.
+    gradients that arrive at each target, by key. ``observe(node, x, key, onward, d_y,
+    d_x)``, if given, is called for every step from ``node`` to ``x``; ``key`` is that
+    of ``d_y``, and ``onward`` that of ``d_x``. In an ``exact`` pass, which requires
+    float64, a sum over broadcast axes that is only rounding compared with its terms is
+    carried on as 0.
     """
     y, targets = subgraph.y if start is None else start, subgraph.targets
     carried: dict[Tensor, dict] = {y: {Key(normalized=y in gates.calls): g}}
@@ -243,5 +246,5 @@ def carry(
                     before = at_x.get(onward)
                     at_x[onward] = d_x if before is None else before + d_x
                     if observe is not None:
-                        observe(node, x, onward, d_y, d_x)
+                        observe(node, x, key, onward, d_y, d_x)
     return {x: carried.get(x, {}) for x in targets}

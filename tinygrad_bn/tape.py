@@ -172,11 +172,11 @@ class Operation:
     def __call__(self, *inputs: Any, **params: Any) -> "Tensor": ...
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        """Compute with arrays. If an input is a node, make a node, maybe recorded."""
+        """Compute with arrays; with a node among the inputs, return a node."""
         inputs = self.prepare(inputs)
         arrays: list[Any] = []
         node_type: Any = None  # in practice Tensor, which this file cannot import
-        needs_grad = False  # so will the result: an input does, and has a pullback
+        needs_grad = False  # an input that has a pullback requires a gradient
         has_history = False  # an input requires a gradient or was recorded
         has_raw_data = False  # an input is a list or an array
         for i, x in enumerate(inputs):

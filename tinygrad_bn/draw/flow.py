@@ -143,14 +143,14 @@ class Flow:
         steps: dict = defaultdict(dict)
         uses: Counter = Counter()
 
-        def note(node, x, key, d_y, d_x):
-            # If node uses x several times, the uses come in the order of the slots.
+        def note(node, x, key, onward, d_y, d_x):
+            # For each key, the uses of x by node come in the order of the slots.
             source = node, x, key
             use, uses[source] = uses[source], uses[source] + 1
             shares = steps[node, x, use]
             # There is nothing to draw behind a cut.
             if d_x is not None or node.op is stop_gradient:
-                add_to(shares, key, d_x)
+                add_to(shares, onward, d_x)
 
         exact = subgraph.graph is self._twin_graph
         carry(subgraph, gates, g, note, exact=exact)

@@ -265,7 +265,8 @@ def _is_eps(t: Tensor) -> bool:
     assert t.op is not None
     if t.op.name != "add" or not isinstance(t.inputs[1], float | int):
         return False
-    return t.inputs[0].name == "Var[x]" or batch_norm_around(t) is not None
+    is_variance = isinstance(t.inputs[0], Tensor) and t.inputs[0].name == "Var[x]"
+    return is_variance and (batch_norm_around(t) is not None or t.inputs[1] < 0.1)
 
 
 def _power(base: Formula, exponent: Any, exponent_text: Formula) -> Formula:
