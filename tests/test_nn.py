@@ -209,6 +209,13 @@ def test_labels_that_change_after_the_forward_pass_change_no_gradient(rng):
     np.testing.assert_allclose(tg.grad(loss, logits), expected, rtol=0, atol=1e-15)
 
 
+def test_a_bias_that_does_not_fit_is_not_blamed_on_the_input():
+    layer = nn.Linear(2, 3)
+    layer.bias = Tensor(np.zeros(4, np.float32), requires_grad=True)
+    with pytest.raises(ValueError, match=r"linear: .*must fit together"):
+        layer(np.zeros((5, 2), np.float32))
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
 def test_mse_loss_of_integers_does_not_wrap_around(dtype):
     assert nn.mse_loss(np.array([10], dtype), np.array([127], dtype)).item() == 117**2
