@@ -209,6 +209,14 @@ def test_labels_that_change_after_the_forward_pass_change_no_gradient(rng):
     np.testing.assert_allclose(tg.grad(loss, logits), expected, rtol=0, atol=1e-15)
 
 
+def test_zero_grad_of_a_module_clears_frozen_parameters_too():
+    layer = nn.Linear(2, 3)
+    layer(np.ones((1, 2), np.float32)).sum().backward()
+    layer.weight.requires_grad = False
+    layer.zero_grad()
+    assert layer.weight.grad is None and layer.bias.grad is None
+
+
 def test_a_bias_that_does_not_fit_is_not_blamed_on_the_input():
     layer = nn.Linear(2, 3)
     layer.bias = Tensor(np.zeros(4, np.float32), requires_grad=True)

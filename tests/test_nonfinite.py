@@ -175,3 +175,10 @@ def test_errors_are_those_of_a_backward_pass():
     x.data = x.data + 1
     with pytest.raises(RuntimeError, match="was changed after"):
         tg.find_nonfinite(y)
+
+
+def test_a_scalar_gradient_that_is_infinite_is_found():
+    s = Tensor(0.0, requires_grad=True)
+    assert "sqrt" in str(tg.find_nonfinite(tg.sqrt(s)))
+    w = Tensor(np.zeros(3), requires_grad=True)
+    assert "sqrt" in str(tg.find_nonfinite(tg.sqrt((w * w).sum())))

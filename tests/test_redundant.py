@@ -337,6 +337,16 @@ def test_a_bias_is_found_even_if_its_float32_gradient_happens_to_be_zero(seed):
     assert [finding.name for finding in findings] == ["0.bias"]
 
 
+def test_a_bias_in_front_of_an_active_relu_cancels_on_this_batch_only():
+    model = nn.Sequential(linear(3, 4), nn.ReLU(), nn.BatchNorm(4), linear(4, 2))
+    assert not tg.check_redundant(model, X)
+    model[0].bias.data = np.full(4, 50, np.float32)
+    (finding,) = tg.check_redundant(model, X)
+    assert finding.name == "0.bias"
+    assert "cancels on this batch only" in finding.reason
+    assert "use bias=False" not in finding.reason
+
+
 def test_a_gradient_that_only_float64_can_represent_is_no_finding():
     model = nn.Sequential(linear(3, 4), nn.Sigmoid(), linear(4, 1))
     model[0].bias.data = np.full(4, 30, np.float32)  # In float32, y (1 - y) is 0.

@@ -124,9 +124,10 @@ class Module:
     # --- Modes and gradients ----------------------------------------------------------
 
     def zero_grad(self) -> None:
-        """Clear the gradients of all parameters."""
-        for tensor in self.parameters():
-            tensor.grad = None
+        """Clear the gradients of all parameters, also of frozen ones."""
+        for _, member in self._walk():
+            if isinstance(member, Tensor):
+                member.grad = None
 
     def train(self: Self, mode: bool = True) -> Self:  # noqa: PYI019
         """Switch to training mode: batch norm uses the statistics of its batch.

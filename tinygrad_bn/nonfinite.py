@@ -153,7 +153,7 @@ def _finite(values: Any) -> bool:
     """Whether all numbers are finite in an array, or in the arrays of a tuple."""
     if isinstance(values, tuple):
         return all(map(_finite, values))
-    is_array = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    is_array = isinstance(values, np.ndarray | np.generic) and values.dtype.kind == "f"
     return not is_array or bool(np.isfinite(values).all())
 
 

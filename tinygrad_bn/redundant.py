@@ -31,6 +31,8 @@ from .tensor import Tensor
 
 # Rounding in float64 is about 2e-9 of that in float32: this leaves a wide margin.
 ROUNDING_SHRINKS = 1e-4
+# On a batch that lies on one side of the kink, these functions are linear.
+KINKS = {"relu", "absolute", "maximum", "minimum", "clip"}
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
         shares = _cancelling(by_row(arrived[twin]), g)
         shares = shares or _cancelling_nearby(graph, twin)
         if shares or name not in unclear:
-            reasons[name] = _reason(name, shares, exact[twin])
+            bends = _bends(graph, twin)
+            reasons[name] = _reason(name, shares, exact[twin], bends)
     return reasons
 
 
@@ -209,7 +212,22 @@ def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarr
     return _cancelling(by_row(carry(subgraph, gates, g, start=fork)[parameter]), g)
 
 
-def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray) -> str:
+def _bends(graph: Unfolded, parameter: Tensor) -> bool:
+    """Whether a function with a kink lies between a parameter and its batch norm."""
+    steps = list(Subgraph(graph, parameter).steps)  # from the output to the parameter
+    inside = [i for i, t in enumerate(steps) if batch_norm_around(t) is not None]
+    before = steps[inside[-1] + 1 :] if inside else []
+    return any(t.op is not None and t.op.name in KINKS for t in before)
+
+
+def _reason(
+    name: str, shares: dict[Row, np.ndarray], d: np.ndarray, bends: bool
+) -> str:
+    if shares and bends:
+        return (
+            f"{_in_words(shares)}; it cancels on this batch only, because a function "
+            "with a kink in between, such as ReLU, is linear on it"
+        )
     if shares:
         is_bias = name.rpartition(".")[2] == "bias"
         return f"{_in_words(shares)}; {'use bias=False' if is_bias else 'leave it out'}"
