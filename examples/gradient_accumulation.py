@@ -11,9 +11,9 @@ output for a row depends on the rows with which it is normalized. What is accumu
 the gradient of *ghost batches*: groups within a batch with statistics of their own.
 
 The script compares both for 128 rows and a network of three hidden layers, at
-initialization. The gradient accumulated from two halves deviates by about 40 percent.
-The one from 64 pairs is hundreds of times as long and points elsewhere: batch norm
-divides a pair by half its difference, which is sometimes tiny, and turns it into +1 and
+initialization. On MNIST, the gradient accumulated from two halves deviates by about 40
+percent. The one from 64 pairs is hundreds of times as long and points elsewhere: batch
+norm divides a pair by half its difference, which is sometimes tiny, and turns it into +1 and
 -1, regardless of the rows. What helps:
 
     larger groups         from about 16 rows on, training hardly suffers here

@@ -118,7 +118,11 @@ class Module:
                 yield name, member
 
     def parameters(self) -> list[Tensor]:
-        """The parameters, each once, in the order of assignment."""
+        """The parameters, each once, in the order of assignment.
+
+        A frozen tensor is not among them: make an optimizer before freezing, or make a
+        new one after unfreezing.
+        """
         return [tensor for _, tensor in self.named_parameters()]
 
     # --- Modes and gradients ----------------------------------------------------------
