@@ -13,8 +13,8 @@ the gradient of *ghost batches*: groups within a batch with statistics of their 
 The script compares both for 128 rows and a network of three hidden layers, at
 initialization. On MNIST, the gradient accumulated from two halves deviates by about 40
 percent. The one from 64 pairs is hundreds of times as long and points elsewhere: batch
-norm divides a pair by half its difference, which is sometimes tiny, and turns it into +1 and
--1, regardless of the rows. What helps:
+norm divides a pair by half its difference, which is sometimes tiny, and turns it into
++1 and -1, regardless of the rows. What helps:
 
     larger groups         from about 16 rows on, training hardly suffers here
     ghost batches         normalize groups of, say, 16 rows on purpose, even where the
