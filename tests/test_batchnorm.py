@@ -358,6 +358,14 @@ def test_constants_change_gradients_but_not_values(constants):
     )
 
 
+@pytest.mark.parametrize("eps", [1, np.int64(1), np.float32(1), np.float64(1)])
+def test_eps_may_be_any_real_number_and_does_not_change_the_dtype(eps):
+    x = randn(8, 3).astype(np.float32)
+    y = tg.batch_norm(x, eps=eps)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y.data, tg.batch_norm(x, eps=1.0).data)
+
+
 @pytest.mark.parametrize("constants", ["mean", ["mean"], iter(["mean"])])
 def test_constants_may_be_a_single_name_or_any_iterable(constants):
     y = tg.batch_norm(leaf(randn(8, 3)), constants=constants)

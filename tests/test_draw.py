@@ -673,7 +673,7 @@ def test_not_a_number_and_infinities_are_written_out():
     (box, *_) = scene_of(tg.draw((leaf * 2).sum())).boxes
     assert box.title == "a"
     drawing = tg.draw((leaf * 2).sum())
-    assert {"nan", "∞", "−∞", "1.5"} <= set(
+    assert {"NaN", "∞", "−∞", "1.5"} <= set(
         re.findall(r">([^<>]+)</FONT>", drawing.source)
     )
 

@@ -362,7 +362,7 @@ def test_a_drawing_shows_where_a_network_becomes_infinite():
     asked = tg.draw(loss, model[0].bias)
     for drawing in (everything, asked, tg.draw_routes(loss, model[0].bias)):
         assert parsed(drawing).tag == f"{SVG}svg"
-    assert "nan" in "".join(texts_of(asked.svg()))
+    assert "NaN" in "".join(texts_of(asked.svg()))
     assert boxes_of(asked)["0.bias"].ledger.remark == "not finite"
 
 
@@ -518,3 +518,19 @@ def test_a_leaf_that_the_output_does_not_depend_on_can_be_drawn():
     assert tg.draw_routes(y, b).source
     folded = scene_of(tg.draw(y, b, max_nodes=2))
     assert 1 <= len(folded.boxes) <= 2
+
+
+def test_an_opened_batch_norm_without_parameters_before_it_carries_all_routes():
+    # Nothing separates the routes at its statistics: they lead to no leaf of their own.
+    norms = nn.BatchNorm(2, affine=False), nn.BatchNorm(2)
+    model = nn.Sequential(nn.Linear(3, 2, rng=0), *norms)
+    rng = np.random.default_rng(0)
+    loss = (model(rng.standard_normal((6, 3))) * rng.standard_normal((6, 2))).sum()
+    groups = {
+        stream.group
+        for arrow in scene_of(tg.draw(loss, open="2")).arrows
+        for stream in arrow.streams
+    }
+    assert groups == {"common"}
+    opened = scene_of(tg.draw(loss, open="1")).arrows
+    assert "direct" in {stream.group for arrow in opened for stream in arrow.streams}

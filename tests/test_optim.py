@@ -359,6 +359,7 @@ def test_a_parameter_belongs_to_the_last_optimizer_that_adopted_it(make):
         lambda p: optim.SGD(p, lr=0.1, momentum=2),
         lambda p: optim.SGD([*p, Tensor([1])], lr=0.1),
         lambda p: optim.Adam(p, betas=(0.9, 1)),
+        lambda p: optim.Adam(p, betas=(0.9, 1.5)),
         lambda p: optim.Adam(p, eps=-1),
     ],
 )

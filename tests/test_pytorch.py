@@ -160,6 +160,8 @@ def test_a_forward_may_have_several_inputs_and_return_any_structure(torch, netwo
     assert str(error.value) == (
         "TwoInputs: the inputs must be x, y, all by position. Received: 1 by position."
     )
+    with pytest.raises(TypeError, match="Received: 2 by position, and z by name"):
+        ours(x, x, z=x)
     with pytest.raises(TypeError, match="Received: 1 by position, and y by name"):
         ours(x, y=y)
 

@@ -473,6 +473,18 @@ def test_a_gradient_with_respect_to_a_string_is_an_error():
     )
 
 
+def test_a_cotangent_that_is_a_tensor_is_cast_like_an_array():
+    x = leaf([1.0, 2.0])
+    mask = Tensor([True, True])
+    assert tg.grad(x + x, x, gradient=mask, create_graph=True).data.tolist() == [2, 2]
+    v = Tensor(np.ones(2, np.float32), requires_grad=True)
+    cube = x**3
+    with tg.no_grad():
+        d_x = tg.grad(cube, x, gradient=v, create_graph=True)
+    assert d_x.dtype == np.float64
+    assert tg.grad(d_x.sum(), v).data.tolist() == [3, 12]
+
+
 @pytest.mark.parametrize(
     ("y", "wrt"),
     [(3.0, leaf([1.0])), (leaf([1.0]) * 2, None), (leaf([1.0]) * 2, 3)],

@@ -128,7 +128,7 @@ class Module:
     # --- Modes and gradients ----------------------------------------------------------
 
     def zero_grad(self) -> None:
-        """Clear the gradients of all parameters, also of frozen ones."""
+        """Clear the gradients of all parameters, including frozen ones."""
         for _, member in self._walk():
             if isinstance(member, Tensor):
                 member.grad = None

@@ -70,7 +70,8 @@ def check_redundant(model: Module, x: Any) -> Findings:
     A random cotangent at the model's output stands for the loss. The check
     distinguishes parameters whose gradient always cancels (a bias in front of batch
     norm), parameters that the output does not depend on, and parameters that receive
-    nothing from this batch. It runs a copy, so the model does not change.
+    nothing from this batch, or only what cancels on it. It runs a copy, so the model
+    does not change.
 
     Raises: ``ValueError`` for a model in evaluation mode; for inputs, an output, or a
     variance in batch norm that are not finite; for an output that requires no gradient.
@@ -141,8 +142,8 @@ def _reasons(y: Tensor, parameters: list[tuple[str, Tensor]]) -> dict[str, str]:
         shares = _cancelling(by_row(arrived[twin]), g)
         shares = shares or _cancelling_nearby(graph, twin)
         if shares or name not in unclear:
-            bends = _bends(graph, twin)
-            reasons[name] = _reason(name, shares, exact[twin], bends)
+            kink = _kink_before_batch_norm(graph, twin)
+            reasons[name] = _reason(name, shares, exact[twin], kink)
     return reasons
 
 
@@ -212,18 +213,16 @@ def _cancelling_nearby(graph: Unfolded, parameter: Tensor) -> dict[Row, np.ndarr
     return _cancelling(by_row(carry(subgraph, gates, g, start=fork)[parameter]), g)
 
 
-def _bends(graph: Unfolded, parameter: Tensor) -> bool:
-    """Whether a function with a kink lies between a parameter and its batch norm."""
+def _kink_before_batch_norm(graph: Unfolded, parameter: Tensor) -> bool:
+    """Whether a function such as ReLU lies between a parameter and its batch norm."""
     steps = list(Subgraph(graph, parameter).steps)  # from the output to the parameter
     inside = [i for i, t in enumerate(steps) if batch_norm_around(t) is not None]
     before = steps[inside[-1] + 1 :] if inside else []
     return any(t.op is not None and t.op.name in KINKS for t in before)
 
 
-def _reason(
-    name: str, shares: dict[Row, np.ndarray], d: np.ndarray, bends: bool
-) -> str:
-    if shares and bends:
+def _reason(name: str, shares: dict[Row, np.ndarray], d: np.ndarray, kink: bool) -> str:
+    if shares and kink:
         return (
             f"{_in_words(shares)}; it cancels on this batch only, because a function "
             "with a kink in between, such as ReLU, is linear on it"

@@ -203,7 +203,7 @@ class Operation:
         data = self._output(data)
         y = node_type.__new__(node_type)
         if not (has_history and this_thread.is_recording):
-            # ``saved`` even so: fused_batch_norm reads the batch's statistics there.
+            # It keeps ``saved``, where fused_batch_norm finds the batch statistics.
             return y._fill(data, saved=saved)
         if has_raw_data:
             # Raw data goes on the tape as a leaf that holds a private copy.

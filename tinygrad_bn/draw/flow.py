@@ -166,7 +166,8 @@ class Flow:
         if not leaves:
             return
         gates = choose_gates(Subgraph(self.graph, *leaves))
-        self.normalizing = gates.calls
+        separated = {self.calls.get(t) for t in gates.names}
+        self.normalizing = {t: c for t, c in gates.calls.items() if c in separated}
         for step, shares in self._carry(leaves, gates).items():
             self.everywhere[step] = _by_group(shares, avoids=False)
             for d in shares.values():
@@ -217,8 +218,8 @@ class Flow:
     ) -> Shares:
         """What each group contributes by these uses, ``(tensor, slot of its input)``.
 
-        Steps that do not lead to the leaf carry all routes, except for those with which
-        the ``opened`` calls of batch norm separate them.
+        Steps that do not lead to the leaf carry all routes, except inside an ``opened``
+        call of batch norm, which separates them.
         """
         everything = COMMON if self.gates else DIRECT
         total: Shares = {}
@@ -347,7 +348,7 @@ def _largest(values: np.ndarray) -> float:
 def _not_finite(values: np.ndarray) -> str:
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return ""
-    return "nan" if np.isnan(values).any() else "∞"
+    return "NaN" if np.isnan(values).any() else "∞"
 
 
 def _as_symbol(g: np.ndarray, name: str, values: np.ndarray) -> str:

@@ -187,7 +187,10 @@ class Places:
         return self.of[t] is t
 
     def factor(self, node: Tensor, slot: int) -> str:
-        """What multiplies a gradient in the box that it leaves by this step, or ""."""
+        """The factors of a gradient in the box that it leaves by this step.
+
+        The text is empty if there are several paths through the box.
+        """
         box, factors = self.of[node], [self.formulas.factor(node, slot)]
         if isinstance(box, Rest):
             return ""

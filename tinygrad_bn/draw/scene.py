@@ -182,7 +182,7 @@ def number(value: float, places: int = 2, sign: bool = False) -> str:
     """
     value = float(value) + 0.0  # -0.0 becomes 0.0.
     if not np.isfinite(value):
-        text = {"nan": "nan", "inf": "+∞" if sign else "∞", "-inf": "-∞"}[str(value)]
+        text = {"nan": "NaN", "inf": "+∞" if sign else "∞", "-inf": "-∞"}[str(value)]
     elif value and not 0.5 * 10**-places <= abs(value) < 1e4:
         mantissa, _, power = f"{value:{'+' if sign else ''}.1e}".partition("e")
         text = f"{mantissa.removesuffix('.0')}e{int(power)}"
