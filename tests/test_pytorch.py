@@ -4,6 +4,7 @@ import copy
 import importlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -530,7 +531,12 @@ def test_the_example_names_the_redundant_biases_and_draws_one(torch, tmp_path, c
     assert "`0.bias` feeds batch norm `1`" in printed
     assert "`3.fc.bias` feeds batch norm `3.bn`" in printed
     assert "contribution to dloss/d0.bias" in printed
-    assert "weight = γ" in (tmp_path / "from_pytorch.svg").read_text("utf-8")
+    now = (tmp_path / "from_pytorch.svg").read_text("utf-8")
+    assert "weight = γ" in now
+    # The picture of the README says the same about every box and arrow.
+    shown = (ROOT / "examples/pictures/from_pytorch.svg").read_text("utf-8")
+    rules = re.compile('data-rule="[^"]*"')
+    assert rules.findall(now) == rules.findall(shown)
 
 
 # --- What is refused ------------------------------------------------------------------
